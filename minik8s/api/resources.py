@@ -1,0 +1,160 @@
+"""The resource table: one row makes a kind served, discovered, stored and watched. What sets the kind apart (defaults,
+validation, printing) stands beside it in `kinds/`; its fields come from `schema`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STANDARD_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+DURABLE, LAZY = "durable", "lazy"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resource:
+    """A resource of the API. Rows are compared by identity; `resources.PODS` is the way to name one in code."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    subresources: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = STANDARD_VERBS  # empty: only its subresources or POST (reviews)
+    singular: str = ""
+    durability: str = DURABLE
+    stored_as: str = ""  # "group/version" of the row whose storage this one shares (events of two groups)
+    creates_on_update: bool = False  # PUT of a missing name creates it
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def group_resource(self) -> str:
+        """`deployments.apps`, or `pods`: how messages name it."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def list_kind(self) -> str:
+        return self.kind + "List"
+
+    @property
+    def base_path(self) -> str:
+        """`/apis/apps/v1`, or `/api/v1`."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The request path, unescaped: names need no escape by their rules, except those of RBAC kinds."""
+        parts = [self.base_path]
+        if namespace and self.namespaced:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/".join(parts)
+
+
+NO_STATUS = ()
+STATUS = ("status",)
+CREATE_ONLY = ("create",)
+
+PODS = Resource(
+    "",
+    "v1",
+    "pods",
+    "Pod",
+    short_names=("po",),
+    categories=("all",),
+    subresources=(
+        "attach",
+        "binding",
+        "ephemeralcontainers",
+        "eviction",
+        "exec",
+        "log",
+        "portforward",
+        "proxy",
+        "resize",
+        "status",
+    ),
+)
+NAMESPACES = Resource(
+    "",
+    "v1",
+    "namespaces",
+    "Namespace",
+    namespaced=False,
+    short_names=("ns",),
+    subresources=("finalize", "status"),
+    verbs=tuple(v for v in STANDARD_VERBS if v != "deletecollection"),
+)
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False, short_names=("no",), subresources=("proxy", "status"))
+SERVICES = Resource(
+    "",
+    "v1",
+    "services",
+    "Service",
+    short_names=("svc",),
+    categories=("all",),
+    subresources=("proxy", "status"),
+    creates_on_update=True,
+)
+ENDPOINTS = Resource("", "v1", "endpoints", "Endpoints", short_names=("ep",), singular="endpoints")
+CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap", short_names=("cm",))
+SECRETS = Resource("", "v1", "secrets", "Secret")
+SERVICEACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",), subresources=("token",))
+EVENTS = Resource("", "v1", "events", "Event", short_names=("ev",), durability=LAZY)
+EVENTS_V1 = Resource("events.k8s.io", "v1", "events", "Event", short_names=("ev",), durability=LAZY, stored_as="/v1")
+ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", creates_on_update=True)
+DEPLOYMENTS = Resource(
+    "apps", "v1", "deployments", "Deployment", short_names=("deploy",), categories=("all",), subresources=("scale", "status")
+)
+REPLICASETS = Resource(
+    "apps", "v1", "replicasets", "ReplicaSet", short_names=("rs",), categories=("all",), subresources=("scale", "status")
+)
+CERTIFICATESIGNINGREQUESTS = Resource(
+    "certificates.k8s.io",
+    "v1",
+    "certificatesigningrequests",
+    "CertificateSigningRequest",
+    namespaced=False,
+    short_names=("csr",),
+    subresources=("approval", "status"),
+)
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLEBINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+CLUSTERROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTERROLEBINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
+
+BINDINGS = Resource("", "v1", "bindings", "Binding", verbs=CREATE_ONLY)
+TOKENREVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False, verbs=CREATE_ONLY)
+SELFSUBJECTREVIEWS = Resource(
+    "authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False, verbs=CREATE_ONLY
+)
+SUBJECTACCESSREVIEWS = Resource(
+    "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False, verbs=CREATE_ONLY
+)
+SELFSUBJECTACCESSREVIEWS = Resource(
+    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False, verbs=CREATE_ONLY
+)
+SELFSUBJECTRULESREVIEWS = Resource(
+    "authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False, verbs=CREATE_ONLY
+)
+LOCALSUBJECTACCESSREVIEWS = Resource(
+    "authorization.k8s.io", "v1", "localsubjectaccessreviews", "LocalSubjectAccessReview", verbs=CREATE_ONLY
+)
+
+RESOURCES: tuple[Resource, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Resource))
+"""All rows, in the order above."""
+BY_PATH = {(r.group, r.version, r.plural): r for r in RESOURCES}
+BY_KIND = {(r.group, r.version, r.kind): r for r in RESOURCES}
+
+
+def of(obj: object) -> Resource | None:
+    """The row of an object with `apiVersion` and `kind`, None where it is not served."""
+    if not isinstance(obj, dict):
+        return None
+    group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
+    return BY_KIND.get((group, version, str(obj.get("kind", ""))))

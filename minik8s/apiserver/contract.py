@@ -1,0 +1,94 @@
+"""What the rooms inside the front desk say to each other: who asks for what (authorization), what is about to be written
+(admission), and how both read what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from minik8s.api.kind import Object
+from minik8s.api.resources import Resource
+from minik8s.api.user import User
+
+
+class Reader(Protocol):
+    """Reads current objects from the cache, synchronously. What it gives is shared: nobody changes it."""
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Mapping[str, Any] | None: ...
+
+    def list(self, resource: Resource, namespace: str = "") -> Iterable[Mapping[str, Any]]:
+        """All objects of the kind (in one namespace), sorted by namespace and name."""
+        ...
+
+    def on_change(self, resource: Resource, callback: Callable[[], None]) -> None:
+        """Calls back after any change of the kind (for who keeps something derived)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What an authorizer judges (authorization.k8s.io ResourceAttributes / NonResourceAttributes). `path` only for the latter."""
+
+    user: User
+    verb: str
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+
+
+class Decision(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+    NO_OPINION = "no opinion"
+
+
+class Authorizer(Protocol):
+    def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
+        """The decision and its reason. Synchronous: everything it needs is in the cache."""
+        ...
+
+
+class Operation(StrEnum):
+    CREATE = "CREATE"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+    CONNECT = "CONNECT"
+
+
+@dataclass(slots=True)
+class Admission:
+    """One write on its way in. Mutating plugins change `object` in place; `old` is shared. Rejection: raise an ApiError."""
+
+    user: User
+    operation: Operation
+    resource: Resource
+    subresource: str
+    namespace: str
+    name: str
+    object: Object | None
+    old: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dry_run: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+class Plugin(Protocol):
+    """An admission plugin; `handles` says cheaply whether it looks at a request at all."""
+
+    name: str
+
+    def handles(self, request: Admission) -> bool: ...
+    async def admit(self, request: Admission) -> None:
+        """Mutates `request.object`."""
+        ...
+
+    async def validate(self, request: Admission) -> None:
+        """Raises what speaks against it."""
+        ...

@@ -1,0 +1,82 @@
+"""Time as a parameter: every part is given a clock and neither calls `time.time()` nor sleeps by itself.
+
+`RealClock` is picked by `server.py` and `agent.py`; `minik8s.testing` gives a `VirtualClock` that jumps to the next deadline
+when nothing can run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What a part may know of time."""
+
+    def now(self) -> float:
+        """Wall time, in seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after `seconds`; at once (but after one turn of the loop) where they are not positive."""
+        ...
+
+    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
+        """As `asyncio.timeout`: raises TimeoutError in the block after `seconds`; None waits for ever."""
+        ...
+
+    def hold(self) -> AbstractAsyncContextManager[object]:
+        """While a block under it awaits a thread, socket or process, virtual time stands still (no effect on a real clock)."""
+        ...
+
+
+class RealClock:
+    """The machine's own time."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(seconds, 0))
+
+    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(seconds)
+
+    def hold(self) -> AbstractAsyncContextManager[object]:
+        return _NOTHING
+
+
+class _Nothing(AbstractAsyncContextManager[object]):
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+
+_NOTHING = _Nothing()
+
+
+def rfc3339(seconds: float) -> str:
+    """metav1.Time: whole seconds, UTC, as `2026-01-02T03:04:05Z`."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_micro(seconds: float) -> str:
+    """metav1.MicroTime: exactly six fraction digits."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> float:
+    """Seconds since the epoch of an RFC 3339 text; ValueError where it is none."""
+    return datetime.fromisoformat(text).timestamp()

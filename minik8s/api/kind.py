@@ -1,6 +1,6 @@
 """What sets one kind apart from another, as plain functions over plain objects. The generic registry calls them in this order:
 
-create: decode -> `default` -> `prepare_create` -> mutating admission (-> `default` again) -> `validate` -> store
+create: decode -> `default` -> `prepare_create` -> mutating admission (-> `default` again) -> `validate` + `validate_create` -> store
 update: decode -> `default` -> `prepare_update` -> mutating admission (-> `default`) -> `validate` + `validate_update` -> store
 status: as update with `prepare_status` and `validate_status`
 
@@ -61,6 +61,7 @@ class Kind:
     prepare_update: Callable[[Object, Frozen], None] = nothing  # (new, old): keeps status, bumps nothing
     prepare_status: Callable[[Object, Frozen], None] | None = None  # None: keeps all but status and metadata's free parts
     validate: Callable[[Frozen], list[FieldError]] = no_errors
+    validate_create: Callable[[Frozen], list[FieldError]] = no_errors  # besides `validate`: what only updates may hold
     validate_update: Callable[[Frozen, Frozen], list[FieldError]] = no_errors  # (new, old): besides `validate`
     validate_status: Callable[[Frozen, Frozen], list[FieldError]] = no_errors  # (new, old): instead of both above
     warnings: Callable[[Frozen, Frozen | None], list[str]] = no_warnings  # (new, old or None) -> Warning headers
@@ -69,5 +70,6 @@ class Kind:
     name_rule: str = "subdomain"  # of NAME_RULES in api/names.py: subdomain, label, label1035, path, ...
     columns: Sequence[Column] = (NAME, AGE)
     row: Callable[[Frozen, float], list[Any]] | None = None  # (object, now) -> cells; None: name and age
+    row_conditions: Callable[[Frozen], list[Object]] | None = None  # a row's metav1.TableRowConditions, where it has some
     fields: Mapping[str, Callable[[Frozen], str]] = field(default_factory=dict)  # selectable besides metadata.name/namespace
     graceful: Callable[[Frozen, int | None], int] | None = None  # (object, asked seconds) -> grace period; None: at once

@@ -51,6 +51,10 @@ class StoreCorrupt(StoreError):
     """The file is not a store, or is damaged; says which file and what to do."""
 
 
+TOUCHED = "minik8s/store/touched"
+"""What follows the watched prefix in the key that a shared store writes to learn how far its watch has come."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A key's current value and the revision that wrote it."""
@@ -85,7 +89,7 @@ class Store(Protocol):
         """Sets (or with None deletes) `key` if it is at revision `expected` (0: it must not exist); returns the new revision.
 
         Returns when the change is durable; with `lazy` when it is visible, durable within a minute and at `close()`.
-        Raises Conflict, StoreFailed.
+        Raises Conflict, StoreFailed; ValueError for what can mean nothing (a deletion at 0).
         """
         ...
 
@@ -100,8 +104,9 @@ class Store(Protocol):
     def watch(self, prefix: str, after: int) -> AsyncIterator[Sequence[Change]]:
         """Batches of all changes under `prefix` with a revision above `after`: first history, then as they come, for ever.
 
-        A batch may be empty: it tells that nothing happened up to a revision that the caller asked `revision()` for.
-        Raises Compacted (at the first step) where `after` lies before the compaction, StoreFailed when the stream broke.
+        Every revision that `revision()` gave is reached, if need be by a change of a key of the store's own (`TOUCHED` under the
+        prefix): readers pass over keys they don't know. Ends when the store is closed.
+        Raises Compacted where `after` (or a reader that fell behind) lies before the compaction, StoreFailed when the stream broke.
         """
         ...
 

@@ -23,10 +23,9 @@ Fields = Sequence[tuple[str, int, str]]
 """(name, number, type) of each field. A type is a scalar's name, a message's name out of the same table, one of these after
 `repeated `, or `map<string, T>` with a scalar key."""
 
-_Type = FieldDescriptorProto.Type
-_SCALARS: Mapping[str, _Type.ValueType] = {
+_SCALARS: Mapping[str, FieldDescriptorProto.Type.ValueType] = {
     name.removeprefix("TYPE_").lower(): number
-    for name, number in _Type.items()
+    for name, number in FieldDescriptorProto.Type.items()
     if name not in {"TYPE_MESSAGE", "TYPE_GROUP", "TYPE_ENUM"}
 }
 

@@ -78,7 +78,7 @@ class HttpTransport:
         await self._session.close()
 
     def _url(self, call: Call) -> URL:
-        url = URL(self._server + quote(call.path), encoded=True)
+        url = URL(self._server + quote(call.path, safe="/:"), encoded=True)
         return url.with_query(dict(call.query)) if call.query else url
 
 

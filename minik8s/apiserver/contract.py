@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from minik8s.api.kind import Object
 from minik8s.api.resources import Resource
+from minik8s.api.selectors import FieldSelector
 from minik8s.api.user import User
 
 
@@ -30,7 +31,9 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What an authorizer judges (authorization.k8s.io ResourceAttributes / NonResourceAttributes). `path` only for the latter."""
+    """What an authorizer judges (authorization.k8s.io ResourceAttributes / NonResourceAttributes). `path` only for the latter.
+    `fields` is the request's field selector: a node may list the pods whose spec.nodeName it is.
+    """
 
     user: User
     verb: str
@@ -41,6 +44,7 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    fields: FieldSelector | None = None
 
 
 class Decision(StrEnum):

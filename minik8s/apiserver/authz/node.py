@@ -1,0 +1,189 @@
+"""The Node authorizer: a kubelet may read what its pods need, and write its own Node, Lease and its pods' status.
+
+What it may read follows from the pods that are bound to it now: their Secrets, ConfigMaps and ServiceAccounts. The
+NodeRestriction admission plugin narrows writes further, to the node's own objects. Whoever is no node gets no opinion.
+Source: "Using Node Authorization" of the Kubernetes documentation; the reasons are those that its users see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from minik8s.api.resources import PODS
+from minik8s.api.user import User
+from minik8s.apiserver.authz.policy import NODE_RULES
+from minik8s.apiserver.authz.rules import compile_rule
+from minik8s.apiserver.contract import Attributes, Decision, Reader
+
+NODES_GROUP = "system:nodes"
+USER_PREFIX = "system:node:"
+LEASE_NAMESPACE = "kube-node-lease"
+WITNESSES_KEPT = 20_000
+
+Verdict = tuple[Decision, str]
+Reference = tuple[str, str]
+ALLOW: Verdict = (Decision.ALLOW, "")
+NOTHING: Verdict = (Decision.NO_OPINION, "")
+
+
+def node_of(user: User) -> str | None:
+    """The node that a user is: its name, empty where it gives none, None for everybody else."""
+    if user.name.startswith(USER_PREFIX) and NODES_GROUP in user.groups:
+        return user.name.removeprefix(USER_PREFIX)
+    return None
+
+
+class NodeAuthorizer:
+    """Authorizes kubelets (`system:node:NAME` in `system:nodes`)."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._rules = [compile_rule(rule) for rule in NODE_RULES]
+        self._witnesses: dict[tuple[str, str, str, str], str] = {}
+        self._by_resource: Mapping[tuple[str, str], Callable[[str, Attributes], Verdict]] = {
+            ("", "secrets"): self._read_referenced,
+            ("", "configmaps"): self._read_referenced,
+            ("", "serviceaccounts"): self._service_account,
+            ("coordination.k8s.io", "leases"): self._lease,
+            ("", "nodes"): self._node,
+            ("", "pods"): self._pod,
+        }
+
+    def authorize(self, attributes: Attributes) -> Verdict:
+        node = node_of(attributes.user)
+        if node is None:
+            return NOTHING
+        if not node:
+            return no(f'unknown node for user "{attributes.user.name}"')
+        if judge := self._by_resource.get((attributes.group, attributes.resource)):
+            return judge(node, attributes)
+        return ALLOW if any(rule.allows(attributes) for rule in self._rules) else NOTHING
+
+    def _read_referenced(self, node: str, asked: Attributes) -> Verdict:
+        if asked.verb not in ("get", "list", "watch"):
+            return no("can only read resources of this type")
+        if asked.subresource:
+            return no("cannot read subresource")
+        if not asked.namespace:
+            return no("can only read namespaced object of this type")
+        return self._referenced(node, asked)
+
+    def _service_account(self, node: str, asked: Attributes) -> Verdict:
+        if asked.verb == "get" and not asked.subresource:
+            return self._read_referenced(node, asked)
+        if asked.verb != "create" or not asked.name:
+            return no("can only create tokens for individual service accounts")
+        if asked.subresource != "token":
+            return no("can only create token subresource of serviceaccount")
+        return self._referenced(node, asked)
+
+    def _lease(self, node: str, asked: Attributes) -> Verdict:
+        if asked.verb not in ("get", "create", "update", "patch", "delete"):
+            return no("can only get, create, update, patch, or delete a node lease")
+        if asked.namespace != LEASE_NAMESPACE:
+            return no(f'can only access leases in the "{LEASE_NAMESPACE}" system namespace')
+        if asked.verb != "create" and asked.name != node:
+            return no("can only access node lease with the same name as the requesting node")
+        return ALLOW
+
+    def _node(self, node: str, asked: Attributes) -> Verdict:
+        if (asked.subresource, asked.verb) in _NODE_WRITES:
+            return ALLOW
+        if asked.subresource or asked.verb not in ("get", "list", "watch"):
+            return NOTHING
+        if asked.name == node:
+            return ALLOW
+        if not asked.name:
+            return no(f"node '{node}' cannot read all nodes, only its own Node object")
+        return no(f"node '{node}' cannot read '{asked.name}', only its own Node object")
+
+    def _pod(self, node: str, asked: Attributes) -> Verdict:
+        if (asked.subresource, asked.verb) in _POD_WRITES:
+            return ALLOW
+        if asked.subresource or asked.verb not in ("get", "list", "watch"):
+            return NOTHING
+        if asked.verb != "get" and asked.fields is not None and asked.fields.exact("spec.nodeName") == node:
+            return ALLOW
+        if asked.verb != "get" and not asked.name:
+            return no("can only list/watch pods with spec.nodeName field selector")
+        return self._referenced(node, asked)
+
+    def _referenced(self, node: str, asked: Attributes) -> Verdict:
+        if not asked.name:
+            return no("No Object name found")
+        if self._pods_reference(node, asked):
+            return ALLOW
+        return no(f"no relationship found between node '{node}' and this object")
+
+    def _pods_reference(self, node: str, asked: Attributes) -> bool:
+        """Whether a pod bound to the node is, or names, the object. The pod that did so last time is asked first."""
+        if asked.resource == "pods":
+            return _bound(self._reader.get(PODS, asked.namespace, asked.name), node)
+        key = (node, asked.resource, asked.namespace, asked.name)
+        wanted = (asked.resource, asked.name)
+        if witness := self._witnesses.get(key):
+            pod = self._reader.get(PODS, asked.namespace, witness)
+            if pod is not None and _bound(pod, node) and wanted in references(pod["spec"]):
+                return True
+        for pod in self._reader.list(PODS, asked.namespace):
+            if _bound(pod, node) and wanted in references(pod["spec"]):
+                if len(self._witnesses) >= WITNESSES_KEPT:
+                    self._witnesses.clear()
+                self._witnesses[key] = pod["metadata"]["name"]
+                return True
+        return False
+
+
+def references(spec: Mapping[str, Any]) -> Iterator[Reference]:
+    """The Secrets, ConfigMaps and the ServiceAccount that a pod's spec names, as (resource, name)."""
+    if name := spec.get("serviceAccountName"):
+        yield "serviceaccounts", name
+    for reference in spec.get("imagePullSecrets") or ():
+        yield "secrets", reference.get("name", "")
+    for field in ("initContainers", "containers", "ephemeralContainers"):
+        for container in spec.get(field) or ():
+            yield from _of_container(container)
+    for volume in spec.get("volumes") or ():
+        yield from _of_volume(volume)
+
+
+def _bound(pod: Mapping[str, Any] | None, node: str) -> bool:
+    return pod is not None and pod["spec"].get("nodeName") == node
+
+
+def no(reason: str) -> Verdict:
+    return Decision.NO_OPINION, reason
+
+
+_NODE_WRITES = {("", "create"), ("", "update"), ("", "patch"), ("status", "update"), ("status", "patch")}
+_POD_WRITES = {("", "create"), ("", "delete"), ("status", "update"), ("status", "patch"), ("eviction", "create")}
+
+
+def _of_container(container: Mapping[str, Any]) -> Iterator[Reference]:
+    for variable in container.get("env") or ():
+        source = variable.get("valueFrom") or {}
+        for key, resource in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
+            if key in source:
+                yield resource, source[key].get("name", "")
+    for source in container.get("envFrom") or ():
+        for key, resource in (("configMapRef", "configmaps"), ("secretRef", "secrets")):
+            if key in source:
+                yield resource, source[key].get("name", "")
+
+
+def _of_volume(volume: Mapping[str, Any]) -> Iterator[Reference]:
+    if secret := volume.get("secret"):
+        yield "secrets", secret.get("secretName", "")
+    if config := volume.get("configMap"):
+        yield "configmaps", config.get("name", "")
+    for source in (volume.get("projected") or {}).get("sources") or ():
+        if "secret" in source:
+            yield "secrets", source["secret"].get("name", "")
+        if "configMap" in source:
+            yield "configmaps", source["configMap"].get("name", "")
+    for driver in ("azureFile", "cephfs", "cinder", "csi", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"):
+        if driver in volume:
+            source = volume[driver]
+            reference = source.get("secretRef") or source.get("nodePublishSecretRef") or {}
+            yield "secrets", source.get("secretName") or reference.get("name", "")

@@ -1,1 +1,24 @@
 """etcd's room: revisioned keys and one stream of changes. `open_store` opens the kind that an endpoint names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minik8s.base.clock import Clock
+from minik8s.store.base import Store
+
+
+async def open_store(endpoint: str, path: Path, clock: Clock) -> Store:
+    """The store of `--datastore-endpoint`: nothing or `sqlite` is the file at `path`, `memory` is lost at the end.
+
+    Raises StoreLocked, StoreCorrupt, StoreFailed; ValueError for an endpoint of no known kind.
+    """
+    if endpoint in {"", "sqlite", "sqlite://"}:
+        from minik8s.store.sqlite import open_sqlite
+
+        return await open_sqlite(path, clock)
+    if endpoint in {"memory", "memory://"}:
+        from minik8s.store.memory import MemoryStore
+
+        return MemoryStore()
+    raise ValueError(f"datastore endpoint {endpoint!r}: one of sqlite, memory")

@@ -64,6 +64,14 @@ class Kind:
     validate_create: Callable[[Frozen], list[FieldError]] = no_errors  # besides `validate`: what only updates may hold
     validate_update: Callable[[Frozen, Frozen], list[FieldError]] = no_errors  # (new, old): besides `validate`
     validate_status: Callable[[Frozen, Frozen], list[FieldError]] = no_errors  # (new, old): instead of both above
+    # further writable subresources (resize, approval, ...): (prepare, validate), each of (new, old), instead of those above
+    subresources: Mapping[str, tuple[Callable[[Object, Frozen], None], Callable[[Frozen, Frozen], list[FieldError]]]] = field(
+        default_factory=dict
+    )
+    stamp: Callable[[Object, Frozen, str], None] = (
+        nothing  # (new, old, now as RFC 3339): times set by the server, after prepare
+    )
+    deprecated: str = ""  # a Warning header on every request of the kind
     warnings: Callable[[Frozen, Frozen | None], list[str]] = no_warnings  # (new, old or None) -> Warning headers
     generation: bool = False  # metadata.generation starts at 1 and rises when `generation_of` changes
     generation_of: Callable[[Frozen], Any] = lambda obj: obj.get("spec")

@@ -3,9 +3,45 @@
 from __future__ import annotations
 
 from minik8s.api.kind import Kind
+from minik8s.api.kinds import (
+    certificate,
+    configmap,
+    coordination,
+    deployment,
+    endpoints,
+    event,
+    namespace,
+    node,
+    rbac,
+    replicaset,
+    reviews,
+    service,
+)
 from minik8s.api.resources import Resource
 
-KINDS: dict[tuple[str, str], Kind] = {}
+KINDS: dict[tuple[str, str], Kind] = {
+    ("", "ConfigMap"): configmap.CONFIGMAP,
+    ("", "Endpoints"): endpoints.ENDPOINTS,
+    ("", "Event"): event.EVENT,
+    ("", "Namespace"): namespace.KIND,
+    ("", "Node"): node.KIND,
+    ("", "Secret"): configmap.SECRET,
+    ("", "Service"): service.KIND,
+    ("apps", "Deployment"): deployment.KIND,
+    ("apps", "ReplicaSet"): replicaset.KIND,
+    ("authentication.k8s.io", "TokenRequest"): reviews.TOKEN_REQUEST,
+    ("authorization.k8s.io", "LocalSubjectAccessReview"): reviews.LOCAL_ACCESS_REVIEW,
+    ("authorization.k8s.io", "SelfSubjectAccessReview"): reviews.SELF_ACCESS_REVIEW,
+    ("authorization.k8s.io", "SubjectAccessReview"): reviews.ACCESS_REVIEW,
+    ("certificates.k8s.io", "CertificateSigningRequest"): certificate.SIGNING_REQUEST,
+    ("coordination.k8s.io", "Lease"): coordination.LEASE,
+    ("discovery.k8s.io", "EndpointSlice"): endpoints.SLICE,
+    ("events.k8s.io", "Event"): event.NEW_EVENT,
+    ("rbac.authorization.k8s.io", "ClusterRole"): rbac.CLUSTER_ROLE,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.CLUSTER_ROLE_BINDING,
+    ("rbac.authorization.k8s.io", "Role"): rbac.ROLE,
+    ("rbac.authorization.k8s.io", "RoleBinding"): rbac.ROLE_BINDING,
+}
 """(group, kind) -> its rules."""
 
 PLAIN = Kind()

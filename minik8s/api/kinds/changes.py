@@ -1,0 +1,47 @@
+"""What the hooks of updates share: fields that stay as they were, fields that may not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minik8s.api import names
+from minik8s.api.errors import FieldError, forbidden, invalid
+from minik8s.api.kind import Frozen, Object
+
+
+def keep(new: Object, old: Frozen, *keys: str) -> None:
+    """Puts the old object's values of these keys into the new one."""
+    for key in keys:
+        if key in old:
+            new[key] = thawed(old[key])
+        else:
+            new.pop(key, None)
+
+
+def keep_all_but_status(new: Object, old: Frozen) -> None:
+    """For updates of the status: the rest stays, metadata aside (the registry sees to it)."""
+    keep(new, old, *((new.keys() | old.keys()) - {"status", "metadata", "apiVersion", "kind"}))
+
+
+def thawed(value: Any) -> Any:
+    """A private copy of shared data."""
+    if isinstance(value, Mapping):
+        return {key: thawed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [thawed(item) for item in value]
+    return value
+
+
+def immutable(new: Any, old: Any, path: str) -> list[FieldError]:
+    """A field that keeps its first value; empty and absent are the same."""
+    return [] if (new or None) == (old or None) else [invalid(path, new, names.IMMUTABLE)]
+
+
+def immutable_when_marked(new: Frozen, old: Frozen, *keys: str) -> list[FieldError]:
+    """ConfigMaps and Secrets with `immutable: true` (KEP-1412): neither the mark nor the data may change."""
+    if not old.get("immutable"):
+        return []
+    changed = [] if new.get("immutable") else ["immutable"]
+    changed += [key for key in keys if (new.get(key) or {}) != (old.get(key) or {})]
+    return [forbidden(key, "field is immutable when `immutable` is set") for key in changed]

@@ -1,0 +1,87 @@
+"""ReplicaSets: so many pods of one template."""
+
+from __future__ import annotations
+
+from minik8s.api.errors import FieldError
+from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
+from minik8s.api.kinds import workload
+from minik8s.api.kinds.changes import immutable, keep
+from minik8s.api.kinds.podtemplate import default_pod_template
+from minik8s.api.kinds.workload import spec_of, status_of
+from minik8s.api.printing import age
+
+COUNTED = (
+    "replicas",
+    "fullyLabeledReplicas",
+    "readyReplicas",
+    "availableReplicas",
+    "observedGeneration",
+    "terminatingReplicas",
+)
+
+
+def default(replicaset: Object) -> None:
+    spec = replicaset["spec"] = replicaset.get("spec") or {}
+    spec.setdefault("replicas", 1)
+    template = spec["template"] = spec.get("template") or {}
+    default_pod_template(template)
+
+
+def prepare_create(replicaset: Object) -> None:
+    replicaset["status"] = {"replicas": 0}
+
+
+def prepare_update(new: Object, old: Frozen) -> None:
+    keep(new, old, "status")
+
+
+def validate(replicaset: Frozen) -> list[FieldError]:
+    spec = spec_of(replicaset)
+    errors = workload.not_negative(spec, "spec", "replicas", "minReadySeconds")
+    return errors + workload.selector_and_template(spec, "ReplicaSet", "deployment")
+
+
+def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
+    return immutable(spec_of(new).get("selector"), spec_of(old).get("selector"), "spec.selector")
+
+
+def validate_status(new: Frozen, _old: Frozen) -> list[FieldError]:
+    within = ("fullyLabeledReplicas", "readyReplicas", "availableReplicas")
+    return workload.status_counts(status_of(new), COUNTED, within)
+
+
+def row(replicaset: Frozen, now: float) -> list[object]:
+    spec, status = spec_of(replicaset), status_of(replicaset)
+    return [
+        replicaset["metadata"]["name"],
+        spec.get("replicas", 0),
+        status.get("replicas", 0),
+        status.get("readyReplicas", 0),
+        age(replicaset, now),
+        *workload.template_cells(spec.get("template")),
+        workload.selector_text(spec.get("selector")),
+    ]
+
+
+KIND = Kind(
+    default=default,
+    prepare_create=prepare_create,
+    prepare_update=prepare_update,
+    validate=validate,
+    validate_update=validate_update,
+    validate_status=validate_status,
+    warnings=workload.name_warnings,
+    generation=True,
+    columns=(
+        NAME,
+        Column("Desired", "integer", description="How many pods are wanted."),
+        Column("Current", "integer", description="How many pods there are."),
+        Column("Ready", "integer", description="How many of them are ready."),
+        AGE,
+        workload.CONTAINERS,
+        workload.IMAGES,
+        workload.SELECTOR,
+    ),
+    row=row,
+    fields={"status.replicas": lambda obj: str(status_of(obj).get("replicas", 0))},
+)

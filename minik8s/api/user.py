@@ -17,6 +17,7 @@ class User:
 
 
 MASTERS = "system:masters"
+SERVICE_ACCOUNTS = "system:serviceaccounts"
 AUTHENTICATED = "system:authenticated"
 UNAUTHENTICATED = "system:unauthenticated"
 ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED,))
@@ -25,3 +26,17 @@ ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED,))
 def component(name: str) -> User:
     """A control-plane part's own identity, e.g. `component("kube-scheduler")`."""
     return User(f"system:{name}", (AUTHENTICATED,))
+
+
+def service_account(namespace: str, name: str, uid: str = "", extra: Mapping[str, tuple[str, ...]] | None = None) -> User:
+    """A ServiceAccount's identity; that of a controller is `service_account("kube-system", "deployment-controller")`."""
+    groups = (SERVICE_ACCOUNTS, f"{SERVICE_ACCOUNTS}:{namespace}", AUTHENTICATED)
+    return User(f"system:serviceaccount:{namespace}:{name}", groups, uid, extra or {})
+
+
+def split_service_account(user: str) -> tuple[str, str] | None:
+    """Namespace and name of a ServiceAccount's user name, None for other users."""
+    match user.split(":"):
+        case ["system", "serviceaccount", namespace, name] if namespace and name:
+            return namespace, name
+    return None

@@ -1,0 +1,154 @@
+"""Authentication: who asks? One visible chain: client certificate, bearer token, socket peer; who shows nothing is anonymous.
+
+What is shown and wrong is a 401, never anonymous. What was verified is remembered by its header until it expires, or until an
+object that a token is bound to changes: a repeated request costs a look-up.
+Neighbours: `serviceaccounts.py` (JWTs), `impersonation.py` (acting as somebody else), `base/jointoken.py`, `base/pki.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minik8s.api.errors import Unauthorized
+from minik8s.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
+from minik8s.api.user import ANONYMOUS, AUTHENTICATED, MASTERS, User
+from minik8s.apiserver.authn.serviceaccounts import InvalidToken, NotOurs, ServiceAccountTokens
+from minik8s.apiserver.contract import Reader
+from minik8s.base.clock import Clock
+from minik8s.base.jointoken import JoinToken
+from minik8s.base.pki import write_private
+
+ADMIN = User("minik8s-admin", (MASTERS, AUTHENTICATED))
+"""Who holds the admin token, or asks over the unix socket as root or as the server's own user."""
+BOOTSTRAPPERS = "system:bootstrappers"
+REMEMBERED = 10_000
+FOREVER = float("inf")
+
+
+class StaticTokens:
+    """Secrets that stand for a user as long as the server runs. Compared by their hashes: time tells nothing about them."""
+
+    def __init__(self, tokens: Mapping[str, User]) -> None:
+        self._users = {_hash(token): user for token, user in tokens.items()}
+
+    def user(self, token: str) -> User | None:
+        return self._users.get(_hash(token))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose token a bearer showed, for which audiences it counts, until when, and what it is bound to."""
+
+    user: User
+    audiences: tuple[str, ...]
+    expires: float = FOREVER
+    bound: tuple[Resource, ...] = ()
+
+
+class Authenticator:
+    """The chain. `static` are the admin's and the join tokens."""
+
+    def __init__(self, static: StaticTokens, accounts: ServiceAccountTokens, reader: Reader, clock: Clock) -> None:
+        self.accounts = accounts
+        self._static = static
+        self._clock = clock
+        self._known: dict[str, tuple[Identity, int]] = {}
+        self._changes = dict.fromkeys((SERVICEACCOUNTS, PODS, SECRETS, NODES), 0)
+        for resource in self._changes:
+            reader.on_change(resource, lambda resource=resource: self._changed(resource))  # type: ignore[misc]  # lambda default
+
+    def authenticate(self, authorization: str | None, certificate: User | None = None, peer: User | None = None) -> User:
+        """Who asks, by the Authorization header (None where there is none), the connection's client certificate
+        (`certificate_user`) and its socket peer (`peer_user`). A header, even an empty one, counts before the peer.
+        Unauthorized where the token is wrong.
+        """
+        if certificate is not None:
+            return certificate
+        if authorization is None:
+            return peer or ANONYMOUS
+        if (known := self._known.get(authorization)) is not None:
+            identity, seen = known
+            if identity.expires > self._clock.now() and (not identity.bound or self._seen(identity) == seen):
+                return identity.user
+        if (token := bearer_token(authorization)) is None:
+            return ANONYMOUS
+        try:
+            identity = self.review(token, self.accounts.audiences)
+        except InvalidToken:
+            self._known.pop(authorization, None)
+            raise Unauthorized("Unauthorized") from None
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[authorization] = identity, self._seen(identity)
+        return identity.user
+
+    def review(self, token: str, audiences: tuple[str, ...]) -> Identity:
+        """Whose token it is, for a TokenReview too. InvalidToken says why it is nobody's."""
+        if user := self._static.user(token):
+            return Identity(user, self.accounts.audiences)
+        try:
+            verified = self.accounts.verify(token, audiences)
+        except NotOurs:
+            raise InvalidToken("invalid bearer token") from None
+        except InvalidToken as error:
+            raise InvalidToken(f"[invalid bearer token, {error}]") from None
+        return Identity(verified.user, verified.audiences, verified.expires, verified.bound)
+
+    def _seen(self, identity: Identity) -> int:
+        return sum(self._changes[resource] for resource in identity.bound)
+
+    def _changed(self, resource: Resource) -> None:
+        self._changes[resource] += 1
+
+
+def bearer_token(authorization: str) -> str | None:
+    """The token of an Authorization header; None where it is of another scheme, or empty."""
+    scheme, _, token = authorization.strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def certificate_user(peer: Mapping[str, Any] | None) -> User | None:
+    """The user of a verified client certificate, as `ssl.SSLObject.getpeercert()` tells it: CN, with each O a group."""
+    fields = [pair for part in (peer or {}).get("subject", ()) for pair in part]
+    name = next((value for field, value in fields if field == "commonName"), "")
+    if not name:
+        return None
+    groups = dict.fromkeys(value for field, value in fields if field == "organizationName")
+    return User(name, (*groups, AUTHENTICATED))
+
+
+def peer_user(descriptor: int) -> User | None:
+    """Who is at the other end of a connected socket: the admin where it is a unix one of root or the server's own user."""
+    with socket.socket(fileno=os.dup(descriptor)) as sock:  # a copy: event loops wrap their sockets, each differently
+        if sock.family != socket.AF_UNIX:
+            return None
+        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return ADMIN if uid in (0, os.geteuid()) else None
+
+
+def admin_token(path: Path) -> str:
+    """The admin's token, kept in a file (0600) that is made where it is missing."""
+    if not path.exists():
+        write_private(path, f"{secrets.token_hex(32)}\n".encode())
+    return path.read_text().strip()
+
+
+def static_tokens(admin: str, *joins: JoinToken) -> StaticTokens:
+    """The admin's token and the join tokens, these both whole and as bare secrets."""
+    users = {admin: ADMIN}
+    for token in joins:
+        user = User(f"system:bootstrap:{token.kind}", (BOOTSTRAPPERS, AUTHENTICATED))
+        users |= {str(token): user, token.secret: user}
+    return StaticTokens(users)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()

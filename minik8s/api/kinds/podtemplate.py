@@ -12,7 +12,7 @@ from minik8s.api.kind import Frozen, Object
 from minik8s.api.kinds.pod import pod_annotations
 from minik8s.api.kinds.pod.defaults import default_pod_spec
 from minik8s.api.kinds.pod.validation import validate_pod_spec
-from minik8s.api.kinds.pod.warnings import warn_of_pod
+from minik8s.api.kinds.pod.warnings import warn_of_template
 
 
 def default_pod_template(template: Object) -> None:
@@ -39,4 +39,4 @@ def validate_pod_template(template: Frozen, path: str) -> list[FieldError]:
 
 def warn_of_pod_template(template: Frozen, path: str) -> list[str]:
     """Warnings about a PodTemplateSpec that stands at `path`: what is deprecated, odd or without effect."""
-    return warn_of_pod(template, f"{path}.")
+    return warn_of_template(template, f"{path}.")

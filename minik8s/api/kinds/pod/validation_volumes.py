@@ -71,6 +71,8 @@ def _source(volume: Frozen, path: str, name: str, pod_name: str | None) -> Error
         if position:
             yield forbidden(f"{path}.{_SECOND_PATHS.get(key, key)}", "may not specify more than 1 volume type")
         else:
+            if key == "image" and pod_name is not None and not source.get("reference"):
+                yield required(f"{here}.reference")
             yield from _SOURCES[key](source, here)
         if key == "iscsi" and "initiatorName" in source and len(f"{name}:{source.get('targetPortal', '')}") > 64:
             text = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."
@@ -79,8 +81,6 @@ def _source(volume: Frozen, path: str, name: str, pod_name: str | None) -> Error
             claim = f"{pod_name}-{name}"
             for message in names.dns_subdomain(claim):
                 yield invalid(f"{path}.name", name, f'PVC name "{claim}": {message}')
-        if key == "image" and not position and pod_name is not None and not source.get("reference"):
-            yield required(f"{here}.reference")
 
 
 # --- one function a source -------------------------------------------------------------------------------------------

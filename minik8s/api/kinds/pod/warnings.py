@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from minik8s.api import names, quantity
 from minik8s.api.kind import Frozen
@@ -21,11 +20,16 @@ def warnings_of(pod: Frozen, old: Frozen | None) -> list[str]:
         return []
     problems = names.dns_label((pod.get("metadata") or {}).get("name", ""))
     text = "this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended"
-    return ([f"metadata.name: {text}: [{' '.join(problems)}]"] if problems else []) + warn_of_pod(pod)
+    of_name = [f"metadata.name: {text}: [{' '.join(problems)}]"] if problems else []
+    return [*_app_armor(pod, ""), *of_name, *warn_of_pod(pod)]
+
+
+def warn_of_template(template: Frozen, prefix: str) -> list[str]:
+    """The warnings of a template, whose path is the prefix (`spec.template.`)."""
+    return [*warn_of_pod(template, prefix), *_app_armor(template, prefix)]
 
 
 def warn_of_pod(pod: Frozen, prefix: str = "") -> list[str]:
-    """Warnings about a pod, or about a template whose path is the prefix (`spec.template.`)."""
     spec, notes = pod.get("spec") or {}, (pod.get("metadata") or {}).get("annotations") or {}
     path = f"{prefix}spec"
     return [
@@ -196,15 +200,11 @@ def _shown(path: str, source: str) -> str:
 
 
 def _containers(spec: Frozen, path: str, notes: Mapping[str, str], notes_path: str) -> Warnings:
-    pod_profile = (spec.get("securityContext") or {}).get("appArmorProfile")
     for container, here in all_containers(spec, path):
-        context, name = container.get("securityContext") or {}, container.get("name", "")
-        key = SECCOMP_CONTAINER + name
+        context = container.get("securityContext") or {}
+        key = SECCOMP_CONTAINER + container.get("name", "")
         if key in notes and context.get("seccompProfile") is None:
             yield f'{notes_path}[{key}]: non-functional in v1.27+; use the "seccompProfile" field instead'
-        key = APP_ARMOR + name
-        if key in notes and _profile_only_noted(notes[key], context.get("appArmorProfile"), pod_profile):
-            yield f'{notes_path}[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead'
         resources = container.get("resources") or {}
         for resource in ("memory", "ephemeral-storage"):
             for kind in ("limits", "requests"):
@@ -212,10 +212,17 @@ def _containers(spec: Frozen, path: str, notes: Mapping[str, str], notes_path: s
         yield from _hidden_variables(container.get("env") or (), f"{here}.env")
 
 
-def _profile_only_noted(note: str, own: Any, of_pod: Any) -> bool:
-    """Whether the annotation says what no field says; a pod's annotation has been copied to the field by now."""
-    profile = app_armor_profile(note)
-    return own in (None, profile) and (profile is None or profile != of_pod)
+def _app_armor(pod: Frozen, prefix: str) -> Warnings:
+    """Annotations that say what no field says; a pod's annotation has been copied to the field by now."""
+    notes, spec = (pod.get("metadata") or {}).get("annotations") or {}, pod.get("spec") or {}
+    if not any(key.startswith(APP_ARMOR) for key in notes):
+        return
+    of_pod = (spec.get("securityContext") or {}).get("appArmorProfile")
+    for container, _ in all_containers(spec, ""):
+        key = APP_ARMOR + container.get("name", "")
+        profile, own = app_armor_profile(notes.get(key, "")), (container.get("securityContext") or {}).get("appArmorProfile")
+        if key in notes and own in (None, profile) and (profile is None or profile != of_pod):
+            yield f'{prefix}metadata.annotations[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead'
 
 
 def _fractions(amounts: Mapping[str, str], path: str) -> Warnings:

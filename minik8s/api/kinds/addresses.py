@@ -105,10 +105,9 @@ def endpoint_ip(path: str, value: str) -> list[FieldError]:
     return [invalid(path, value, text) for is_so, text in wrong if is_so]
 
 
-def single_or_dual_stack(values: Iterable[str]) -> bool:
-    """Whether no IP family occurs twice among addresses or networks."""
-    families = [family_of(value.partition("/")[0]) for value in values]
-    return len(set(families)) == len(families)
+def both_families(values: Iterable[str]) -> bool:
+    """Whether addresses or networks of both IP families are among them."""
+    return {family_of(value.partition("/")[0]) for value in values} >= {"IPv4", "IPv6"}
 
 
 def ip_warnings(path: str, value: str) -> list[str]:

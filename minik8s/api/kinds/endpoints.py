@@ -42,6 +42,11 @@ def validate_endpoints(endpoints: Frozen) -> list[FieldError]:
     return errors
 
 
+def validate_endpoints_update(new: Frozen, old: Frozen) -> list[FieldError]:
+    """Subsets that are as they were are not looked at again: they may be long."""
+    return validate_endpoints(new) if (new.get("subsets") or []) != (old.get("subsets") or []) else []
+
+
 def _address(address: Mapping[str, Any], path: str) -> list[FieldError]:
     ip = address.get("ip", "")
     errors = valid_ip(f"{path}.ip", ip)
@@ -97,21 +102,25 @@ def prepare_slice(endpoint_slice: Object, _old: Frozen | None = None) -> None:
 
 
 def validate_slice(endpoint_slice: Frozen) -> list[FieldError]:
-    kind, endpoints = endpoint_slice.get("addressType", ""), endpoint_slice.get("endpoints") or ()
-    ports = endpoint_slice.get("ports") or ()
+    kind, ports = endpoint_slice.get("addressType", ""), endpoint_slice.get("ports") or ()
     errors = list(checks.chosen(kind, "addressType", ADDRESS_TYPES))
     if len(ports) > MAX_PORTS:
         return [*errors, too_many("ports", len(ports), MAX_PORTS)]
-    errors += _slice_ports(ports)
+    return errors + _slice_ports(ports)
+
+
+def validate_slice_endpoints(endpoint_slice: Frozen) -> list[FieldError]:
+    kind, endpoints = endpoint_slice.get("addressType", ""), endpoint_slice.get("endpoints") or ()
     if len(endpoints) > MAX_ENDPOINTS:
-        return [*errors, too_many("endpoints", len(endpoints), MAX_ENDPOINTS)]
-    for i, endpoint in enumerate(endpoints):
-        errors += _endpoint(endpoint, kind, f"endpoints[{i}]")
-    return errors
+        return [too_many("endpoints", len(endpoints), MAX_ENDPOINTS)]
+    return [error for i, endpoint in enumerate(endpoints) for error in _endpoint(endpoint, kind, f"endpoints[{i}]")]
 
 
 def validate_slice_update(new: Frozen, old: Frozen) -> list[FieldError]:
-    return immutable(new.get("addressType"), old.get("addressType"), "addressType")
+    """Endpoints that are as they were are not looked at again: slices may be long."""
+    changed = (new.get("endpoints") or []) != (old.get("endpoints") or [])
+    errors = validate_slice_endpoints(new) if changed else []
+    return errors + immutable(new.get("addressType"), old.get("addressType"), "addressType")
 
 
 def _slice_ports(ports: Any) -> list[FieldError]:
@@ -146,10 +155,8 @@ def _slice_address(address: str, kind: str, path: str, index: int) -> list[Field
     here = f"{path}[{index}]"
     if kind == "FQDN":
         name = address.removesuffix(".")
-        if not name:
-            return [required(here)]
         few = [] if "." in name else [invalid(here, address, "should be a domain with at least two segments separated by dots")]
-        return [*checks.dns_subdomain(name, here), *few]
+        return list(checks.dns_subdomain(name, here)) or few if name else [required(here)]
     if kind not in ADDRESS_TYPES:
         return []
     errors = valid_ip(here, address) if kind == "IPv4" else canonical_ip(here, address)
@@ -203,7 +210,8 @@ def slice_content(endpoint_slice: Frozen) -> dict[str, Any]:
 ENDPOINTS = Kind(
     deprecated=DEPRECATED,
     default=default_endpoints,
-    validate=validate_endpoints,
+    validate_create=validate_endpoints,
+    validate_update=validate_endpoints_update,
     columns=(NAME, Column("Endpoints", description="Addresses and ports that are ready."), AGE),
     row=endpoints_row,
 )
@@ -212,6 +220,7 @@ SLICE = Kind(
     prepare_create=prepare_slice,
     prepare_update=prepare_slice,
     validate=validate_slice,
+    validate_create=validate_slice_endpoints,
     validate_update=validate_slice_update,
     warnings=slice_warnings,
     generation=True,

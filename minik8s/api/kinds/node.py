@@ -10,7 +10,7 @@ from minik8s.api import names, quantity
 from minik8s.api.errors import FieldError, duplicate, forbidden, invalid
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.addresses import cidr_warnings, single_or_dual_stack, valid_cidr
+from minik8s.api.kinds.addresses import both_families, cidr_warnings, valid_cidr
 from minik8s.api.kinds.changes import keep, keep_all_but_status
 from minik8s.api.printing import NONE, UNKNOWN, age
 
@@ -55,7 +55,7 @@ def validate(node: Frozen) -> list[FieldError]:
     cidrs = spec.get("podCIDRs") or []
     for i, cidr in enumerate(cidrs):
         errors += valid_cidr(f"spec.podCIDRs[{i}]", cidr)
-    if len(cidrs) > 2 or not single_or_dual_stack(cidrs):
+    if len(cidrs) > 2 or (len(cidrs) == 2 and not both_families(cidrs)):
         errors.append(invalid("spec.podCIDRs", cidrs, "may specify no more than one CIDR for each IP family"))
     return errors
 

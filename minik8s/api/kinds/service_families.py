@@ -10,7 +10,7 @@ from typing import Any
 
 from minik8s.api.errors import FieldError, duplicate, invalid, required, unsupported
 from minik8s.api.kind import Object
-from minik8s.api.kinds.addresses import family_of, single_or_dual_stack, valid_ip
+from minik8s.api.kinds.addresses import both_families, family_of, valid_ip
 
 FAMILIES = ("IPv4", "IPv6")
 SINGLE, PREFER, REQUIRE = "SingleStack", "PreferDualStack", "RequireDualStack"
@@ -42,7 +42,7 @@ def family_errors(spec: Spec) -> list[FieldError]:
         errors.append(invalid("spec.clusterIPs", ips, "may only hold up to 2 values"))
     if bad:
         return errors
-    if not single_or_dual_stack(ips):
+    if len(ips) > 1 and not both_families(ips):
         errors.append(invalid("spec.clusterIPs", ips, "may specify no more than one IP for each IP family"))
     if not is_headless(spec):
         for i, (ip, family) in enumerate(zip(ips, families, strict=False)):

@@ -1,4 +1,4 @@
-"""Stores to test: `store` is each implementation in turn, `etcd` the address of a real one."""
+"""Stores to test: `store` is each implementation in turn, `etcd` a real one that tests share, `read` reads a watch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,29 @@ import pytest
 
 from minik8s.base.clock import RealClock
 from minik8s.store import open_store
-from minik8s.store.base import Store, StoreFailed
+from minik8s.store.base import TOUCHED, Change, Store, StoreFailed
 
 KINDS = ["memory", "sqlite", pytest.param("etcd", marks=pytest.mark.e2e)]
+
+
+class Reader:
+    """Reads a watch change by change; passes over the store's own key, as readers do."""
+
+    def __init__(self, store: Store, after: int, prefix: str = "/registry/") -> None:
+        self._batches: AsyncIterator[Sequence[Change]] = store.watch(prefix, after)
+        self._ready: list[Change] = []
+
+    async def next(self) -> Change:
+        while not self._ready:
+            batch = await asyncio.wait_for(anext(self._batches), 10)
+            self._ready = [change for change in batch if not change.key.endswith(TOUCHED)]
+        return self._ready.pop(0)
+
+    async def take(self, count: int) -> list[Change]:
+        return [await self.next() for _ in range(count)]
+
+    async def close(self) -> None:
+        await self._batches.aclose()  # type: ignore[attr-defined]  # an async generator, in every implementation
 
 
 @dataclass
@@ -71,13 +91,30 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+def new_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Etcd]]:
+    """Starts a real etcd; all are stopped at the end of the session."""
     if shutil.which("etcd") is None:
         pytest.skip("no etcd on this machine (Debian: etcd-server)")
-    running = Etcd(tmp_path_factory.mktemp("etcd"), *free_ports(2))
-    running.start()
-    yield running
-    running.stop()
+    running: list[Etcd] = []
+
+    def start() -> Etcd:
+        running.append(Etcd(tmp_path_factory.mktemp("etcd"), *free_ports(2)))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for etcd in running:
+        etcd.stop()
+
+
+@pytest.fixture(scope="session")
+def etcd(new_etcd: Callable[[], Etcd]) -> Etcd:
+    return new_etcd()
+
+
+@pytest.fixture
+def read() -> type[Reader]:
+    return Reader
 
 
 @pytest.fixture(params=KINDS)

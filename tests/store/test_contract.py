@@ -5,33 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from minik8s.store.base import TOUCHED, Change, Compacted, Conflict, Entry, Store, StoreFailed
+from minik8s.store.base import Change, Compacted, Conflict, Entry, Store, StoreFailed
 
 P = "/registry/"
-
-
-class Reader:
-    """Reads a watch change by change; passes over the store's own key, as readers do."""
-
-    def __init__(self, store: Store, after: int, prefix: str = P) -> None:
-        self._batches: AsyncIterator[Sequence[Change]] = store.watch(prefix, after)
-        self._ready: list[Change] = []
-
-    async def next(self) -> Change:
-        while not self._ready:
-            batch = await asyncio.wait_for(anext(self._batches), 10)
-            self._ready = [change for change in batch if not change.key.endswith(TOUCHED)]
-        return self._ready.pop(0)
-
-    async def take(self, count: int) -> list[Change]:
-        return [await self.next() for _ in range(count)]
-
-    async def close(self) -> None:
-        await self._batches.aclose()  # type: ignore[attr-defined]  # an async generator, in every implementation
+Read = Callable[..., Any]  # the fixture's `Reader`
 
 
 async def test_a_write_is_in_the_snapshot_with_its_revision(store: Store) -> None:
@@ -94,8 +76,8 @@ async def test_of_many_writes_at_once_to_one_key_one_wins(store: Store) -> None:
     assert {conflict.current for conflict in lost} == set(won)
 
 
-async def test_many_writes_at_once_each_get_a_revision(store: Store) -> None:
-    reader = Reader(store, await store.revision())
+async def test_many_writes_at_once_each_get_a_revision(store: Store, read: Read) -> None:
+    reader = read(store, await store.revision())
     revisions = await asyncio.gather(*(store.write(P + f"k{i}", b"v", 0) for i in range(100)))
     assert len(set(revisions)) == 100
     seen = await reader.take(100)
@@ -103,12 +85,12 @@ async def test_many_writes_at_once_each_get_a_revision(store: Store) -> None:
     await reader.close()
 
 
-async def test_a_watch_gives_history_then_news_each_with_what_was_before(store: Store) -> None:
+async def test_a_watch_gives_history_then_news_each_with_what_was_before(store: Store, read: Read) -> None:
     start = await store.revision()
     key = P + "k"
     one = await store.write(key, b"1", 0)
     two = await store.write(key, b"2", one)
-    reader = Reader(store, start)
+    reader = read(store, start)
     history = await reader.take(2)
     three = await store.write(key, None, two)
     four = await store.write(key, b"4", 0)
@@ -122,23 +104,23 @@ async def test_a_watch_gives_history_then_news_each_with_what_was_before(store: 
     await reader.close()
 
 
-async def test_a_watch_gives_only_its_prefix(store: Store) -> None:
-    reader = Reader(store, await store.revision(), P + "pods/")
+async def test_a_watch_gives_only_its_prefix(store: Store, read: Read) -> None:
+    reader = read(store, await store.revision(), P + "pods/")
     await store.write(P + "podsx/a", b"v", 0)
     await store.write(P + "pods/a", b"v", 0)
     assert (await reader.next()).key == P + "pods/a"
     await reader.close()
 
 
-async def test_a_watch_from_the_middle_misses_and_repeats_nothing(store: Store) -> None:
+async def test_a_watch_from_the_middle_misses_and_repeats_nothing(store: Store, read: Read) -> None:
     revisions = [await store.write(P + f"k{i}", b"v", 0) for i in range(10)]
     for i in (0, 4, 8):
-        reader = Reader(store, revisions[i])
+        reader = read(store, revisions[i])
         assert [change.revision for change in await reader.take(9 - i)] == revisions[i + 1 :]
         await reader.close()
 
 
-async def test_watches_from_anywhere_while_writes_go_on(store: Store) -> None:
+async def test_watches_from_anywhere_while_writes_go_on(store: Store, read: Read) -> None:
     start = await store.revision()
 
     async def write(i: int) -> list[int]:
@@ -148,7 +130,7 @@ async def test_watches_from_anywhere_while_writes_go_on(store: Store) -> None:
         return revisions
 
     async def follow() -> list[Change]:
-        reader = Reader(store, start)
+        reader = read(store, start)
         changes = await reader.take(100)
         await reader.close()
         return changes
@@ -166,18 +148,18 @@ async def test_watches_from_anywhere_while_writes_go_on(store: Store) -> None:
         )
 
 
-async def test_a_watch_may_wait_for_a_revision_to_come(store: Store) -> None:
+async def test_a_watch_may_wait_for_a_revision_to_come(store: Store, read: Read) -> None:
     revision = await store.write(P + "a", b"v", 0)
-    reader = Reader(store, revision + 1)
+    reader = read(store, revision + 1)
     two = await store.write(P + "b", b"v", 0)
     three = await store.write(P + "c", b"v", 0)
     assert (await reader.next()).revision == (three if two == revision + 1 else two)
     await reader.close()
 
 
-async def test_a_reader_that_leaves_does_not_disturb_the_others(store: Store) -> None:
+async def test_a_reader_that_leaves_does_not_disturb_the_others(store: Store, read: Read) -> None:
     start = await store.revision()
-    stays, leaves = Reader(store, start), Reader(store, start)
+    stays, leaves = read(store, start), read(store, start)
     waiting = [asyncio.ensure_future(reader.next()) for reader in (stays, leaves)]
     await asyncio.sleep(0.01)
     waiting[1].cancel()
@@ -186,8 +168,8 @@ async def test_a_reader_that_leaves_does_not_disturb_the_others(store: Store) ->
     await stays.close()
 
 
-async def test_a_cancelled_write_leaves_the_store_whole(store: Store) -> None:
-    reader = Reader(store, await store.revision())
+async def test_a_cancelled_write_leaves_the_store_whole(store: Store, read: Read) -> None:
+    reader = read(store, await store.revision())
     writing = asyncio.ensure_future(store.write(P + "a", b"v", 0))
     await asyncio.sleep(0)
     writing.cancel()
@@ -199,7 +181,7 @@ async def test_a_cancelled_write_leaves_the_store_whole(store: Store) -> None:
     await reader.close()
 
 
-async def test_compaction_keeps_what_is_current_and_refuses_older_watches(store: Store) -> None:
+async def test_compaction_keeps_what_is_current_and_refuses_older_watches(store: Store, read: Read) -> None:
     start = await store.revision()
     gone = await store.write(P + "gone", b"v", 0)
     kept = await store.write(P + "kept", b"v", 0)
@@ -210,9 +192,9 @@ async def test_compaction_keeps_what_is_current_and_refuses_older_watches(store:
     assert await store.history() == removed
     for after in (start, one, removed - 1):
         with pytest.raises(Compacted) as raised:
-            await Reader(store, after).next()
+            await read(store, after).next()
         assert raised.value.revision == removed
-    reader = Reader(store, removed)
+    reader = read(store, removed)
     assert await reader.next() == Change(two, P + "k", b"2", Entry(P + "k", b"1", one))
     await reader.close()
     assert list((await store.snapshot(P)).entries) == [Entry(P + "k", b"2", two), Entry(P + "kept", b"v", kept)]
@@ -225,9 +207,9 @@ async def test_compacting_again_or_further_back_does_nothing(store: Store) -> No
         assert await store.history() == revisions[1]
 
 
-async def test_a_watch_that_waits_outlives_a_compaction(store: Store) -> None:
+async def test_a_watch_that_waits_outlives_a_compaction(store: Store, read: Read) -> None:
     first = await store.write(P + "a", b"1", 0)
-    reader = Reader(store, first)
+    reader = read(store, first)
     waiting = asyncio.ensure_future(reader.next())
     await asyncio.sleep(0.01)
     await store.compact(first)
@@ -236,8 +218,8 @@ async def test_a_watch_that_waits_outlives_a_compaction(store: Store) -> None:
     await reader.close()
 
 
-async def test_closing_ends_watches_and_refuses_writes(store: Store) -> None:
-    reader = Reader(store, await store.revision())
+async def test_closing_ends_watches_and_refuses_writes(store: Store, read: Read) -> None:
+    reader = read(store, await store.revision())
     waiting = asyncio.ensure_future(reader.next())
     await asyncio.sleep(0.01)
     await store.close()
@@ -250,9 +232,9 @@ async def test_closing_ends_watches_and_refuses_writes(store: Store) -> None:
         await store.write(P + "k", b"v", 0, lazy=True)
 
 
-async def test_a_big_value(store: Store) -> None:
+async def test_a_big_value(store: Store, read: Read) -> None:
     value = bytes(range(256)) * 4096  # 1 MiB, below the 1.5 MiB that etcd takes for a request
     revision = await store.write(P + "k", value, 0)
-    reader = Reader(store, revision - 1)
+    reader = read(store, revision - 1)
     assert (await reader.next()).value == value
     await reader.close()

@@ -1,4 +1,4 @@
-"""Checks of single fields that the validations of several kinds share. Each yields what is wrong at `path`, most often nothing.
+"""Checks of single fields that the validations of several kinds share. Each gives what is wrong at `path`, most often nothing.
 
 A check takes the value and the path of its field; the rules of names themselves stand in `api/names.py`.
 """
@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from minik8s.api import names, quantity
 from minik8s.api.errors import FieldError, invalid, required, unsupported
 
-Errors = Iterator[FieldError]
+Errors = Iterable[FieldError]
+"""What a validation finds, in order: most often nothing. Checks of one field give a tuple or list, larger ones generate."""
 
 
 def name(value: str, path: str, rule: Callable[[str], Sequence[str]]) -> Errors:
     """What a rule of `api/names.py` (or one like it) has against the value."""
-    for message in rule(value):
-        yield invalid(path, value, message)
+    messages = _messages(rule, value) if len(value) < 64 else rule(value)
+    return [invalid(path, value, message) for message in messages] if messages else ()
+
+
+@lru_cache(maxsize=8192)
+def _messages(rule: Callable[[str], Sequence[str]], value: str) -> Sequence[str]:
+    """The same few names come again with every object of a template."""
+    return tuple(rule(value))
 
 
 def dns_label(value: str, path: str) -> Errors:
@@ -36,38 +44,29 @@ def qualified_name(value: str, path: str) -> Errors:
 
 def needed(obj: Mapping[str, Any], keys: Sequence[str], path: str) -> Errors:
     """Each of these fields must hold something."""
-    for key in keys:
-        if not obj.get(key):
-            yield required(f"{path}.{key}")
+    return [required(f"{path}.{key}") for key in keys if not obj.get(key)]
 
 
 def one_of(value: str, path: str, allowed: Collection[str]) -> Errors:
     """The value is one of those allowed, which are named in the order given."""
-    if value not in allowed:
-        yield unsupported(path, value, list(allowed))
+    return () if value in allowed else (unsupported(path, value, list(allowed)),)
 
 
 def chosen(value: str, path: str, allowed: Collection[str]) -> Errors:
     """As `one_of`; nothing at all is a missing value."""
-    if not value:
-        yield required(path)
-    elif value not in allowed:
-        yield unsupported(path, value, list(allowed))
+    return one_of(value, path, allowed) if value else (required(path),)
 
 
 def between(value: int, low: int, high: int, path: str) -> Errors:
-    if not low <= value <= high:
-        yield invalid(path, value, f"must be between {low} and {high}, inclusive")
+    return () if low <= value <= high else (invalid(path, value, f"must be between {low} and {high}, inclusive"),)
 
 
 def not_negative(value: int, path: str) -> Errors:
-    if value < 0:
-        yield invalid(path, value, "must be greater than or equal to 0")
+    return () if value >= 0 else (invalid(path, value, "must be greater than or equal to 0"),)
 
 
 def positive(value: int, path: str) -> Errors:
-    if value <= 0:
-        yield invalid(path, value, "must be greater than zero")
+    return () if value > 0 else (invalid(path, value, "must be greater than zero"),)
 
 
 def port_number(value: int, path: str) -> Errors:
@@ -100,8 +99,7 @@ def parse_ip(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
 
 
 def quantity_not_negative(value: str, path: str) -> Errors:
-    if quantity.parse(value) < 0:
-        yield invalid(path, value, "must be greater than or equal to 0")
+    return () if quantity.parse(value) >= 0 else (invalid(path, value, "must be greater than or equal to 0"),)
 
 
 _LEADING_ZEROS = re.compile(r"\b0+(?=\d)")

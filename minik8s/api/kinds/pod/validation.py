@@ -101,14 +101,15 @@ def validate_pod_spec(spec: Frozen, path: str, *, pod_name: str | None = None, m
     if spec.get("dnsPolicy") not in DNS_POLICIES:
         errors += checks.chosen(spec.get("dnsPolicy", ""), f"{path}.dnsPolicy", DNS_POLICIES)
     errors += names.validate_labels(spec.get("nodeSelector"), f"{path}.nodeSelector") if "nodeSelector" in spec else ()
-    errors += validate_pod_security_context(spec, f"{path}.securityContext")
+    if spec.get("securityContext") or spec.get("shareProcessNamespace"):
+        errors += validate_pod_security_context(spec, f"{path}.securityContext")
     for key, validate in _PARTS.items():
         if spec.get(key):
             errors += validate(spec[key], f"{path}.{key}")
         if key == "affinity" and ("dnsConfig" in spec or spec.get("dnsPolicy") == "None"):
             errors += _dns(spec, f"{path}.dnsConfig")
     errors += validate_host_process(spec, path)
-    errors += validate_host_users(spec, path)
+    errors += () if pod.host_users else validate_host_users(spec, path)
     errors += _host_name(spec, path) if "hostnameOverride" in spec else ()
     for key, check in _FIELDS.items():
         if (value := spec.get(key)) is not None and value != "":
@@ -155,7 +156,7 @@ def _file_key_volumes(spec: Frozen, path: str) -> Errors:
     """Files of variables come from emptyDirs (KEP-3721)."""
     volumes: Mapping[str, Frozen] | None = None
     for container, here in all_containers(spec, path):
-        for i, variable in enumerate(container.get("env") or ()):
+        for i, variable in enumerate(container.get("env", ())):
             ref = (variable.get("valueFrom") or {}).get("fileKeyRef")
             if ref is None:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from minik8s.api import names
@@ -24,13 +25,15 @@ ENV_FIELDS = (
     "status.podIPs",
 )
 
+_PLAIN_NAME = re.compile("[A-Za-z0-9_]+")
+
 
 def validate_env(variables: Sequence[Frozen], path: str) -> Errors:
     for i, variable in enumerate(variables):
         name = variable.get("name", "")
         if not name:
             yield required(f"{path}[{i}].name")
-        else:
+        elif not _PLAIN_NAME.fullmatch(name):
             yield from checks.name(name, f"{path}[{i}].name", names.env_name)
         if (source := variable.get("valueFrom")) is not None:
             yield from _value_source(source, f"{path}[{i}].valueFrom", has_value=bool(variable.get("value")))

@@ -51,17 +51,18 @@ def _probe(probe: Frozen, path: str, *, readiness: bool) -> Errors:
 def _handler(handler: Frozen, path: str, kinds: dict[str, Callable[[Frozen, str], Errors]]) -> Errors:
     found = [key for key in kinds if handler.get(key) is not None]
     if not found:
-        yield required(path, "must specify a handler type")
-        return
-    yield from kinds[found[0]](handler[found[0]], f"{path}.{found[0]}")
-    for key in found[1:]:
-        yield forbidden(f"{path}.{key}", "may not specify more than 1 handler type")
+        return (required(path, "must specify a handler type"),)
+    errors = kinds[found[0]](handler[found[0]], f"{path}.{found[0]}")
+    if len(found) == 1:
+        return errors
+    return [*errors, *(forbidden(f"{path}.{key}", "may not specify more than 1 handler type") for key in found[1:])]
 
 
 def _exec(action: Frozen, path: str) -> Errors:
     return checks.needed(action, ("command",), path)
 
 
+_SCHEMES = ("HTTP", "HTTPS")
 _HEADER = re.compile("[-A-Za-z0-9]+")
 _HEADER_ERROR = names.pattern_error(
     "a valid HTTP header must consist of alphanumeric characters or '-'", "[-A-Za-z0-9]+", "X-Header-Name"
@@ -69,9 +70,11 @@ _HEADER_ERROR = names.pattern_error(
 
 
 def _http_get(action: Frozen, path: str) -> Errors:
-    yield from checks.needed(action, ("path",), path)
+    if not action.get("path"):
+        yield required(f"{path}.path")
     yield from checks.port(action.get("port", 0), f"{path}.port")
-    yield from checks.one_of(action.get("scheme", ""), f"{path}.scheme", ("HTTP", "HTTPS"))
+    if action.get("scheme") not in _SCHEMES:
+        yield from checks.one_of(action.get("scheme", ""), f"{path}.scheme", _SCHEMES)
     headers: Sequence[Frozen] = action.get("httpHeaders") or ()
     for header in headers:
         if not _HEADER.fullmatch(header.get("name", "")):
@@ -83,7 +86,7 @@ def _port(action: Frozen, path: str) -> Errors:
 
 
 def _sleep(_action: Frozen, _path: str) -> Errors:
-    return iter(())
+    return ()
 
 
 _PROBES: dict[str, Callable[[Frozen, str], Errors]] = {"exec": _exec, "httpGet": _http_get, "tcpSocket": _port, "grpc": _port}

@@ -5,9 +5,9 @@ which containers' variables share (`validation_env`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 
-from minik8s.api import names, quantity
+from minik8s.api import quantity
 from minik8s.api.errors import forbidden, invalid, required, unsupported
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds import checks
@@ -29,13 +29,13 @@ def config_map_volume(source: Frozen, path: str) -> Errors:
 
 
 def downward_api_volume(source: Frozen, path: str) -> Errors:
-    yield from _mode(source.get("defaultMode"), f"{path}.defaultMode")
+    yield from _mode(source, "defaultMode", path)
     for item in source.get("items") or ():
         yield from _downward_item(item, path)
 
 
 def projected_volume(source: Frozen, path: str) -> Errors:
-    yield from _mode(source.get("defaultMode"), f"{path}.defaultMode")
+    yield from _mode(source, "defaultMode", path)
     seen: set[str] = set()
     for i, projection in enumerate(source.get("sources") or ()):
         here = f"{path}.sources[{i}]"
@@ -92,7 +92,7 @@ def _token(part: Frozen, path: str, volume_path: str) -> Errors:
 
 
 def _mode_and_items(source: Frozen, path: str) -> Errors:
-    yield from _mode(source.get("defaultMode"), f"{path}.defaultMode")
+    yield from _mode(source, "defaultMode", path)
     for i, item in enumerate(source.get("items") or ()):
         yield from _key_to_path(item, f"{path}.items[{i}]")
 
@@ -100,12 +100,14 @@ def _mode_and_items(source: Frozen, path: str) -> Errors:
 def _key_to_path(item: Frozen, path: str) -> Errors:
     yield from checks.needed(item, ("key", "path"), path)
     yield from local_unreserved_path(item.get("path", ""), f"{path}.path")
-    yield from _mode(item.get("mode"), f"{path}.mode")
+    yield from _mode(item, "mode", path)
 
 
-def _mode(mode: int | None, path: str) -> Errors:
-    if mode is not None and not 0 <= mode <= 0o777:
-        yield invalid(path, mode, "must be a number between 0 and 0777 (octal), both inclusive")
+def _mode(holder: Frozen, key: str, path: str) -> Errors:
+    mode = holder.get(key)
+    if mode is None or 0 <= mode <= 0o777:
+        return ()
+    return (invalid(f"{path}.{key}", mode, "must be a number between 0 and 0777 (octal), both inclusive"),)
 
 
 def _downward_item(item: Frozen, path: str) -> Errors:
@@ -120,7 +122,7 @@ def _downward_item(item: Frozen, path: str) -> Errors:
         yield from resource_reference(resource_ref, f"{path}.resourceFieldRef", in_volume=True)
     else:
         yield required(path, "one of fieldRef and resourceFieldRef is required")
-    yield from _mode(item.get("mode"), f"{path}.mode")
+    yield from _mode(item, "mode", path)
 
 
 # --- references to the pod's own fields ------------------------------------------------------------------------------
@@ -140,12 +142,13 @@ _FIELDS = {
 }
 
 
-def field_reference(ref: Frozen, path: str, allowed: Sequence[str]) -> Errors:
+def field_reference(ref: Frozen, path: str, allowed: Collection[str]) -> Errors:
     """An ObjectFieldSelector that may name one of the `allowed` fields, or one label or annotation."""
     version, field = ref.get("apiVersion", ""), ref.get("fieldPath", "")
+    if version == "v1" and field in allowed:
+        return ()
     if not version or not field:
-        yield required(f"{path}.fieldPath" if version else f"{path}.apiVersion")
-        return
+        return (required(f"{path}.fieldPath" if version else f"{path}.apiVersion"),)
     subscripted = _SUBSCRIPT.fullmatch(field)
     base, key = subscripted.groups() if subscripted else (field, "")
     problem = ""
@@ -156,11 +159,10 @@ def field_reference(ref: Frozen, path: str, allowed: Sequence[str]) -> Errors:
     elif not subscripted and field not in _FIELDS and field != "spec.host":
         problem = f"field label not supported: {field}"
     if problem:
-        yield invalid(f"{path}.fieldPath", field, f"error converting fieldPath: {problem}")
-    elif subscripted:
-        yield from checks.name(key.lower() if base == "metadata.annotations" else key, path, names.qualified_name)
-    else:
-        yield from checks.one_of("spec.nodeName" if field == "spec.host" else field, f"{path}.fieldPath", allowed)
+        return (invalid(f"{path}.fieldPath", field, f"error converting fieldPath: {problem}"),)
+    if subscripted:
+        return checks.qualified_name(key.lower() if base == "metadata.annotations" else key, path)
+    return checks.one_of("spec.nodeName" if field == "spec.host" else field, f"{path}.fieldPath", allowed)
 
 
 _BYTES = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")

@@ -31,22 +31,19 @@ def validate_security_context(context: Frozen, path: str, *, host_users: bool) -
         yield from checks.one_of(mount, f"{path}.procMount", ("Default", "Unmasked"))
         if mount == "Unmasked" and host_users:
             yield invalid(f"{path}.procMount", mount, "`hostUsers` must be false to use `Unmasked`")
-    yield from _seccomp(context.get("seccompProfile"), f"{path}.seccompProfile")
+    yield from _profiles(context, path, ("seccompProfile",))
     if context.get("allowPrivilegeEscalation") is False:
         text = "cannot set `allowPrivilegeEscalation` to false and "
         if context.get("privileged"):
             yield invalid(path, dict(context), text + "`privileged` to true")
         if "CAP_SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ()):
             yield invalid(path, dict(context), text + "`capabilities.Add` CAP_SYS_ADMIN")
-    yield from _windows_options(context.get("windowsOptions"), f"{path}.windowsOptions")
-    yield from validate_app_armor(context.get("appArmorProfile"), f"{path}.appArmorProfile")
+    yield from _profiles(context, path, ("windowsOptions", "appArmorProfile"))
 
 
 def validate_pod_security_context(spec: Frozen, path: str) -> Errors:
     """A pod's securityContext, and `shareProcessNamespace`, which upstream reports in it."""
     context = spec.get("securityContext") or {}
-    if not context and not spec.get("shareProcessNamespace"):
-        return
     for key in ("fsGroup", "runAsUser", "runAsGroup"):
         if context.get(key) is not None:
             yield from checks.between(context[key], 0, MAX_ID, f"{path}.{key}")
@@ -58,9 +55,7 @@ def validate_pod_security_context(spec: Frozen, path: str) -> Errors:
     yield from _sysctls(context.get("sysctls") or (), f"{path}.sysctls", spec)
     if (policy := context.get("fsGroupChangePolicy")) is not None:
         yield from checks.one_of(policy, f"{path}.fsGroupChangePolicy", ("Always", "OnRootMismatch"))
-    yield from _seccomp(context.get("seccompProfile"), f"{path}.seccompProfile")
-    yield from _windows_options(context.get("windowsOptions"), f"{path}.windowsOptions")
-    yield from validate_app_armor(context.get("appArmorProfile"), f"{path}.appArmorProfile")
+    yield from _profiles(context, path, ("seccompProfile", "windowsOptions", "appArmorProfile"))
     if (policy := context.get("supplementalGroupsPolicy")) is not None:
         yield from checks.one_of(policy, f"{path}.supplementalGroupsPolicy", ("Merge", "Strict"))
     if (policy := context.get("seLinuxChangePolicy")) is not None:
@@ -68,9 +63,7 @@ def validate_pod_security_context(spec: Frozen, path: str) -> Errors:
 
 
 def validate_host_users(spec: Frozen, path: str) -> Errors:
-    """A pod with users of its own shares no namespace of the host."""
-    if spec.get("hostUsers") is not False:
-        return
+    """A pod with users of its own (`hostUsers: false`) shares no namespace of the host."""
     for key, shown in (("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")):
         if spec.get(key):
             yield forbidden(f"{path}.{shown}", "when `hostUsers` is false")
@@ -82,9 +75,13 @@ def validate_host_users(spec: Frozen, path: str) -> Errors:
 # --- profiles --------------------------------------------------------------------------------------------------------
 
 
-def _seccomp(profile: Frozen | None, path: str) -> Errors:
-    if profile is None:
-        return
+def _profiles(context: Frozen, path: str, keys: Sequence[str]) -> Errors:
+    for key in keys:
+        if (profile := context.get(key)) is not None:
+            yield from _PROFILES[key](profile, f"{path}.{key}")
+
+
+def _seccomp(profile: Frozen, path: str) -> Errors:
     kind, local = profile.get("type", ""), profile.get("localhostProfile")
     if not kind:
         yield required(f"{path}.type", "type is required when seccompProfile is set")
@@ -99,10 +96,7 @@ def _seccomp(profile: Frozen | None, path: str) -> Errors:
         yield from local_path(local, f"{path}.localhostProfile")
 
 
-def validate_app_armor(profile: Frozen | None, path: str) -> Errors:
-    """An AppArmorProfile, or none."""
-    if profile is None:
-        return
+def _app_armor(profile: Frozen, path: str) -> Errors:
     kind, local = profile.get("type", ""), profile.get("localhostProfile")
     if not kind:
         yield required(f"{path}.type", "type is required when appArmorProfile is set")
@@ -249,9 +243,7 @@ _DOMAIN = re.compile(rf"{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*")
 _USER_FORBIDDEN = re.compile(r'["/\\:;|=,+*?<>@\[\]]')
 
 
-def _windows_options(options: Frozen | None, path: str) -> Errors:
-    if options is None:
-        return
+def _windows_options(options: Frozen, path: str) -> Errors:
     if (name := options.get("gmsaCredentialSpecName")) is not None:
         yield from checks.name(name, f"{path}.gmsaCredentialSpecName", names.dns_subdomain)
     if (credential := options.get("gmsaCredentialSpec")) is not None:
@@ -285,3 +277,6 @@ def _user_name_problems(value: str) -> Iterator[str]:
             yield "'s User cannot contain only periods or spaces"
         if _USER_FORBIDDEN.search(user):
             yield "'s User cannot contain the following characters: \"/\\:;|=,+*?<>@[]"
+
+
+_PROFILES = {"seccompProfile": _seccomp, "windowsOptions": _windows_options, "appArmorProfile": _app_armor}

@@ -187,7 +187,7 @@ def answer_to(desk: Desk, step: dict[str, Any], namespace: str) -> dict[str, Any
         return None
     parts = match["rest"].split("/")
     resource = BY_PATH.get((match["group"] or "", match["version"], parts[0]))
-    name, sub = (parts + ["", ""])[1:3]
+    name, sub = [*parts, "", ""][1:3]
     if resource is None or "raw" in step or not isinstance(step.get("body", {}), dict):
         return None
     where, known = match["ns"] or "", None

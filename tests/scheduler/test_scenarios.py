@@ -1,0 +1,143 @@
+"""Decisions as text: each file in `scenarios/` tells why, gives commands and shows the outcome.
+
+Commands: `node NAME {...}` (capacity, labels, taints, images, `cordoned`), `remove-node NAME`, `pod NAME {...}` (requests, labels, owner,
+and any field of a pod's spec), `on NODE NAME {...}` a pod that runs there already, `delete NAME`, `time SECONDS`, `namespace NAME {labels}`,
+`schedule` decides for all pods that are due. With REWRITE=1 in the environment the outcomes are written anew: read the diff.
+"""
+
+import os
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import yaml
+
+from minik8s.scheduler.decide import Bind, Decider
+from minik8s.scheduler.queue import QueuedPod, SchedulingQueue
+from minik8s.scheduler.shape import Shapes
+from minik8s.scheduler.snapshot import Snapshot, check
+
+FILES = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
+
+
+class Room:
+    """A scheduler without its shell."""
+
+    def __init__(self) -> None:
+        self.snapshot, self.queue, self.shapes, self.now = Snapshot(), SchedulingQueue(), Shapes(), 0.0
+        self.decider = Decider(self.snapshot, Random(0))
+
+    def run(self, command: str, args: list[str], given: dict[str, Any]) -> list[str]:
+        return getattr(self, command.replace("-", "_"))(*args, given) or []
+
+    def node(self, name: str, given: dict[str, Any]) -> None:
+        allocatable = {"cpu": "4", "memory": "8Gi", "pods": "10"} | {k: str(v) for k, v in given.get("capacity", {}).items()}
+        images = [{"names": [image], "sizeBytes": size} for image, size in given.get("images", {}).items()]
+        taints = [
+            dict(zip(("key", "value", "effect"), taint.replace("=", ":").split(":"), strict=True))
+            for taint in given.get("taints", [])
+        ]
+        self.snapshot.set_node(
+            {
+                "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name} | given.get("labels", {})},
+                "spec": {"taints": taints, "unschedulable": given.get("cordoned", False)},
+                "status": {"allocatable": allocatable, "images": images},
+            }
+        )
+        self.reconsider()
+
+    def remove_node(self, name: str, given: dict[str, Any]) -> None:
+        self.snapshot.remove_node(name)
+
+    def namespace(self, name: str, given: dict[str, Any]) -> None:
+        self.snapshot.namespaces[name] = given
+
+    def make(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        given = dict(given)
+        owner = given.pop("owner", None)
+        requests = {key: str(value) for key, value in given.pop("requests", {}).items()}
+        container = {
+            "name": "c",
+            "image": given.pop("image", ""),
+            "ports": given.pop("ports", []),
+            "resources": {"requests": requests},
+        }
+        meta = {"name": name, "namespace": given.pop("namespace", "default"), "uid": name, "labels": given.pop("labels", {})}
+        if owner:
+            meta["ownerReferences"] = [{"uid": owner, "controller": True}]
+        return {"metadata": meta, "spec": {"containers": [container], **given}}
+
+    def pod(self, name: str, given: dict[str, Any]) -> None:
+        pod = self.make(name, given)
+        key = (pod["metadata"]["namespace"], name)
+        self.queue.add(QueuedPod(key, name, pod, self.shapes.of(pod), given.get("priority", 0), self.now))
+
+    def pods(self, count: str, name: str, given: dict[str, Any]) -> None:
+        for number in range(int(count)):
+            self.pod(f"{name}{number}", given)
+
+    def on(self, node: str, name: str, given: dict[str, Any]) -> None:
+        self.snapshot.place(name, self.shapes.of(self.make(name, given)), node)
+
+    def delete(self, name: str, given: dict[str, Any]) -> None:
+        self.snapshot.displace(name)
+        self.queue.remove((given.get("namespace", "default"), name))
+        self.reconsider()
+
+    def time(self, seconds: str, given: dict[str, Any]) -> None:
+        self.now = float(seconds)
+
+    def reconsider(self) -> None:
+        for shape in self.queue.waiting_shapes():
+            if self.decider.may_fit(shape):
+                self.queue.move(shape, self.now)
+
+    def schedule(self, given: dict[str, Any]) -> list[str]:
+        shown = []
+        for pod in self.queue.pop(self.now, 1000):
+            instruction = self.decider.decide(pod)
+            if isinstance(instruction, Bind):
+                self.queue.remove(pod.key)
+                shown.append(f"{pod.key[1]} -> {instruction.node}")
+            else:
+                self.queue.unschedulable(pod, self.now)
+                shown.append(f"{pod.key[1]}: {instruction.message.replace(NO_PREEMPTION, '')}")
+            check(self.snapshot)
+        return shown or ["nothing due"]
+
+    def count(self, given: dict[str, Any]) -> list[str]:
+        return [f"{name}: {len(node.pods)}" for name, node in sorted(self.snapshot.nodes.items())]
+
+
+NO_PREEMPTION = " no new claims to deallocate,"
+
+
+def perform(text: str) -> str:
+    """The text with the outcomes as they are now."""
+    room, shown, skipping = Room(), [], False
+    outcome: list[str] = []
+    for line in text.splitlines():
+        if line == "----":
+            shown += [line, *outcome]
+            outcome, skipping = [], True
+        elif not line.strip():
+            skipping = False
+            shown.append(line)
+        elif not skipping:
+            shown.append(line)
+            if not line.startswith("#"):
+                head, _, tail = line.partition("{")
+                command, *args = head.split()
+                outcome = room.run(command, args, yaml.safe_load("{" + tail) if tail else {})
+    return "\n".join(shown) + "\n"
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_scenario(file: Path) -> None:
+    told = file.read_text()
+    happened = perform(told)
+    if os.environ.get("REWRITE"):
+        file.write_text(happened)
+    else:
+        assert happened == told

@@ -1,0 +1,52 @@
+"""Admission: what else must be true of a write, and what is filled in, after it is known who asks and that they may.
+
+`plugins` is the whole list, in order. All plugins first change the object (`admit`), then it is validated by its kind, then all
+judge it (`validate`); each looks only at the requests that it `handles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from minik8s.apiserver.admission.certificates import (
+    CertificateApproval,
+    CertificateRequestor,
+    CertificateSigning,
+    CertificateSubjectRestriction,
+)
+from minik8s.apiserver.admission.escalation import RBACEscalation
+from minik8s.apiserver.admission.namespaces import NamespaceLifecycle
+from minik8s.apiserver.admission.nodes import NodeRestriction, TaintNodesByCondition
+from minik8s.apiserver.admission.pods import DefaultTolerationSeconds, Priority
+from minik8s.apiserver.admission.serviceaccounts import ServiceAccount
+from minik8s.apiserver.authz import Chain
+from minik8s.apiserver.contract import Admission, Plugin, Reader
+from minik8s.base.clock import Clock
+
+
+def plugins(reader: Reader, authorizer: Chain, clock: Clock, rng: Random, toleration_seconds: int = 300) -> list[Plugin]:
+    """The plugins of an API server, in the order in which they see a request."""
+    return [
+        NamespaceLifecycle(reader),
+        NodeRestriction(reader),
+        ServiceAccount(reader, clock, rng),
+        TaintNodesByCondition(),
+        Priority(),
+        DefaultTolerationSeconds(toleration_seconds),
+        CertificateRequestor(),
+        CertificateApproval(authorizer),
+        CertificateSigning(authorizer),
+        CertificateSubjectRestriction(),
+        RBACEscalation(authorizer),
+    ]
+
+
+async def admit(chain: Sequence[Plugin], request: Admission) -> None:
+    """Both halves at once, for a request whose object nothing else validates in between."""
+    for plugin in chain:
+        if plugin.handles(request):
+            await plugin.admit(request)
+    for plugin in chain:
+        if plugin.handles(request):
+            await plugin.validate(request)

@@ -92,8 +92,8 @@ class Authenticator:
 
     def review(self, token: str, audiences: tuple[str, ...]) -> Identity:
         """Whose token it is, for a TokenReview too. InvalidToken says why it is nobody's."""
-        if user := self._static.user(token):
-            return Identity(user, self.accounts.audiences)
+        if (user := self._static.user(token)) and (own := tuple(each for each in audiences if each in self.accounts.audiences)):
+            return Identity(user, own)
         try:
             verified = self.accounts.verify(token, audiences)
         except NotOurs:

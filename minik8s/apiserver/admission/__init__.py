@@ -25,15 +25,19 @@ from minik8s.apiserver.contract import Admission, Plugin, Reader
 from minik8s.base.clock import Clock
 
 
-def plugins(reader: Reader, authorizer: Chain, clock: Clock, rng: Random, toleration_seconds: int = 300) -> list[Plugin]:
-    """The plugins of an API server, in the order in which they see a request."""
+def plugins(
+    reader: Reader, authorizer: Chain, clock: Clock, rng: Random, not_ready: int = 300, unreachable: int = 300
+) -> list[Plugin]:
+    """The plugins of an API server, in the order in which they see a request. `not_ready` and `unreachable` are the seconds for
+    which pods stay on such a node by default.
+    """
     return [
         NamespaceLifecycle(reader),
         NodeRestriction(reader),
         ServiceAccount(reader, clock, rng),
         TaintNodesByCondition(),
         Priority(),
-        DefaultTolerationSeconds(toleration_seconds),
+        DefaultTolerationSeconds(not_ready, unreachable),
         CertificateRequestor(),
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),

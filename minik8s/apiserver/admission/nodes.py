@@ -6,17 +6,19 @@ Authorization" and the admission chapter of the Kubernetes documentation.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minik8s.api.errors import object_not_found
 from minik8s.api.kind import Frozen
-from minik8s.api.resources import LEASES, NODES, PODS, SERVICEACCOUNTS, Resource
+from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, LEASES, NODES, PODS, SERVICEACCOUNTS, Resource
 from minik8s.apiserver.admission.plugin import Quiet, refused
 from minik8s.apiserver.admission.pods import NOT_READY
 from minik8s.apiserver.admission.serviceaccounts import MIRROR, is_mirror
 from minik8s.apiserver.authz.node import LEASE_NAMESPACE, NODES_GROUP, USER_PREFIX, node_of, references
 from minik8s.apiserver.contract import Admission, Operation, Reader
+from minik8s.base.pki import parse_request
 
 RESTRICTED = "node-restriction.kubernetes.io"
 KUBELET_LABELS = frozenset(
@@ -34,6 +36,7 @@ KUBELET_LABELS = frozenset(
         "failure-domain.beta.kubernetes.io/zone",
     }
 )
+NODE_SIGNERS = ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet")
 KUBELET_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
@@ -66,6 +69,7 @@ class NodeRestriction(Quiet):
             NODES: self._node,
             LEASES: self._lease,
             SERVICEACCOUNTS: self._token,
+            CERTIFICATESIGNINGREQUESTS: self._certificate,
         }
 
     def handles(self, request: Admission) -> bool:
@@ -157,6 +161,17 @@ class NodeRestriction(Quiet):
         if request.name != node:
             return "can only access node lease with the same name as the requesting node"
         return ""
+
+    def _certificate(self, request: Admission, node: str) -> str:
+        spec = (request.object or {}).get("spec") or {}
+        if request.operation is not Operation.CREATE or spec.get("signerName") not in NODE_SIGNERS:
+            return ""
+        try:
+            asked = parse_request(base64.b64decode(spec.get("request") or ""))
+        except ValueError as error:
+            return f"unable to parse csr: {error}"
+        own = USER_PREFIX + node
+        return "" if asked.user == own else f"can only create a node CSR with CN={own}"
 
     def _token(self, request: Admission, node: str) -> str:
         if request.subresource != "token" or request.object is None:

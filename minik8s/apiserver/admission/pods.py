@@ -47,12 +47,12 @@ class Priority(Quiet):
 
 
 class DefaultTolerationSeconds(Quiet):
-    """Pods stay for `seconds` on a node that is not ready or out of reach, unless they say otherwise."""
+    """Pods stay for so many seconds on a node that is not ready or out of reach, unless they say otherwise."""
 
     name = "DefaultTolerationSeconds"
 
-    def __init__(self, seconds: int = 300) -> None:
-        self._seconds = seconds
+    def __init__(self, not_ready: int = 300, unreachable: int = 300) -> None:
+        self._seconds = {NOT_READY: not_ready, UNREACHABLE: unreachable}
 
     def handles(self, request: Admission) -> bool:
         return request.resource is PODS and not request.subresource and request.operation in _WRITES
@@ -63,8 +63,8 @@ class DefaultTolerationSeconds(Quiet):
             return
         tolerations = pod["spec"].get("tolerations") or []
         missing = [
-            {"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": self._seconds}
-            for taint in (NOT_READY, UNREACHABLE)
+            {"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
+            for taint, seconds in self._seconds.items()
             if not any(
                 toleration.get("key", "") in ("", taint) and toleration.get("effect", "") in ("", "NoExecute")
                 for toleration in tolerations

@@ -429,6 +429,15 @@ async def test_nobody_asks_to_be_a_superuser(door: Door) -> None:
     await door(csr(groups=(MASTERS,)))
 
 
+async def test_a_node_asks_for_its_own_certificate(door: Door) -> None:
+    signer = "kubernetes.io/kube-apiserver-client-kubelet"
+    await door(csr(N1.name, ("system:nodes",), signer), N1)
+    await door(csr("anything"), N1)
+    assert (await door.refusal(csr("system:node:n2", ("system:nodes",), signer), N1)).endswith(
+        "can only create a node CSR with CN=system:node:n1"
+    )
+
+
 @pytest.mark.parametrize(
     ("subresource", "status", "verb"),
     [

@@ -8,8 +8,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
+from weakref import WeakValueDictionary
 
-from minik8s.scheduler.candidates import Candidates
+from minik8s.scheduler.candidates import Candidates, Wishes
 from minik8s.scheduler.framework import Verdict
 from minik8s.scheduler.plugins.inter_pod_affinity import is_guarded
 from minik8s.scheduler.queue import QueuedPod
@@ -46,6 +47,7 @@ class Decider:
         self.snapshot = snapshot
         self._rng = rng
         self._candidates: OrderedDict[Shape, Candidates] = OrderedDict()
+        self._wishes: WeakValueDictionary[bytes, Wishes] = WeakValueDictionary()
         self.work = 0  # nodes judged so far
 
     def decide(self, pod: QueuedPod) -> Instruction:
@@ -68,9 +70,9 @@ class Decider:
         candidates = self._current(shape)
         before = candidates.judged
         candidates.refresh()
-        fits = candidates.best_around()[0] is not None if self._looks_around(shape) else candidates.fits
+        node = candidates.best_around()[0] if self._looks_around(shape) else candidates.best()
         self.work += 1 + candidates.judged - before
-        return fits
+        return node is not None
 
     def _looks_around(self, shape: Shape) -> bool:
         """Its own terms, or somebody's anti-affinity that may mean it."""
@@ -79,7 +81,9 @@ class Decider:
     def _current(self, shape: Shape) -> Candidates:
         candidates = self._candidates.get(shape)
         if candidates is None:
-            candidates = self._candidates[shape] = Candidates(shape, self.snapshot, self._rng)
+            wishes = self._wishes.get(shape.wishes) or Wishes(shape, self.snapshot)
+            self._wishes[shape.wishes] = wishes
+            candidates = self._candidates[shape] = Candidates(shape, self.snapshot, wishes, self._rng)
             while len(self._candidates) > max(8, REMEMBERED // (len(self.snapshot.nodes) + 1)):
                 self._candidates.popitem(last=False)
         self._candidates.move_to_end(shape)

@@ -72,6 +72,7 @@ class Shape:
 
     namespace: str
     labels: Mapping[str, str]
+    wishes: bytes  # equal for shapes that want the same of a Node object
     owner: str  # the controlling owner's uid, "" for none
     requests: Mapping[str, int]  # cpu in milli-cores, the rest in whole units; zeros left out
     scored_cpu: int  # with defaults for containers that ask for nothing
@@ -151,15 +152,19 @@ def parse(pod: Object) -> Shape:
     required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     pods, anti = affinity.get("podAffinity") or {}, affinity.get("podAntiAffinity") or {}
     containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
+    images = tuple(normal_image(container["image"]) for container in containers if container.get("image"))
     return Shape(
         namespace=namespace,
         labels=labels,
+        wishes=orjson.dumps(
+            (spec.get("nodeSelector"), node_affinity, spec.get("tolerations"), images), option=orjson.OPT_SORT_KEYS
+        ),
         owner=_owner(meta),
         requests={name: amount for name, amount in requests.items() if amount},
         scored_cpu=scored.get("cpu", 0),
         scored_memory=scored.get("memory", 0),
         ports=_ports(spec),
-        images=tuple(normal_image(container["image"]) for container in containers if container.get("image")),
+        images=images,
         tolerations=tuple(spec.get("tolerations") or ()),
         node_selector=selectors.of_labels(spec.get("nodeSelector")),
         required_terms=None if required is None else tuple(map(_node_term, required.get("nodeSelectorTerms") or ())),

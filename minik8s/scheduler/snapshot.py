@@ -5,7 +5,8 @@ Invariants (`check` verifies them):
 2. Each pod is on exactly one node; `pods` finds it by uid.
 3. `zone_owners` counts, for each owner, the pods in each zone.
 4. `guarded` are exactly the pods with required anti-affinity, by shape.
-5. Every change of a node gets a sequence number of its own; `changed_since` gives each node changed after one, whatever happened.
+5. Every change of a node gets a sequence number of its own, kept as its `changed`; `improved_since` gives each node that, after one,
+   may fit what it didn't before. A pod that comes only takes.
 
 Pods may be on a node that does not exist (yet, or any more); such a node is not `present` and nobody is placed there.
 Neighbours: `scheduler.py` feeds it from informers and assumes placements in it; `candidates.py` reads it.
@@ -41,8 +42,11 @@ class NodeState:
 
     __slots__ = (
         "allocatable",
+        "changed",
+        "cpu",
         "images",
         "labels",
+        "memory",
         "name",
         "owners",
         "pods",
@@ -61,12 +65,13 @@ class NodeState:
     def __init__(self, name: str) -> None:
         self.name = name
         self.present = False
+        self.changed = 0
         self.revision = 0  # rises when what follows from the Node object changes
         self.labels: Mapping[str, str] = {}
         self.taints: tuple[Object, ...] = ()
         self.unschedulable = False
         self.allocatable: Mapping[str, int] = {}
-        self.room = 0  # how many pods it takes
+        self.cpu = self.memory = self.room = 0  # of `allocatable`; the last is how many pods it takes
         self.images: Mapping[str, int] = {}
         self.zone = ""
         self.pods: dict[str, PlacedPod] = {}
@@ -108,8 +113,8 @@ class Snapshot:
         self.image_nodes: Counter[str] = Counter()
         self.namespaces: dict[str, Mapping[str, str]] = {}
         self.sequence = 0
-        self.forgotten = 0  # changes up to here may be missing from `_changes`
-        self._changes: OrderedDict[str, int] = OrderedDict()
+        self.forgotten = 0  # changes up to here may be missing from `_improved`
+        self._improved: OrderedDict[str, int] = OrderedDict()
 
     # --- nodes ---
 
@@ -133,10 +138,10 @@ class Snapshot:
         self.image_nodes.subtract(node.images.keys())
         self.image_nodes.update(images.keys())
         node.labels, node.taints, node.unschedulable, node.allocatable, node.images = new
-        node.room = allocatable.get("pods", 0)
+        node.cpu, node.memory, node.room = (allocatable.get(name, 0) for name in ("cpu", "memory", "pods"))
         node.present = True
         node.revision += 1
-        self._changed(node)
+        self._improve(node)
         return True
 
     def remove_node(self, name: str) -> None:
@@ -148,7 +153,7 @@ class Snapshot:
         node.images = {}
         node.present = False
         node.revision += 1
-        self._changed(node)
+        self._improve(node)
         self._drop_if_empty(node)
 
     # --- pods ---
@@ -167,7 +172,8 @@ class Snapshot:
             self.guarded.setdefault(shape, {})[uid] = pod
         if shape.owner:
             self.zone_owners.setdefault(shape.owner, Counter())[node.zone] += 1
-        self._changed(node)
+        self.sequence += 1
+        node.changed = self.sequence
         return True
 
     def displace(self, uid: str) -> bool:
@@ -184,25 +190,25 @@ class Snapshot:
                 del self.guarded[pod.shape]
         if pod.shape.owner:
             self._count_zone(pod.shape.owner, node.zone, -1)
-        self._changed(node)
+        self._improve(node)
         self._drop_if_empty(node)
         return True
 
     # --- changes ---
 
-    def changed_since(self, sequence: int) -> Iterator[str]:
-        """The names of nodes changed after `sequence`, newest change first."""
-        for name, changed in reversed(self._changes.items()):
-            if changed <= sequence:
+    def improved_since(self, sequence: int) -> Iterator[str]:
+        """The names of nodes improved after `sequence`, the newest first."""
+        for name, improved in reversed(self._improved.items()):
+            if improved <= sequence:
                 return
             yield name
 
-    def _changed(self, node: NodeState) -> None:
+    def _improve(self, node: NodeState) -> None:
         self.sequence += 1
-        self._changes[node.name] = self.sequence
-        self._changes.move_to_end(node.name)
-        if len(self._changes) > 2 * len(self.nodes) + 100:  # names of nodes long gone
-            self._changes = OrderedDict(item for item in self._changes.items() if item[0] in self.nodes)
+        node.changed = self._improved[node.name] = self.sequence
+        self._improved.move_to_end(node.name)
+        if len(self._improved) > 2 * len(self.nodes) + 100:  # names of nodes long gone
+            self._improved = OrderedDict(item for item in self._improved.items() if item[0] in self.nodes)
             self.forgotten = self.sequence
 
     # --- details ---
@@ -254,7 +260,8 @@ def check(snapshot: Snapshot) -> None:
         assert +fresh.requested == +node.requested, "1"
         assert (fresh.scored_cpu, fresh.scored_memory, fresh.owners) == (node.scored_cpu, node.scored_memory, node.owners), "1"
         assert {k: +v for k, v in fresh.ports.items() if +v} == {k: +v for k, v in node.ports.items() if +v}, "1"
-        assert snapshot._changes[node.name] <= snapshot.sequence, "5"
+        assert 0 < node.changed <= snapshot.sequence, "5"
+    assert len({node.changed for node in snapshot.nodes.values()}) == len(snapshot.nodes), "5"
     assert zones == snapshot.zone_owners, "3"
     guarded = {uid for pods in snapshot.guarded.values() for uid in pods}
     assert guarded == {uid for uid, pod in snapshot.pods.items() if pod.shape.anti_affinity}, "4"

@@ -1,8 +1,9 @@
 """Decisions as text: each file in `scenarios/` tells why, gives commands and shows the outcome.
 
-Commands: `node NAME {...}` (capacity, labels, taints, images, `cordoned`), `remove-node NAME`, `pod NAME {...}` (requests, labels, owner,
-and any field of a pod's spec), `on NODE NAME {...}` a pod that runs there already, `delete NAME`, `time SECONDS`, `namespace NAME {labels}`,
-`schedule` decides for all pods that are due. With REWRITE=1 in the environment the outcomes are written anew: read the diff.
+Commands: `node NAME {...}` (capacity, labels, taints, images, `cordoned`), `remove-node NAME`, `pod NAME {...}` (requests, labels,
+owner, any field of a pod's spec), `pods COUNT NAME {...}`, `on NODE NAME {...}` a pod that runs there already, `delete NAME`,
+`time SECONDS`, `namespace NAME {labels}`, `schedule` decides for all pods that are due, `count` tells the pods on each node. With
+REWRITE=1 in the environment the outcomes are written anew: read the diff.
 """
 
 import os

@@ -15,4 +15,5 @@ def check(shape: Shape, node: NodeState) -> Verdict:
 
 def preferred(shape: Shape, node: NodeState, snapshot: Snapshot) -> float:
     """The weights of the preferences that the node meets."""
-    return float(sum(weight for weight, term in shape.preferred_terms if term.matches(node.name, node.labels)))
+    preferences = shape.preferred_terms
+    return float(sum(weight for weight, term in preferences if term.matches(node.name, node.labels))) if preferences else 0.0

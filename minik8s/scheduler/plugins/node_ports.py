@@ -10,4 +10,4 @@ TAKEN = (Failure("node(s) didn't have free ports for the requested pod ports", r
 
 
 def check(shape: Shape, node: NodeState) -> Verdict:
-    return TAKEN if any(node.port_taken(port.protocol, port.port, port.ip) for port in shape.ports) else FITS
+    return TAKEN if shape.ports and any(node.port_taken(port.protocol, port.port, port.ip) for port in shape.ports) else FITS

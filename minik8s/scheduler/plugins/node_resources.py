@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from minik8s.scheduler.framework import FITS, MAX_SCORE, Failure, Verdict
 from minik8s.scheduler.shape import Shape
 from minik8s.scheduler.snapshot import NodeState
 
+AS_IT_IS = 0.75 * MAX_SCORE
 TOO_MANY_PODS = Failure("Too many pods", resolvable=True)
 
 
@@ -22,23 +21,19 @@ def check(shape: Shape, node: NodeState) -> Verdict:
 
 def least_allocated(shape: Shape, node: NodeState) -> float:
     """The free share of cpu and memory with the pod on it."""
-    return (
-        _free(node.allocatable, "cpu", node.scored_cpu + shape.scored_cpu)
-        + _free(node.allocatable, "memory", node.scored_memory + shape.scored_memory)
-    ) / 2
+    cpu, memory = node.cpu - node.scored_cpu - shape.scored_cpu, node.memory - node.scored_memory - shape.scored_memory
+    return ((MAX_SCORE * cpu / node.cpu if cpu > 0 else 0.0) + (MAX_SCORE * memory / node.memory if memory > 0 else 0.0)) / 2
 
 
 def balanced_allocation(shape: Shape, node: NodeState) -> float:
     """The nearer the used shares of cpu and memory come to each other through the pod, the better; as it is without requests."""
-    cpu, memory = shape.requests.get("cpu", 0), shape.requests.get("memory", 0)
-    room_cpu, room_memory = node.allocatable.get("cpu", 0), node.allocatable.get("memory", 0)
-    if not (cpu or memory) or not room_cpu or not room_memory:
-        return 0.75 * MAX_SCORE
-    before = abs(min(node.requested["cpu"] / room_cpu, 1) - min(node.requested["memory"] / room_memory, 1)) / 2
-    after = (
-        abs(min((node.requested["cpu"] + cpu) / room_cpu, 1) - min((node.requested["memory"] + memory) / room_memory, 1)) / 2
-    )
-    return MAX_SCORE * (0.75 + (before - after) / 2)
+    requests, used = shape.requests, node.requested
+    cpu, memory = requests.get("cpu", 0), requests.get("memory", 0)
+    if not (cpu or memory) or not node.cpu or not node.memory:
+        return AS_IT_IS
+    before = abs(used["cpu"] / node.cpu - used["memory"] / node.memory)
+    after = abs((used["cpu"] + cpu) / node.cpu - (used["memory"] + memory) / node.memory)
+    return AS_IT_IS + MAX_SCORE * (before - after) / 4
 
 
 def _insufficient(shape: Shape, node: NodeState) -> Verdict:
@@ -48,8 +43,3 @@ def _insufficient(shape: Shape, node: NodeState) -> Verdict:
         if amount > whole - node.requested[name]:
             failures.append(Failure(f"Insufficient {name}", resolvable=amount <= whole))
     return tuple(failures)
-
-
-def _free(allocatable: Mapping[str, int], name: str, used: int) -> float:
-    whole = allocatable.get(name, 0)
-    return MAX_SCORE * (whole - used) / whole if whole >= used and whole else 0.0

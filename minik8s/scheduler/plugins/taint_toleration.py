@@ -33,6 +33,8 @@ def untolerated(taints: Iterable[Object], tolerations: Sequence[Object]) -> list
 
 
 def check_taints(shape: Shape, node: NodeState) -> Verdict:
+    if not node.taints:
+        return FITS
     hard = [taint for taint in node.taints if taint.get("effect") in ("NoSchedule", "NoExecute")]
     return UNTOLERATED if hard and untolerated(hard, shape.tolerations) else FITS
 
@@ -43,5 +45,7 @@ def check_unschedulable(shape: Shape, node: NodeState) -> Verdict:
 
 def count_soft(shape: Shape, node: NodeState, snapshot: Snapshot) -> float:
     """How many PreferNoSchedule taints the pod doesn't tolerate: the fewer the better."""
+    if not node.taints:
+        return 0.0
     soft = [taint for taint in node.taints if taint.get("effect") == "PreferNoSchedule"]
     return float(len(untolerated(soft, shape.tolerations)))

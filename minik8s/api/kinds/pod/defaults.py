@@ -137,7 +137,7 @@ def _default_probe(probe: Object) -> None:
             probe[key] = value
     _default_http_get(probe)
     if (grpc := probe.get("grpc")) is not None:
-        grpc.setdefault("service", "")
+        grpc["service"] = grpc.get("service") or ""
 
 
 def _default_http_get(handler: Object) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from minik8s.api import names, quantity
 from minik8s.api.kind import Frozen, Object
-from minik8s.api.quantity import ZERO, Quantity
+from minik8s.api.quantity import Quantity
 
 MILLI = 10**6  # in nano-units
 
@@ -104,24 +104,23 @@ _COMPUTE = ("cpu", "memory")
 def qos_class(spec: Frozen) -> str:
     """Guaranteed, Burstable or BestEffort."""
     own = spec.get("resources")
-    parts = [own] if own is not None else [c.get("resources") or {} for c in _containers(spec)]
-    requests, limits, guaranteed = dict.fromkeys(_COMPUTE, ZERO), dict.fromkeys(_COMPUTE, ZERO), True
+    if own is not None:
+        parts = [own]
+    else:
+        parts = [c.get("resources") or {} for key in ("containers", "initContainers") for c in spec.get(key) or ()]
+    requests, limits, guaranteed = dict.fromkeys(_COMPUTE, 0), dict.fromkeys(_COMPUTE, 0), True
     for part in parts:
-        asked, allowed = part.get("requests") or {}, part.get("limits") or {}
+        asked, allowed = part.get("requests"), part.get("limits")
         for name in _COMPUTE:
-            request, limit = _positive(asked.get(name)), _positive(allowed.get(name))
-            requests[name] += request
+            requests[name] += _nano(asked, name)
+            limit = _nano(allowed, name)
             limits[name] += limit
-            guaranteed = guaranteed and bool(limit)
+            guaranteed = guaranteed and limit > 0
     if not any(requests.values()) and not any(limits.values()):
         return "BestEffort"
     return "Guaranteed" if guaranteed and requests == limits else "Burstable"
 
 
-def _containers(spec: Frozen) -> tuple[Frozen, ...]:
-    return (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
-
-
-def _positive(amount: str | None) -> Quantity:
-    parsed = quantity.parse(amount) if amount else ZERO
-    return parsed if parsed > 0 else ZERO
+def _nano(amounts: Mapping[str, str] | None, name: str) -> int:
+    amount = amounts.get(name) if amounts else None
+    return max(quantity.parse(amount).nano, 0) if amount else 0

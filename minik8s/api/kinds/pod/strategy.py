@@ -138,22 +138,21 @@ def drop_disabled(spec: Object, old: Frozen | None = None) -> None:
     if "schedulingGroup" not in old:
         spec.pop("schedulingGroup", None)
     _drop_from_projections(spec, old)
-    if not any("stopSignal" in (c.get("lifecycle") or {}) for c, _ in all_containers(old, "")):
-        for key in ("initContainers", "containers", "ephemeralContainers"):
-            for container in spec.get(key) or ():
-                if "stopSignal" in (container.get("lifecycle") or {}):
-                    lifecycle = {k: v for k, v in container["lifecycle"].items() if k != "stopSignal"}
-                    if lifecycle:
-                        container["lifecycle"] = lifecycle
-                    else:
-                        del container["lifecycle"]
+    for container in _with_stop_signal(spec):
+        if not _with_stop_signal(old):
+            lifecycle = {key: value for key, value in container.pop("lifecycle").items() if key != "stopSignal"}
+            if lifecycle:
+                container["lifecycle"] = lifecycle
+
+
+def _with_stop_signal(spec: Frozen) -> list[Any]:
+    return [c for c, _ in all_containers(spec, "") if "lifecycle" in c and "stopSignal" in c["lifecycle"]]
 
 
 def _drop_from_projections(spec: Object, old: Frozen) -> None:
-    kept = {key for source in _projections(old) for key in source}
     for source in _projections(spec):
-        for key in ("clusterTrustBundle", "podCertificate"):
-            if key in source and key not in kept:
+        for key in source.keys() & {"clusterTrustBundle", "podCertificate"}:
+            if not any(key in other for other in _projections(old)):
                 del source[key]
 
 

@@ -86,13 +86,12 @@ def validate_pod_spec(spec: Frozen, path: str, *, pod_name: str | None = None, m
     errors += validate_resource_claims(claims, f"{path}.resourceClaims", mirror=mirror) if claims else ()
     restart_policy = spec.get("restartPolicy", "")
     pod = Surroundings(
-        volumes=usable,
-        claims={claim["name"] for claim in claims if claim.get("name")} if claims else (),
+        claims=frozenset(claim["name"] for claim in claims if claim.get("name")) if claims else frozenset(),
         restart_policy=restart_policy,
         grace=grace,
         host_users=spec.get("hostUsers") is not False,
     )
-    errors += _all_containers(spec, path, pod)
+    errors += _all_containers(spec, path, pod, usable)
     errors += validate_pod_level(spec, pod.claims, path) if "resources" in spec else ()
     if spec.get("hostNetwork"):
         errors += _host_network_ports(spec, path, in_pod=pod_name is not None)
@@ -123,16 +122,16 @@ def _by_name(volumes: Sequence[Frozen]) -> Mapping[str, Frozen]:
     return {volume.get("name", ""): volume for volume in volumes}
 
 
-def _all_containers(spec: Frozen, path: str, pod: Surroundings) -> Errors:
+def _all_containers(spec: Frozen, path: str, pod: Surroundings, volumes: Mapping[str, Frozen]) -> Errors:
     containers = spec.get("containers") or ()
-    yield from validate_containers(containers, f"{path}.containers", pod)
+    yield from validate_containers(containers, f"{path}.containers", pod, volumes)
     init, ephemeral = spec.get("initContainers"), spec.get("ephemeralContainers")
     if init:
         taken = {c.get("name", "") for c in containers}
-        yield from validate_init_containers(init, f"{path}.initContainers", pod, taken)
+        yield from validate_init_containers(init, f"{path}.initContainers", pod, volumes, taken)
     if ephemeral:
         taken = {c.get("name", "") for c in (*containers, *(init or ()))}
-        yield from validate_ephemeral_containers(ephemeral, f"{path}.ephemeralContainers", pod, taken)
+        yield from validate_ephemeral_containers(ephemeral, f"{path}.ephemeralContainers", pod, volumes, taken)
 
 
 def _host_network_ports(spec: Frozen, path: str, *, in_pod: bool) -> Errors:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+
+import orjson
 
 from minik8s.api import names
 from minik8s.api.errors import duplicate, forbidden, invalid, not_found, required, too_many
@@ -25,37 +29,44 @@ PROTOCOLS = ("SCTP", "TCP", "UDP")
 class Surroundings:
     """What a container's rules need to know of its pod."""
 
-    volumes: Mapping[str, Frozen]
-    claims: Collection[str]
+    claims: frozenset[str]  # the names of its resource claims
     restart_policy: str
     grace: int | None
     host_users: bool
 
 
-def validate_containers(containers: Sequence[Frozen], path: str, pod: Surroundings) -> Errors:
+Volumes = Mapping[str, Frozen]
+"""The pod's usable volumes, by name."""
+
+
+def validate_containers(containers: Sequence[Frozen], path: str, pod: Surroundings, volumes: Volumes) -> Errors:
     if not containers:
         yield required(path)
     seen: set[str] = set()
     ports: set[str] = set()
     for i, container in enumerate(containers):
         here, name = f"{path}[{i}]", container.get("name", "")
-        yield from _container(container, here, pod)
+        faultless = _is_faultless(container, pod)
+        yield from validate_mounts(container, volumes, here) if faultless else _container(container, here, pod, volumes)
         if name in seen:
             yield duplicate(f"{here}.name", name)
         seen.add(name)
-        yield from _running(container, here, pod)
-        yield from _restart_policy(container, here)
+        if not faultless:
+            yield from _running(container, here, pod)
+            yield from _restart_policy(container, here)
     for i, container in enumerate(containers):
         if container.get("ports"):
             yield from _host_ports(container, f"{path}[{i}]", ports)
 
 
-def validate_init_containers(containers: Sequence[Frozen], path: str, pod: Surroundings, taken: Collection[str]) -> Errors:
+def validate_init_containers(
+    containers: Sequence[Frozen], path: str, pod: Surroundings, volumes: Volumes, taken: Collection[str]
+) -> Errors:
     """`taken` are the names of the regular containers."""
     seen = set(taken)
     for i, container in enumerate(containers):
         here, name, sidecar = f"{path}[{i}]", container.get("name", ""), is_sidecar(container)
-        yield from _container(container, here, pod)
+        yield from _container(container, here, pod, volumes)
         yield from _restart_policy(container, here)
         if name in seen:
             yield duplicate(f"{here}.name", name)
@@ -87,12 +98,14 @@ _NOT_EPHEMERAL = (  # in upstream's order
 )
 
 
-def validate_ephemeral_containers(containers: Sequence[Frozen], path: str, pod: Surroundings, taken: Collection[str]) -> Errors:
+def validate_ephemeral_containers(
+    containers: Sequence[Frozen], path: str, pod: Surroundings, volumes: Volumes, taken: Collection[str]
+) -> Errors:
     """`taken` are the names of all other containers, one of which may be the target."""
     seen = set(taken)
     for i, container in enumerate(containers):
         here, name, target = f"{path}[{i}]", container.get("name", ""), container.get("targetContainerName", "")
-        yield from _container(container, here, pod)
+        yield from _container(container, here, pod, volumes)
         yield from untrimmed_image(container, here)
         if name in seen:
             yield duplicate(f"{here}.name", name)
@@ -118,7 +131,25 @@ def untrimmed_image(container: Frozen, path: str) -> Errors:
 # --- what all containers have ----------------------------------------------------------------------------------------
 
 
-def _container(container: Frozen, path: str, pod: Surroundings) -> Errors:
+def _is_faultless(container: Frozen, pod: Surroundings) -> bool:
+    """Whether nothing is wrong with a regular container in itself, mounts left out. A template's containers come again with each
+    of its pods, so what was found is remembered, by content.
+    """
+    raw = orjson.dumps({key: value for key, value in container.items() if key not in ("volumeMounts", "volumeDevices")})
+    return len(raw) <= _REMEMBERED and _looks_faultless(raw, pod)
+
+
+_REMEMBERED = 8192  # bytes of one container: 1,024 of them are remembered
+
+
+@lru_cache(maxsize=1024)
+def _looks_faultless(raw: bytes, pod: Surroundings) -> bool:
+    container = orjson.loads(raw)
+    errors = chain(_container(container, "", pod, {}), _running(container, "", pod), _restart_policy(container, ""))
+    return not any(errors)
+
+
+def _container(container: Frozen, path: str, pod: Surroundings, volumes: Volumes) -> Errors:
     name = container.get("name", "")
     if not name:
         yield required(f"{path}.name")
@@ -137,7 +168,7 @@ def _container(container: Frozen, path: str, pod: Surroundings) -> Errors:
     if sources := container.get("envFrom"):
         yield from validate_env_from(sources, f"{path}.envFrom")
     if "volumeMounts" in container or "volumeDevices" in container:
-        yield from validate_mounts(container, pod.volumes, path)
+        yield from validate_mounts(container, volumes, path)
     if container.get("imagePullPolicy") not in PULL_POLICIES:
         yield from checks.chosen(container.get("imagePullPolicy", ""), f"{path}.imagePullPolicy", PULL_POLICIES)
     if resources := container.get("resources"):

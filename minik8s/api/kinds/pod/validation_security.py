@@ -216,11 +216,10 @@ def _windows(spec: Frozen, path: str) -> Errors:
 
 def validate_host_process(spec: Frozen, path: str) -> Errors:
     """Windows host processes: all containers of a pod, or none."""
-    options = (spec.get("securityContext") or {}).get("windowsOptions")
     contexts = [(c.get("securityContext") or {}, here) for c, here in all_containers(spec, path)]
-    if options is None and not any("windowsOptions" in context for context, _ in contexts):
+    of_pod = ((spec.get("securityContext") or {}).get("windowsOptions") or {}).get("hostProcess")
+    if of_pod is None and not any("windowsOptions" in context for context, _ in contexts):
         return
-    of_pod = (options or {}).get("hostProcess")
     count = 0
     for context, here in contexts:
         own = (context.get("windowsOptions") or {}).get("hostProcess")

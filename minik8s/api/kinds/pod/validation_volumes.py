@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+
+import orjson
 
 from minik8s.api import names, quantity
 from minik8s.api.errors import duplicate, forbidden, invalid, required, too_long, unsupported
@@ -26,7 +29,8 @@ def validate_volumes(volumes: Sequence[Frozen], path: str, pod_name: str | None)
     own_claims = {f"{pod_name}-{v.get('name', '')}" for v in volumes if "ephemeral" in v} if pod_name else ()
     for i, volume in enumerate(volumes):
         here, name = f"{path}[{i}]", volume.get("name", "")
-        errors = [*_source(volume, here, name, pod_name), *_name(name, f"{here}.name", seen)]
+        source = () if _is_faultless(volume) else _source(volume, here, name, pod_name)
+        errors = [*source, *_name(name, f"{here}.name", seen)]
         if errors:
             yield from errors
         else:
@@ -51,12 +55,28 @@ def usable_volumes(volumes: Sequence[Frozen], path: str, pod_name: str | None) -
 
 
 def _name(name: str, path: str, seen: Mapping[str, Frozen] | set[str]) -> Errors:
-    if not name:
-        yield required(path)
-    else:
-        yield from checks.dns_label(name, path)
-    if name in seen:
-        yield duplicate(path, name)
+    errors = checks.dns_label(name, path) if name else (required(path),)
+    return [*errors, duplicate(path, name)] if name in seen else errors
+
+
+def _is_faultless(volume: Frozen) -> bool:
+    """Whether the volume has one source and nothing is wrong with it, remembered by content as a template's containers are."""
+    if len(volume) != 2:
+        return False
+    (key,) = volume.keys() - {"name"}
+    if key not in _SOURCES or key in ("ephemeral", "image", "iscsi"):  # these look at the names of volume and pod
+        return False
+    raw = orjson.dumps(volume[key])
+    return len(raw) <= _REMEMBERED and _looks_faultless(key, raw)
+
+
+_REMEMBERED = 4096  # bytes of one source: 1,024 of them are remembered
+
+
+@lru_cache(maxsize=1024)
+def _looks_faultless(key: str, raw: bytes) -> bool:
+    source = orjson.loads(raw)
+    return source is not None and not any(_SOURCES[key](source, ""))
 
 
 def _source(volume: Frozen, path: str, name: str, pod_name: str | None) -> Errors:

@@ -21,12 +21,12 @@ def warnings_of(pod: Frozen, old: Frozen | None) -> list[str]:
     problems = names.dns_label((pod.get("metadata") or {}).get("name", ""))
     text = "this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended"
     of_name = [f"metadata.name: {text}: [{' '.join(problems)}]"] if problems else []
-    return [*_app_armor(pod, ""), *of_name, *warn_of_pod(pod)]
+    return list(dict.fromkeys([*_app_armor(pod, ""), *of_name, *warn_of_pod(pod)]))
 
 
 def warn_of_template(template: Frozen, prefix: str) -> list[str]:
     """The warnings of a template, whose path is the prefix (`spec.template.`)."""
-    return [*warn_of_pod(template, prefix), *_app_armor(template, prefix)]
+    return list(dict.fromkeys([*warn_of_pod(template, prefix), *_app_armor(template, prefix)]))
 
 
 def warn_of_pod(pod: Frozen, prefix: str = "") -> list[str]:

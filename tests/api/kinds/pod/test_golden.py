@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from minik8s.api import resources, schema
+from minik8s.api import schema
 from minik8s.api.errors import FieldError
 from minik8s.api.kinds.pod import POD
 from minik8s.api.names import validate_metadata
@@ -54,7 +54,7 @@ def creations() -> list[Any]:
 def test_creation(body: dict[str, Any], answer: dict[str, Any]) -> None:
     pod = json.loads(json.dumps(body))
     pod["metadata"]["namespace"] = "ns"
-    pod = schema.conform(pod, resources.PODS)
+    pod = schema.conform(pod, "", "v1", "Pod")[0]
     POD.default(pod)
     POD.prepare_create(pod)
     admit(pod)

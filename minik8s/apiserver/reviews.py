@@ -31,8 +31,7 @@ from minik8s.api.selectors import EQUALS, FieldRequirement, FieldSelector, parse
 from minik8s.api.user import User
 from minik8s.apiserver import bodies
 from minik8s.apiserver.admission import admit
-from minik8s.apiserver.authn import Authenticator
-from minik8s.apiserver.authn.serviceaccounts import InvalidToken
+from minik8s.apiserver.authn import Authenticator, InvalidToken
 from minik8s.apiserver.authz import Chain
 from minik8s.apiserver.authz.rbac import RBAC
 from minik8s.apiserver.bodies import TypeOf

@@ -2,32 +2,42 @@
 
 What is shown and wrong is a 401, never anonymous. What was verified is remembered by its header until it expires, or until an
 object that a token is bound to changes: a repeated request costs a look-up.
-Neighbours: `serviceaccounts.py` (JWTs), `impersonation.py` (acting as somebody else), `base/jointoken.py`, `base/pki.py`.
+Neighbours: `connections.py` (certificates, socket peers), `serviceaccounts.py` (JWTs), `impersonation.py` (acting as somebody
+else), `base/jointoken.py`, `base/pki.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from minik8s.api.errors import Unauthorized
 from minik8s.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
-from minik8s.api.user import ANONYMOUS, AUTHENTICATED, MASTERS, User
+from minik8s.api.user import ANONYMOUS, AUTHENTICATED, User
+from minik8s.apiserver.authn.connections import ADMIN, Connections, certificate_user, peer_user
 from minik8s.apiserver.authn.serviceaccounts import InvalidToken, NotOurs, ServiceAccountTokens
 from minik8s.apiserver.contract import Reader
 from minik8s.base.clock import Clock
 from minik8s.base.jointoken import JoinToken
 from minik8s.base.pki import write_private
 
-ADMIN = User("minik8s-admin", (MASTERS, AUTHENTICATED))
-"""Who holds the admin token, or asks over the unix socket as root or as the server's own user."""
+__all__ = [
+    "ADMIN",
+    "Authenticator",
+    "Connections",
+    "Identity",
+    "InvalidToken",
+    "StaticTokens",
+    "admin_token",
+    "bearer_token",
+    "certificate_user",
+    "peer_user",
+    "static_tokens",
+]
+
 BOOTSTRAPPERS = "system:bootstrappers"
 REMEMBERED = 10_000
 FOREVER = float("inf")
@@ -66,8 +76,8 @@ class Authenticator:
             reader.on_change(resource, lambda resource=resource: self._changed(resource))  # type: ignore[misc]  # lambda default
 
     def authenticate(self, authorization: str | None, certificate: User | None = None, peer: User | None = None) -> User:
-        """Who asks, by the Authorization header (None where there is none), the connection's client certificate
-        (`certificate_user`) and its socket peer (`peer_user`). A header, even an empty one, counts before the peer.
+        """Who asks, by the Authorization header (None where there is none), the connection's client certificate and
+        its socket peer (`Connections.users`). A header, even an empty one, counts before the peer.
         Unauthorized where the token is wrong.
         """
         if certificate is not None:
@@ -113,25 +123,6 @@ def bearer_token(authorization: str) -> str | None:
     """The token of an Authorization header; None where it is of another scheme, or empty."""
     scheme, _, token = authorization.strip().partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
-
-
-def certificate_user(peer: Mapping[str, Any] | None) -> User | None:
-    """The user of a verified client certificate, as `ssl.SSLObject.getpeercert()` tells it: CN, with each O a group."""
-    fields = [pair for part in (peer or {}).get("subject", ()) for pair in part]
-    name = next((value for field, value in fields if field == "commonName"), "")
-    if not name:
-        return None
-    groups = dict.fromkeys(value for field, value in fields if field == "organizationName")
-    return User(name, (*groups, AUTHENTICATED))
-
-
-def peer_user(descriptor: int) -> User | None:
-    """Who is at the other end of a connected socket: the admin where it is a unix one of root or the server's own user."""
-    with socket.socket(fileno=os.dup(descriptor)) as sock:  # a copy: event loops wrap their sockets, each differently
-        if sock.family != socket.AF_UNIX:
-            return None
-        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return ADMIN if uid in (0, os.geteuid()) else None
 
 
 def admin_token(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Who asks: the chain, service-account tokens (KEP-1205, KEP-4193), impersonation (KEP-5284 and the older form)."""
 
+import asyncio
 import socket
 import stat
 import time
@@ -15,6 +16,7 @@ from minik8s.api.user import ANONYMOUS, AUTHENTICATED, MASTERS, User, service_ac
 from minik8s.apiserver.authn import (
     ADMIN,
     Authenticator,
+    Connections,
     InvalidToken,
     admin_token,
     certificate_user,
@@ -113,9 +115,33 @@ def test_a_certificates_subject_is_the_user(clock: SetClock) -> None:
 def test_the_peer_of_a_unix_socket_is_the_admin() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
-        assert peer_user(ours.fileno()) == ADMIN
+        assert peer_user(ours) == ADMIN
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert peer_user(server.fileno()) is None
+        assert peer_user(server) is None
+
+
+async def test_a_connection_is_asked_once(tmp_path: Path) -> None:
+    connections = Connections()
+    seen = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.extend([connections.users(writer.transport), connections.users(writer.transport)])
+        writer.close()
+
+    cluster = pki.ClusterPKI.load_or_create(tmp_path / "tls", RealClock())
+    pki.write_pair(cluster.client_ca.client("jane", ["g"]), tmp_path / "c.crt", tmp_path / "c.key")
+    context = pki.client_context(cluster.server_ca.pair.certificate, tmp_path / "c.crt", tmp_path / "c.key")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=cluster.server_context(["localhost"]))
+    local = await asyncio.start_unix_server(serve, str(tmp_path / "s"))
+    async with server, local:
+        for reader, writer in (
+            await asyncio.open_connection("localhost", server.sockets[0].getsockname()[1], ssl=context),
+            await asyncio.open_unix_connection(str(tmp_path / "s")),
+        ):
+            await reader.read()
+            writer.close()
+    jane = User("jane", ("g", AUTHENTICATED))
+    assert seen == [(jane, None), (jane, None), (None, ADMIN), (None, ADMIN)]
 
 
 def test_the_admin_token_is_kept_private(tmp_path: Path) -> None:

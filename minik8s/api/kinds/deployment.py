@@ -71,12 +71,8 @@ def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
 
 
 def validate_status(new: Frozen, old: Frozen) -> list[FieldError]:
-    status, before = status_of(new), status_of(old)
-    errors = workload.status_counts(status, COUNTED, ("updatedReplicas", "readyReplicas", "availableReplicas"))
-    collisions = status.get("collisionCount") or 0
-    if collisions < (before.get("collisionCount") or 0):
-        errors.append(invalid("status.collisionCount", collisions, "cannot be decremented"))
-    return errors
+    errors = workload.status_counts(status_of(new), COUNTED, ("updatedReplicas", "readyReplicas", "availableReplicas"))
+    return errors + workload.not_decremented(status_of(new), status_of(old))
 
 
 def _strategy(strategy: Mapping[str, Any]) -> list[FieldError]:
@@ -117,7 +113,7 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     validate_status=validate_status,
-    warnings=workload.name_warnings,
+    warnings=workload.warnings,
     generation=True,
     generation_of=lambda obj: (obj.get("spec"), obj["metadata"].get("annotations") or {}),
     columns=(

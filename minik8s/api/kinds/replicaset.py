@@ -70,7 +70,7 @@ KIND = Kind(
     validate=validate,
     validate_update=validate_update,
     validate_status=validate_status,
-    warnings=workload.name_warnings,
+    warnings=workload.warnings,
     generation=True,
     columns=(
         NAME,

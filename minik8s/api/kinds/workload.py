@@ -13,7 +13,7 @@ from minik8s.api import names
 from minik8s.api.errors import FieldError, forbidden, invalid, required, unsupported
 from minik8s.api.kind import Column, Frozen
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.podtemplate import validate_pod_template
+from minik8s.api.kinds.podtemplate import validate_pod_template, warn_of_pod_template
 from minik8s.api.printing import NONE
 from minik8s.api.selectors import of_object, validate_selector
 
@@ -38,6 +38,13 @@ def status_of(obj: Frozen) -> Mapping[str, Any]:
 def not_negative(obj: Mapping[str, Any], path: str, *keys: str) -> list[FieldError]:
     """None of these fields is negative."""
     return [error for key in keys for error in checks.not_negative(obj.get(key) or 0, f"{path}.{key}")]
+
+
+def not_decremented(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[FieldError]:
+    """The count of hash collisions in a status only grows."""
+    collisions = new.get("collisionCount") or 0
+    fewer = collisions < (old.get("collisionCount") or 0)
+    return [invalid("status.collisionCount", collisions, "cannot be decremented")] if fewer else []
 
 
 def selector_and_template(spec: Mapping[str, Any], owner: str, noun: str) -> list[FieldError]:
@@ -93,8 +100,12 @@ def amount(value: int | str) -> int:
     return int(text) if re.fullmatch("-?[0-9]+", text) else 0
 
 
-def status_counts(status: Mapping[str, Any], counted: Sequence[str], within: Sequence[str]) -> list[FieldError]:
-    """Counts of pods in a status: none negative, those of `within` at most `replicas`, available ones at most the ready ones."""
+def status_counts(
+    status: Mapping[str, Any], counted: Sequence[str], within: Sequence[str], ready: str = "readyReplicas"
+) -> list[FieldError]:
+    """Counts of pods in a status: none negative, those of `within` at most `replicas`, available ones at most the ready ones
+    (which upstream's message calls `ready`).
+    """
     errors = not_negative(status, "status", *counted)
     total = status.get("replicas", 0)
     for key in within:
@@ -102,7 +113,7 @@ def status_counts(status: Mapping[str, Any], counted: Sequence[str], within: Seq
             errors.append(invalid(f"status.{key}", status.get(key, 0), TOO_MANY))
     available = status.get("availableReplicas", 0)
     if available > status.get("readyReplicas", 0):
-        errors.append(invalid("status.availableReplicas", available, "cannot be greater than readyReplicas"))
+        errors.append(invalid("status.availableReplicas", available, f"cannot be greater than {ready}"))
     return errors
 
 
@@ -113,6 +124,17 @@ def name_warnings(obj: Frozen, old: Frozen | None) -> list[str]:
         return []
     surprise = "this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended"
     return [f"metadata.name: {surprise}: [{' '.join(problems)}]"]
+
+
+def template_warnings(obj: Frozen, old: Frozen | None) -> list[str]:
+    """Warnings about a template that is new or has changed."""
+    template = spec_of(obj).get("template") or {}
+    unchanged = old is not None and template == spec_of(old).get("template")
+    return [] if unchanged else warn_of_pod_template(template, "spec.template")
+
+
+def warnings(obj: Frozen, old: Frozen | None) -> list[str]:
+    return name_warnings(obj, old) + template_warnings(obj, old)
 
 
 # --- printing --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,31 @@
+"""The kinds against upstream's own answers (../shared/golden), as far as no server is needed."""
+
+from __future__ import annotations
+
+import fnmatch
+
+import kinds_judge as judge
+import pytest
+import yaml
+
+STEMS = ("config", "services", "rbac", "workloads-defaults", "workloads-validation")
+# what other rooms decide (decoding, admission, controllers, other resources), so that it can't be seen here
+BEYOND = ("cfg-namespace#20", "cfg-namespace#25", "cfg-node#5", "cfg-node#12", "wd-deployment-live#2")
+
+
+def cases() -> list[object]:
+    if not judge.GOLDEN.exists():
+        return [pytest.param("", "", marks=pytest.mark.skip(reason=f"no golden answers in {judge.GOLDEN}"))]
+    return [
+        (stem, case["case"]) for stem in STEMS for case in yaml.safe_load((judge.GOLDEN / "cases" / f"{stem}.yaml").read_text())
+    ]
+
+
+@pytest.mark.parametrize(("stem", "case"), cases())
+def test_answers_equal_upstreams(stem: str, case: str) -> None:
+    wrong = {
+        f"{case}#{i} {request}": found
+        for i, request, found in judge.judge(stem, case)
+        if found and not any(fnmatch.fnmatch(f"{case}#{i}", pattern) for pattern in BEYOND)
+    }
+    assert not wrong

@@ -1,0 +1,562 @@
+"""Sandboxes and containers from their making to their end, in the node process: the one place that forks them and sees them die.
+
+Invariants: 1. a container's end is on disk and in its log before anyone is told. 2. A pid is only signalled while its process is
+ours to reap or held by a pidfd, so never a stranger's. 3. What runs keeps running when this process ends; the next one finds it by pid and
+start time (`adopt`) and tells its true exit code where the kernel still knows it (Linux 6.15), else 255 and reason Unknown.
+
+Calls answer through `done(error)`: an empty error is success. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from minik8s.runtime.embedded import container as inside
+from minik8s.runtime.embedded import linux, records, sandbox
+from minik8s.runtime.embedded.cgroups import Cgroups
+from minik8s.runtime.embedded.logs import Log
+from minik8s.runtime.embedded.loop import READ, Loop
+from minik8s.runtime.embedded.output import Output
+from minik8s.runtime.embedded.sessions import Session
+from minik8s.runtime.embedded.wire import STDERR, STDOUT, Connection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Done = Callable[[str], None]
+
+CREATED, STARTING, RUNNING, EXITED = "CREATED", "STARTING", "RUNNING", "EXITED"
+_START_FAILED, _UNKNOWN_CODE = 128, 255
+_CGROUP_TRIES, _CGROUP_WAIT = 20, 0.05
+_STATUS_TRIES, _STATUS_WAIT = 5, 0.02
+
+
+class NoSuchThing(Exception):
+    """The sandbox or container isn't there."""
+
+
+class Refused(Exception):
+    """The call can't be done now; the text says why."""
+
+
+class Container:
+    """A record and what lives of it while it runs."""
+
+    def __init__(self, record: dict[str, Any], directory: str) -> None:
+        self.record, self.directory = record, directory
+        self.output: Output | None = None
+        self.start_error = ""
+        self.started: Done | None = None
+        self.ended_early: int | None = None  # its end was seen before the report of its start was read
+        self.on_end: list[Callable[[], None]] = []
+
+    @property
+    def running(self) -> bool:
+        return self.record["state"] in (STARTING, RUNNING)
+
+    @property
+    def cgroup(self) -> str:
+        return f"{self.record['spec']['cgroup_parent'].rstrip('/')}/{self.record['id']}"
+
+
+class Pods:
+    """All of them; `notify(sandbox_id, container_id)` is told of each change."""
+
+    def __init__(
+        self, loop: Loop, directory: str, cgroups: Cgroups, *, plain: bool, notify: Callable[[str, str], None]
+    ) -> None:
+        self._loop, self._directory, self._cgroups, self._plain, self._notify = loop, directory, cgroups, plain, notify
+        self._boot = linux.boot_id()
+        self._pause = -1 if plain else sandbox.pause_program()
+        self._sandboxes: dict[str, dict[str, Any]] = {}
+        self._containers: dict[str, Container] = {}
+        self._processes: dict[int, Callable[[int], None]] = {}  # our children: what their end means
+        self._pidfds: dict[int, int] = {}  # adopted processes, which are another's children
+        for name in ("sandboxes", "containers", "trash"):
+            os.makedirs(f"{directory}/{name}", 0o700, exist_ok=True)
+
+    def child_ended(self, pid: int, status: int) -> None:
+        """From the loop. Others' orphans end here too: they need no more than having been reaped."""
+        if ended := self._processes.pop(pid, None):
+            ended(exit_code(status))
+
+    # ------------------------------------------------------------------ reading
+
+    def listed(self) -> dict[str, Any]:
+        hidden = ("spec", "user", "boot", "starttime")
+        containers = [
+            {**{key: value for key, value in one.record.items() if key not in hidden}, "cgroup": one.cgroup}
+            for one in self._containers.values()
+        ]
+        sandboxes = [{key: value for key, value in one.items() if key not in hidden} for one in self._sandboxes.values()]
+        return {"sandboxes": sandboxes, "containers": containers}
+
+    def container(self, container_id: str) -> Container:
+        if found := self._containers.get(container_id):
+            return found
+        raise NoSuchThing(f"container {container_id!r} not found")
+
+    def running(self, container_id: str) -> Container:
+        found = self.container(container_id)
+        if found.record["state"] != RUNNING:
+            raise Refused(f"container {container_id!r} is in {found.record['state']} state, not RUNNING")
+        return found
+
+    def sandbox(self, sandbox_id: str) -> dict[str, Any]:
+        if found := self._sandboxes.get(sandbox_id):
+            return found
+        raise NoSuchThing(f"sandbox {sandbox_id!r} not found")
+
+    # ------------------------------------------------------------------ sandboxes
+
+    def run_sandbox(self, sandbox_id: str, spec: dict[str, Any], meta: dict[str, Any], done: Done) -> None:
+        directory = self._sandbox_directory(sandbox_id)
+        os.mkdir(directory, 0o700)
+        for name, content in spec["files"].items():
+            _write_file(f"{directory}/{name}", content)
+        record: dict[str, Any] = {
+            "id": sandbox_id, "spec": spec, "meta": meta, "pid": 0, "starttime": 0, "boot": self._boot,
+            "created_at": time.time(), "ready": True, "ips": [],
+        }  # fmt: skip
+
+        def made(error: str) -> None:
+            if error:
+                self._discard(directory)
+            else:
+                self._sandboxes[sandbox_id] = record
+                records.save(directory, record)
+                self._notify(sandbox_id, "")
+            done(error)
+
+        if self._plain:
+            made("")
+            return
+        shm = f"{directory}/shm"
+        os.mkdir(shm, 0o700)
+        ours, theirs = _report_channel()
+        pid = self._fork(None if spec["shared_pid"] else 0)
+        if pid == 0:
+            ours.close()
+            sandbox.hold(spec, shm, self._pause, theirs)
+        theirs.close()
+        record["pid"], record["starttime"] = pid, linux.start_time(pid)
+        self._processes[pid] = self._ending(record)
+        self._listen(ours, lambda message: record.update(error=message.get("error", "")), lambda: made(record.pop("error", "")))
+
+    def set_ips(self, sandbox_id: str, ips: list[str]) -> None:
+        record = self.sandbox(sandbox_id)
+        record["ips"] = ips
+        records.save(self._sandbox_directory(sandbox_id), record)
+
+    def stop_sandbox(self, sandbox_id: str, done: Done) -> None:
+        """All its containers get SIGKILL, then its own process; done when all have ended. A sandbox that is gone is stopped."""
+        record = self._sandboxes.get(sandbox_id)
+        if record is None:
+            done("")
+            return
+        left = [one for one in self._containers.values() if one.record["sandbox_id"] == sandbox_id and one.running]
+
+        def one_ended() -> None:
+            if any(one.running for one in left):
+                return
+            if record["ready"]:
+                record["ready"] = False
+                records.save(self._sandbox_directory(sandbox_id), record)
+                self._signal(record["pid"], signal.SIGKILL)
+                self._notify(sandbox_id, "")
+            done("")
+
+        for one in left:
+            one.on_end.append(one_ended)
+            self._signal(one.record["pid"], signal.SIGKILL)
+        if not left:
+            one_ended()
+
+    def remove_sandbox(self, sandbox_id: str, done: Done) -> None:
+        def stopped(_error: str) -> None:
+            record = self._sandboxes.pop(sandbox_id, None)
+            if record is None:
+                done("")
+                return
+            for one in [one for one in self._containers.values() if one.record["sandbox_id"] == sandbox_id]:
+                self._forget(one)
+            self._discard(self._sandbox_directory(sandbox_id))
+            self._remove_cgroup(record["spec"]["cgroup_parent"])
+            self._notify(sandbox_id, "")
+            done("")
+
+        self.stop_sandbox(sandbox_id, stopped)
+
+    # ------------------------------------------------------------------ containers
+
+    def create(self, container_id: str, sandbox_id: str, spec: dict[str, Any], meta: dict[str, Any]) -> None:
+        self.sandbox(sandbox_id)
+        directory = f"{self._directory}/containers/{container_id}"
+        os.mkdir(directory, 0o700)
+        record = {
+            "id": container_id, "sandbox_id": sandbox_id, "spec": spec, "meta": meta, "state": CREATED, "pid": 0, "starttime": 0,
+            "boot": self._boot, "user": None, "created_at": time.time(), "started_at": 0.0, "finished_at": 0.0, "exit_code": 0,
+            "reason": "", "message": "",
+        }  # fmt: skip
+        records.save(directory, record)
+        self._containers[container_id] = Container(record, directory)
+        self._notify(sandbox_id, container_id)
+
+    def start(self, container_id: str, done: Done) -> None:
+        one = self.container(container_id)
+        spec, pod = one.record["spec"], self.sandbox(one.record["sandbox_id"])
+        if one.record["state"] != CREATED:
+            raise Refused(f"container {container_id!r} is in {one.record['state']} state, not CREATED")
+        if not pod["ready"]:
+            raise Refused(f"sandbox {pod['id']!r} is not ready")
+        pid_of = self._pid_namespace(spec, pod)
+        stdio, sources, stdin = self._open_stdio(one)
+        one.output = Output(self._loop, Log(spec["log_path"]), sources, stdin, terminal=False, stdin_once=spec["stdin_once"])
+        ours, theirs = _report_channel()
+        pid = self._fork(pid_of)
+        if pid == 0:
+            ours.close()
+            scene = {"directory": one.directory, "cgroup": one.cgroup, "pause": pod["pid"]}
+            inside.run(spec, scene, stdio, theirs, self._cgroups)
+        theirs.close()
+        for fd in set(stdio):
+            os.close(fd)
+        one.record.update(state=STARTING, pid=pid, starttime=linux.start_time(pid))
+        one.started = done
+        self._processes[pid] = lambda code: self._container_ended(one, code)
+        self._listen(ours, lambda message: self._reported(one, message), lambda: self._running(one))
+
+    def stop(self, container_id: str, grace: float, done: Done) -> None:
+        one = self._containers.get(container_id)
+        if one is None or not one.running:
+            done("")
+            return
+        one.on_end.append(lambda: done(""))
+        if grace > 0:
+            self._signal(one.record["pid"], signal_number(one.record["spec"]["stop_signal"]))
+            self._loop.after(grace, lambda: self._kill(one))
+        else:
+            self._kill(one)
+
+    def remove(self, container_id: str, done: Done) -> None:
+        def stopped(_error: str) -> None:
+            if one := self._containers.get(container_id):
+                self._forget(one)
+                self._notify(one.record["sandbox_id"], container_id)
+            done("")
+
+        self.stop(container_id, 0, stopped)
+
+    def update(self, container_id: str, resources: Mapping[str, Any]) -> None:
+        one = self.container(container_id)
+        one.record["spec"]["resources"].update({key: value for key, value in resources.items() if value})
+        records.save(one.directory, one.record)
+        if one.running and not self._plain:
+            self._cgroups.limit(one.cgroup, resources)
+
+    def reopen_log(self, container_id: str) -> None:
+        if output := self.running(container_id).output:
+            output.log.reopen()
+
+    # ------------------------------------------------------------------ exec
+
+    def execute(self, container_id: str, changes: Mapping[str, Any], connection: Connection, done: Done) -> None:
+        """Runs a program in a running container, its streams over `connection` once `done` has said that it runs."""
+        one = self.running(container_id)
+        spec = {**one.record["spec"], **changes}
+        tty = spec["tty"]
+        stdio, sources, sink = _pipes(stdin=spec["stdin"], tty=tty)
+        ours, theirs = _report_channel()
+        pid = self._fork(0 if self._plain else one.record["pid"])
+        if pid == 0:
+            ours.close()
+            inside.join(spec, {**one.record, "cgroup": one.cgroup}, stdio, theirs, self._cgroups)
+        theirs.close()
+        for fd in set(stdio):
+            os.close(fd)
+        state: dict[str, Any] = {"error": "", "code": None, "session": None}
+
+        def reported(message: dict[str, Any]) -> None:
+            if message.get("terminal"):
+                sources[STDOUT], state["sink"] = message["fd"], os.dup(message["fd"])
+            state["error"] = message.get("error", "")
+
+        def running() -> None:
+            done(state["error"])
+            if state["error"]:
+                for fd in [*sources.values(), *([sink] if sink >= 0 else [])]:
+                    os.close(fd)
+                return
+            state["session"] = Session(self._loop, connection, sources, state.get("sink", sink), terminal=tty)
+            connection.on_closed = lambda: self._signal(pid, signal.SIGKILL)
+            if state["code"] is not None:
+                state["session"].finish(state["code"])
+
+        def ended(code: int) -> None:
+            state["code"] = code
+            if state["session"]:
+                state["session"].finish(code)
+
+        self._processes[pid] = ended
+        self._listen(ours, reported, running)
+
+    # ------------------------------------------------------------------ after a restart
+
+    def adopt(self) -> None:
+        """Takes over what an earlier node process left."""
+        found, torn = records.load(f"{self._directory}/sandboxes")
+        for record in found:
+            self._sandboxes[record["id"]] = record
+            if not self._plain and record["ready"] and not self._adopt_process(record, self._ending(record)):
+                self._sandbox_ended(record)
+        found, more = records.load(f"{self._directory}/containers")
+        for record in found:
+            one = self._containers[record["id"]] = Container(record, f"{self._directory}/containers/{record['id']}")
+            if one.running and not self._adopt_container(one):
+                self._container_ended(one, _UNKNOWN_CODE, known=False)
+        for directory in [
+            *torn,
+            *more,
+            *(f"{self._directory}/trash/{name}" for name in os.listdir(f"{self._directory}/trash")),
+        ]:
+            self._discard(directory)
+
+    def _adopt_container(self, one: Container) -> bool:
+        if not self._adopt_process(one.record, lambda code: self._container_ended(one, code, known=code >= 0)):
+            return False
+        spec = one.record["spec"]
+        one.record["state"] = RUNNING
+        sources = {} if spec["tty"] else {stream: _open_fifo(f"{one.directory}/{stream}") for stream in ("stdout", "stderr")}
+        one.output = Output(self._loop, Log(spec["log_path"]), sources, -1, terminal=False, stdin_once=False)
+        return True
+
+    def _adopt_process(self, record: dict[str, Any], ended: Callable[[int], None]) -> bool:
+        pid = record["pid"]
+        if record["boot"] != self._boot or not pid:
+            return False
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        if linux.start_time(pid) != record["starttime"]:
+            os.close(pidfd)
+            return False
+
+        def gone(_events: int) -> None:
+            self._loop.unwatch(pidfd)
+            told(_STATUS_TRIES)
+
+        def told(tries: int) -> None:
+            """Its status can be read only once its new parent has reaped it, a moment after its end."""
+            status = linux.exit_status(pidfd)
+            if status is None and tries:
+                self._loop.after(_STATUS_WAIT, lambda: told(tries - 1))
+                return
+            self._pidfds.pop(pid)
+            os.close(pidfd)
+            ended(-1 if status is None else exit_code(status))
+
+        self._pidfds[pid] = pidfd
+        self._loop.watch(pidfd, READ, gone)
+        return True
+
+    # ------------------------------------------------------------------ what happens to processes
+
+    def _ending(self, record: dict[str, Any]) -> Callable[[int], None]:
+        return lambda _code: self._sandbox_ended(record)
+
+    def _sandbox_ended(self, record: dict[str, Any]) -> None:
+        if record["ready"] and record["id"] in self._sandboxes:
+            record["ready"] = False
+            records.save(self._sandbox_directory(record["id"]), record)
+            self._notify(record["id"], "")
+
+    def _reported(self, one: Container, message: dict[str, Any]) -> None:
+        if message.get("terminal") and one.output:
+            one.output.add("stdout", message["fd"], terminal=True, stdin=one.record["spec"]["stdin"])
+        if "user" in message:
+            one.record["user"] = message["user"]
+        one.start_error = message.get("error", "")
+
+    def _running(self, one: Container) -> None:
+        if not one.start_error:
+            one.record.update(state=RUNNING, started_at=time.time())
+            records.save(one.directory, one.record)
+            self._notify(one.record["sandbox_id"], one.record["id"])
+            self._tell_started(one, "")
+        if one.ended_early is not None:
+            self._container_ended(one, one.ended_early)
+
+    def _container_ended(self, one: Container, code: int, *, known: bool = True) -> None:
+        record = one.record
+        if record["state"] == STARTING and not one.start_error:
+            one.ended_early = code
+            return
+        if one.output:
+            one.output.drain()
+        reason, message = ("Completed" if code == 0 else "Error"), ""
+        if one.start_error:
+            code, reason, message = _START_FAILED, "StartError", one.start_error
+        elif not known:
+            code, reason, message = _UNKNOWN_CODE, "Unknown", "the container ended while no node process was there to see it"
+        if not self._plain:
+            if not one.start_error and self._cgroups.oom_kills(one.cgroup):
+                reason = "OOMKilled"
+            self._cgroups.kill(one.cgroup)
+            self._remove_cgroup(one.cgroup)
+        else:
+            _kill_group(record["pid"])
+        record.update(state=EXITED, pid=0, finished_at=time.time(), exit_code=code, reason=reason, message=message)
+        records.save(one.directory, record)
+        if one.output:
+            one.output.finish()
+        self._notify(record["sandbox_id"], record["id"])
+        self._tell_started(one, message)
+        waiting, one.on_end = one.on_end, []
+        for call in waiting:
+            call()
+
+    def _tell_started(self, one: Container, error: str) -> None:
+        started, one.started = one.started, None
+        if started:
+            started(error)
+
+    def _kill(self, one: Container) -> None:
+        if one.running:
+            self._signal(one.record["pid"], signal.SIGKILL)
+
+    def _signal(self, pid: int, number: int) -> None:
+        if pid in self._processes:
+            os.kill(pid, number)
+        elif pid in self._pidfds:
+            signal.pidfd_send_signal(self._pidfds[pid], number)
+
+    def _forget(self, one: Container) -> None:
+        del self._containers[one.record["id"]]
+        if one.output:
+            one.output.close()
+        self._discard(one.directory)
+
+    # ------------------------------------------------------------------ making and clearing away
+
+    def _pid_namespace(self, spec: Mapping[str, Any], pod: Mapping[str, Any]) -> int | None:
+        """The process whose pid namespace to start in; None for a new one, 0 for the host's."""
+        if self._plain or spec["pid_mode"] == "NODE":
+            return 0
+        if spec["pid_mode"] == "TARGET":
+            return int(self.running(spec["pid_target"]).record["pid"])
+        return int(pod["pid"]) if spec["pid_mode"] == "POD" else None
+
+    def _fork(self, namespace_of: int | None) -> int:
+        if namespace_of == 0:
+            pid = os.fork()
+        else:
+            with linux.children_in_pid_namespace(namespace_of):
+                pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+        return pid
+
+    def _listen(self, report: socket.socket, on_message: Callable[[dict[str, Any]], None], on_end: Callable[[], None]) -> None:
+        """Hears a starting process until its program runs (its end of the socket is closed by execve) or it has failed."""
+
+        def ready(_events: int) -> None:
+            try:
+                data, fds, _, _ = socket.recv_fds(report, 1 << 16, 1)
+            except OSError:
+                data, fds = b"", []
+            if data:
+                on_message({**json.loads(data), **({"fd": fds[0]} if fds else {})})
+                return
+            self._loop.unwatch(report.fileno())
+            report.close()
+            on_end()
+
+        self._loop.watch(report.fileno(), READ, ready)
+
+    def _open_stdio(self, one: Container) -> tuple[list[int], dict[str, int], int]:
+        """(the child's three descriptors, what to read by stream, stdin's writing end or -1)."""
+        spec = one.record["spec"]
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if spec["tty"]:
+            return [nothing] * 3, {}, -1
+        stdio, sources, stdin = [nothing], {}, -1
+        if spec["stdin"]:
+            os.close(nothing)
+            stdio[0], stdin = os.pipe2(os.O_CLOEXEC)
+        for stream in ("stdout", "stderr"):
+            path = f"{one.directory}/{stream}"
+            os.mkfifo(path, 0o600)
+            sources[stream] = _open_fifo(path)
+            stdio.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        return stdio, sources, stdin
+
+    def _remove_cgroup(self, path: str, tries: int = _CGROUP_TRIES) -> None:
+        if not (self._plain or self._cgroups.remove(path)) and tries:
+            self._loop.after(_CGROUP_WAIT, lambda: self._remove_cgroup(path, tries - 1))
+
+    def _discard(self, directory: str) -> None:
+        """Out of sight at once, deleted by a child in its own time."""
+        trash = f"{self._directory}/trash/{os.path.basename(directory)}"
+        os.rename(directory, trash)
+        if self._fork(0) == 0:
+            try:
+                records.remove_tree(trash)
+            finally:
+                os._exit(0)
+
+    def _sandbox_directory(self, sandbox_id: str) -> str:
+        return f"{self._directory}/sandboxes/{sandbox_id}"
+
+
+def exit_code(status: int) -> int:
+    """The shell's: 128 + n for an end by signal n."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def signal_number(name: str) -> int:
+    """Of `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`; SIGTERM where there is none."""
+    if name.isdigit():
+        return int(name)
+    word, _, offset = (name.upper().removeprefix("SIG") or "TERM").partition("+")
+    return int(getattr(signal, f"SIG{word}", signal.SIGTERM)) + int(offset or 0)
+
+
+def _write_file(path: str, content: str) -> None:
+    with open(path, "x") as file:
+        file.write(content)
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _report_channel() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _open_fifo(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _pipes(*, stdin: bool, tty: bool) -> tuple[list[int], dict[int, int], int]:
+    """An exec's: (the child's three descriptors, what to read by frame kind, stdin's writing end or -1)."""
+    stdio, sources, sink = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)], {}, -1
+    if tty:
+        return stdio * 3, {}, -1
+    if stdin:
+        os.close(stdio[0])
+        stdio[0], sink = os.pipe2(os.O_CLOEXEC)
+    for kind in (STDOUT, STDERR):
+        sources[kind], theirs = os.pipe2(os.O_CLOEXEC)
+        stdio.append(theirs)
+    return stdio, sources, sink

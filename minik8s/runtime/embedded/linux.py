@@ -1,0 +1,212 @@
+"""The kernel's calls that Python 3.11 lacks, through ctypes: namespaces, mounts, capabilities, prctl.
+
+Promise: each function is one system call (or one obvious group of them) and raises OSError as os.* does, with the path it
+was about. Limits: Linux; standard library only, since the node process imports it. Used by sandbox.py, rootfs.py, container.py, node.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
+MS_NOATIME, MS_BIND, MS_REC = 1024, 4096, 16384
+MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_RELATIME, MS_STRICTATIME = 1 << 18, 1 << 19, 1 << 20, 1 << 21, 1 << 24
+MNT_DETACH = 2
+
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 24, 36, 38
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+
+CAPABILITIES = (
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE",
+    "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
+    "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
+    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+)  # fmt: skip
+"""linux/capability.h in the order of their bits."""
+
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429  # the same number on every architecture
+_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = 1, 0x8000, -100, 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 8
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, about: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), about)
+    return result
+
+
+def unshare(flags: int) -> None:
+    _check(_libc.unshare(flags), "unshare")
+
+
+def open_namespace(pid: int | str, kind: str) -> int:
+    return os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def setns(fd: int, kind: int) -> None:
+    """Joins the namespace that the open file `fd` is, and closes it."""
+    try:
+        _check(_libc.setns(fd, kind), "setns")
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def children_in_pid_namespace(of: int | None) -> Iterator[None]:
+    """A child forked in the block (one only) starts in the pid namespace of the process `of`, or as the first of a new one."""
+    own = os.getpid()
+    if of is None:
+        unshare(CLONE_NEWPID)
+    else:
+        setns(open_namespace(of, "pid"), CLONE_NEWPID)
+    try:
+        yield
+    finally:
+        if os.getpid() == own:
+            setns(open_namespace("self", "pid"), CLONE_NEWPID)
+
+
+@contextmanager
+def in_network_namespace(of: int) -> Iterator[None]:
+    """Sockets made in the block belong to the network namespace of the process `of`."""
+    own = open_namespace("self", "net")
+    try:
+        setns(open_namespace(of, "net"), CLONE_NEWNET)
+    except OSError:
+        os.close(own)
+        raise
+    try:
+        yield
+    finally:
+        setns(own, CLONE_NEWNET)
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    encoded = [os.fsencode(text) if text else None for text in (source, target, kind)]
+    _check(_libc.mount(*encoded, ctypes.c_ulong(flags), os.fsencode(data) if data else None), target)
+
+
+def bind(source: str, target: str, *, readonly: bool = False) -> None:
+    """A bind mount; `readonly` keeps the flags that the source's mount already has."""
+    mount(source, target, "", MS_BIND | MS_REC)
+    if readonly:
+        remount_readonly(target)
+
+
+def remount_readonly(target: str) -> None:
+    found = os.statvfs(target).f_flag
+    kept = sum(flag for flag in (MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME) if found & flag)
+    mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
+
+
+def unmount(target: str, flags: int = MNT_DETACH) -> None:
+    _check(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def pivot_into(root: str) -> None:
+    """Makes `root` (a mount) the root of this mount namespace and lets go of the old one."""
+    os.chdir(root)
+    _check(_libc.pivot_root(b".", b"."), root)
+    unmount(".")
+    os.chdir("/")
+
+
+def open_tree(path: str) -> int:
+    """A detached copy of the mounts at `path` (and below); move_mount puts it somewhere, closing it drops it."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
+    fd = _libc.syscall(
+        ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_long(_AT_FDCWD), ctypes.c_char_p(os.fsencode(path)), ctypes.c_ulong(flags)
+    )
+    return _check(int(fd), path)
+
+
+def move_mount(tree: int, target: str) -> None:
+    moved = _libc.syscall(
+        ctypes.c_long(_SYS_MOVE_MOUNT),
+        ctypes.c_long(tree),
+        ctypes.c_char_p(b""),
+        ctypes.c_long(_AT_FDCWD),
+        ctypes.c_char_p(os.fsencode(target)),
+        ctypes.c_ulong(_MOVE_MOUNT_F_EMPTY_PATH),
+    )
+    _check(int(moved), target)
+
+
+def prctl(option: int, value: int = 0, pointer: ctypes.c_void_p | None = None) -> None:
+    third = pointer if pointer is not None else ctypes.c_ulong(0)
+    _check(_libc.prctl(option, ctypes.c_ulong(value), third, ctypes.c_ulong(0), ctypes.c_ulong(0)), "prctl")
+
+
+def set_hostname(name: str) -> None:
+    encoded = name.encode()
+    _check(_libc.sethostname(encoded, len(encoded)), name)
+
+
+def last_capability() -> int:
+    with open("/proc/sys/kernel/cap_last_cap") as file:
+        return int(file.read())
+
+
+def limit_capabilities(mask: int, last: int) -> None:
+    """Drops all but `mask` from the bounding set (exec and setuid shrink the others to it)."""
+    for bit in range(last + 1):
+        if not mask >> bit & 1:
+            prctl(PR_CAPBSET_DROP, bit)
+
+
+def set_capabilities(mask: int) -> None:
+    """Effective and permitted become `mask` (as far as this process has it), inheritable none."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    held = ctypes.create_string_buffer(24)
+    _check(_libc.capget(header, held), "capget")
+    _, permitted_low, _, _, permitted_high, _ = struct.unpack("=6I", held.raw)
+    low, high = mask & 0xFFFFFFFF & permitted_low, mask >> 32 & permitted_high
+    _check(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)), "capset")
+
+
+def loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat in clock ticks: with the pid it names a process for good (one boot). 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in b"ZX" else int(fields[19])
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def exit_status(pidfd: int) -> int | None:
+    """The wait status of a process that ended and was reaped by another (Linux 6.15); None where it can't be known."""
+    info = bytearray(struct.pack("=QQ11Ii", _PIDFD_INFO_EXIT, *[0] * 12, 0))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    found = struct.unpack("=QQ11Ii", info)
+    return int(found[13]) if found[0] & _PIDFD_INFO_EXIT else None

@@ -1,0 +1,68 @@
+"""A container's log in CRI's format: `2026-01-02T03:04:05.000000000Z stdout F line`, P for a part of a line.
+
+A line longer than 16 KiB is cut into parts; what stands without a newline when its stream ends is a part too (as containerd
+writes it). Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+_LONGEST = 16 * 1024
+
+
+class Log:
+    """Appends to the file at `path`; with an empty path writes nothing."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+        self._pending: dict[str, bytes] = {}
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Goes on in a new file at the same path (the kubelet has renamed the old one)."""
+        self.close()
+        if self.path:
+            os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+
+    def write(self, stream: str, data: bytes) -> None:
+        entries, self._pending[stream] = format_entries(stream, self._pending.get(stream, b"") + data, time.time_ns())
+        self._append(entries)
+
+    def end(self, stream: str) -> None:
+        """The stream has ended: its unfinished line is written as a part."""
+        if rest := self._pending.pop(stream, b""):
+            self._append(entry(stream, b"P", rest, time.time_ns()))
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, entries: bytes) -> None:
+        while entries and self._fd >= 0:
+            entries = entries[os.write(self._fd, entries) :]
+
+
+def format_entries(stream: str, data: bytes, now_ns: int) -> tuple[bytes, bytes]:
+    """(whole entries, the unfinished rest of at most 16 KiB)."""
+    *lines, rest = data.split(b"\n")
+    entries = []
+    for line in lines:
+        while len(line) > _LONGEST:
+            entries.append(entry(stream, b"P", line[:_LONGEST], now_ns))
+            line = line[_LONGEST:]
+        entries.append(entry(stream, b"F", line, now_ns))
+    while len(rest) > _LONGEST:
+        entries.append(entry(stream, b"P", rest[:_LONGEST], now_ns))
+        rest = rest[_LONGEST:]
+    return b"".join(entries), rest
+
+
+def entry(stream: str, tag: bytes, line: bytes, now_ns: int) -> bytes:
+    seconds, nanos = divmod(now_ns, 1_000_000_000)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{stamp}.{nanos:09d}Z {stream} ".encode() + tag + b" " + line + b"\n"

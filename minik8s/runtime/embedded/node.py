@@ -1,0 +1,292 @@
+"""The node process: parent of all embedded containers, so that they outlive the agent.
+
+Run as `python -I -S node.py DIRECTORY` it becomes a daemon (own session, own cgroup, child subreaper, one thread) that listens on
+DIRECTORY/node.sock (0600, its own user's peers alone); an error is one line and exit code 1, and so is a second one on the same
+directory. It holds few ideas: what to run is decided by the agent (specs.py) and performed by lifecycle.py. Standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import hashlib
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Mapping
+
+sys.path.insert(0, __file__.rsplit("/", 4)[0])  # -I leaves it out
+
+from minik8s.runtime.embedded import linux
+from minik8s.runtime.embedded.cgroups import Cgroups, write
+from minik8s.runtime.embedded.lifecycle import NoSuchThing, Pods, Refused
+from minik8s.runtime.embedded.loop import READ, WRITE, Loop
+from minik8s.runtime.embedded.sessions import Session
+from minik8s.runtime.embedded.wire import STDIN_END, STDOUT, Connection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PROTOCOL = 1
+_EVENT_BACKLOG = 1 << 22
+
+
+class Node:
+    """The calls of the socket, by name; each answers once, at once or later."""
+
+    def __init__(self, directory: str, lock: int) -> None:
+        self._lock = lock
+        self._cgroups = Cgroups()
+        self._plain = not may_make_namespaces()
+        self._own_cgroup = own_cgroup(directory)
+        if not self._plain:
+            self._cgroups.make(self._own_cgroup)
+            self._cgroups.join_everywhere(self._own_cgroup)
+        self._loop = Loop(self._child_ended)
+        self._pods = Pods(self._loop, directory, self._cgroups, plain=self._plain, notify=self._event)
+        self._watchers: list[Connection] = []
+        self._pods.adopt()
+        self._listener = listen(f"{directory}/node.sock")
+        self._loop.watch(self._listener.fileno(), READ, self._accept)
+        self._calls: Mapping[str, Callable[[Connection, dict[str, Any]], None]] = {
+            "hello": self._hello,
+            "watch": self._watch,
+            "list": lambda to, call: to.answer(call, self._pods.listed()),
+            "run_sandbox": lambda to, call: self._pods.run_sandbox(
+                call["sandbox"], call["spec"], call["meta"], _done(to, call)
+            ),
+            "set_ips": self._set_ips,
+            "stop_sandbox": lambda to, call: self._pods.stop_sandbox(call["sandbox"], _done(to, call)),
+            "remove_sandbox": lambda to, call: self._pods.remove_sandbox(call["sandbox"], _done(to, call)),
+            "create": self._create,
+            "start": lambda to, call: self._pods.start(call["container"], _done(to, call)),
+            "stop": lambda to, call: self._pods.stop(call["container"], call["grace"], _done(to, call)),
+            "remove": lambda to, call: self._pods.remove(call["container"], _done(to, call)),
+            "update": self._update,
+            "reopen_log": self._reopen_log,
+            "exec": lambda to, call: self._pods.execute(call["container"], call["spec"], to, _done(to, call)),
+            "attach": self._attach,
+            "port_forward": self._port_forward,
+            "shutdown": self._shutdown,
+        }
+
+    def _child_ended(self, pid: int, status: int) -> None:
+        self._pods.child_ended(pid, status)
+
+    def run(self) -> None:
+        self._loop.run()
+
+    def _accept(self, _events: int) -> None:
+        client, _ = self._listener.accept()
+        _, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid not in (0, os.geteuid()):
+            client.close()
+            return
+        Connection(self._loop, client, self._called)
+
+    def _called(self, connection: Connection, call: dict[str, Any]) -> None:
+        name = call.get("call", "")
+        if name not in self._calls:
+            connection.refuse(call, f"no such call: {name!r}")
+            return
+        try:
+            self._calls[name](connection, call)
+        except NoSuchThing as error:
+            connection.refuse(call, str(error), "NotFound")
+        except (Refused, OSError) as error:
+            connection.refuse(call, str(error))
+
+    def _event(self, sandbox_id: str, container_id: str) -> None:
+        for watcher in list(self._watchers):
+            if watcher.pending > _EVENT_BACKLOG:
+                watcher.close()
+            else:
+                watcher.send({"event": {"sandbox": sandbox_id, "container": container_id}})
+
+    def _hello(self, to: Connection, call: dict[str, Any]) -> None:
+        limited = sorted(self._cgroups.mounts)
+        to.answer(
+            call,
+            {"protocol": PROTOCOL, "plain": self._plain, "pid": os.getpid(), "cgroups": limited, "cgroup": self._own_cgroup},
+        )
+
+    def _watch(self, to: Connection, call: dict[str, Any]) -> None:
+        self._watchers.append(to)
+        to.on_closed = lambda: self._watchers.remove(to)
+        to.answer(call, {})
+
+    def _set_ips(self, to: Connection, call: dict[str, Any]) -> None:
+        self._pods.set_ips(call["sandbox"], call["ips"])
+        to.answer(call, {})
+
+    def _create(self, to: Connection, call: dict[str, Any]) -> None:
+        self._pods.create(call["container"], call["sandbox"], call["spec"], call["meta"])
+        to.answer(call, {})
+
+    def _update(self, to: Connection, call: dict[str, Any]) -> None:
+        self._pods.update(call["container"], call["resources"])
+        to.answer(call, {})
+
+    def _reopen_log(self, to: Connection, call: dict[str, Any]) -> None:
+        self._pods.reopen_log(call["container"])
+        to.answer(call, {})
+
+    def _attach(self, to: Connection, call: dict[str, Any]) -> None:
+        output = self._pods.running(call["container"]).output
+        if output is None:
+            raise Refused("the container's streams are gone")
+        to.answer(call, {})
+        output.attach(to, stdin=call["stdin"])
+
+    def _port_forward(self, to: Connection, call: dict[str, Any]) -> None:
+        """Connects to localhost:port in the pod's network namespace: IPv4 first, then IPv6 (as the kubelet's forwarders do)."""
+        pid = self._pods.sandbox(call["sandbox"])["pid"]
+        families = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+
+        def attempt(last: str) -> None:
+            if not families:
+                to.refuse(call, f"failed to connect to localhost:{call['port']} inside the sandbox: {last}")
+                return
+            family, address = families.pop(0)
+            try:
+                client = make_socket(family, 0 if self._plain else pid)
+            except OSError as error:
+                attempt(error.strerror or str(error))
+                return
+            client.setblocking(False)
+            client.connect_ex((address, call["port"]))
+            self._loop.watch(client.fileno(), WRITE, lambda _events: connected(client))
+
+        def connected(client: socket.socket) -> None:
+            self._loop.unwatch(client.fileno())
+            if error := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                client.close()
+                attempt(os.strerror(error).lower())
+                return
+            to.answer(call, {})
+            forward(self._loop, to, client)
+
+        attempt("no address")
+
+    def _shutdown(self, to: Connection, call: dict[str, Any]) -> None:
+        """Ends this process alone: what it parents runs on, and the next node process adopts it."""
+        to.answer(call, {})
+        self._loop.running = False
+
+
+def _done(to: Connection, call: dict[str, Any]) -> Callable[[str], None]:
+    return lambda error: to.refuse(call, error) if error else to.answer(call, {})
+
+
+def forward(loop: Loop, to: Connection, client: socket.socket) -> None:
+    """Bytes both ways until the pod's side closes; the caller's end of input is passed on as such."""
+    reader, writer = os.dup(client.fileno()), os.dup(client.fileno())
+    session = Session(loop, to, {STDOUT: reader}, writer)
+    frame = to.on_frame
+
+    def framed(kind: int, payload: bytes) -> None:
+        if frame:
+            frame(kind, payload)
+        if kind == STDIN_END:
+            client.shutdown(socket.SHUT_WR)
+
+    def ended() -> None:
+        client.close()
+        session.finish(0)
+
+    def closed() -> None:
+        client.close()
+        session.release()
+
+    to.on_frame, to.on_closed, session.on_sources_ended = framed, closed, ended
+
+
+def make_socket(family: int, of: int) -> socket.socket:
+    if not of:
+        return socket.socket(family, socket.SOCK_STREAM)
+    with linux.in_network_namespace(of):
+        return socket.socket(family, socket.SOCK_STREAM)
+
+
+def may_make_namespaces() -> bool:
+    """Asked of the kernel in a child, since being root alone does not say it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
+            linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def own_cgroup(directory: str) -> str:
+    return f"/minik8s-node-{hashlib.sha256(directory.encode()).hexdigest()[:8]}"
+
+
+def listen(path: str) -> socket.socket:
+    if os.path.exists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    listener.bind(path)
+    os.umask(before)
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
+def serve(directory: str, lock: int, ready: int) -> None:
+    """The daemon's life. `ready` gets an error's text, or just its end."""
+    try:
+        os.chdir("/")
+        os.umask(0o022)
+        linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+        write("/proc/self/comm", "minik8s-node")
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        node = Node(directory, lock)
+    except OSError as error:
+        os.write(ready, str(error).encode())
+        raise
+    nothing = os.open(os.devnull, os.O_RDWR)
+    log = os.open(f"{directory}/node.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for fd, target in ((nothing, 0), (nothing, 1), (log, 2)):
+        os.dup2(fd, target)
+    for fd in (nothing, log, ready):
+        os.close(fd)
+    gc.freeze()
+    node.run()
+
+
+def main(arguments: list[str]) -> int:
+    directory = os.path.realpath(arguments[0])
+    os.makedirs(directory, 0o700, exist_ok=True)
+    os.chmod(directory, 0o700)
+    os.closerange(3, 1024)
+    lock = os.open(f"{directory}/node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"a node process already runs on {directory}", file=sys.stderr)
+        return 1
+    heard, ready = os.pipe2(os.O_CLOEXEC)
+    if os.fork() == 0:
+        os.setsid()
+        os.close(heard)
+        try:
+            serve(directory, lock, ready)
+        finally:
+            os._exit(1 if sys.exc_info()[0] else 0)
+    os.close(ready)
+    if error := os.read(heard, 4096):
+        print(error.decode(), file=sys.stderr)
+    return 1 if error else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

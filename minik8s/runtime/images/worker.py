@@ -1,0 +1,97 @@
+"""Slow image work in a process of its own, so that the agent's event loop goes on: unpacking layers, reading archives, deleting trees.
+
+`run` starts `python -m minik8s.runtime.images.worker` for one job and ends it with the caller. A job is JSON on stdin, its outcome JSON on
+stdout: `{"result": ...}` or `{"error": text}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from minik8s.runtime.images.archive import extract
+from minik8s.runtime.images.manifests import BadImage
+from minik8s.runtime.images.unpack import unpack
+
+
+async def run(job: str, **arguments: Any) -> Any:
+    """The job's result; BadImage with its error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    try:
+        out, _ = await process.communicate(orjson.dumps({"job": job, **arguments}))
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode:
+        raise BadImage(f"the image worker ended with exit code {process.returncode}")
+    outcome = orjson.loads(out)
+    if "error" in outcome:
+        raise BadImage(outcome["error"])
+    return outcome["result"]
+
+
+def _extract(job: Mapping[str, Any]) -> Any:
+    found = extract(Path(job["archive"]), Path(job["blobs"]))
+    return [
+        {"name": image.name, "media_type": image.target.media_type, "digest": image.target.digest, "size": image.target.size}
+        for image in found
+    ]
+
+
+def _unpack(job: Mapping[str, Any]) -> Any:
+    """Layers from the lowest up: `[{"blob", "layer", "diff_id"}]`; one that is there already is kept. Each appears whole or not at all."""
+    below: list[Path] = []
+    for entry in job["layers"]:
+        layer = Path(entry["layer"])
+        if not layer.is_dir():
+            fresh = Path(job["scratch"]) / layer.name
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(0o755, parents=True)
+            unpack(Path(entry["blob"]), fresh, entry["diff_id"], below)
+            fresh.rename(layer)
+        below.insert(0, layer)
+    return None
+
+
+def _remove(job: Mapping[str, Any]) -> Any:
+    for path in job["paths"]:
+        shutil.rmtree(path)
+    return None
+
+
+def _usage(job: Mapping[str, Any]) -> Any:
+    """Bytes on disk of each tree, by its path; a tree that is gone counts nothing."""
+    return {
+        path: sum(found.lstat().st_blocks * 512 for found in Path(path).rglob("*")) if Path(path).is_dir() else 0
+        for path in job["paths"]
+    }
+
+
+_JOBS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "extract": _extract,
+    "unpack": _unpack,
+    "remove": _remove,
+    "usage": _usage,
+}
+
+
+def main() -> None:
+    job = orjson.loads(sys.stdin.buffer.read())
+    try:
+        outcome = {"result": _JOBS[job["job"]](job)}
+    except (BadImage, OSError) as error:
+        outcome = {"error": str(error)}
+    sys.stdout.buffer.write(orjson.dumps(outcome))
+
+
+if __name__ == "__main__":
+    main()

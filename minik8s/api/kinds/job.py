@@ -169,8 +169,8 @@ def _manager(manager: str | None, path: str) -> list[FieldError]:
 
 
 def _mode(spec: Mapping[str, Any], path: str) -> list[FieldError]:
-    mode, parallelism = spec.get("completionMode"), spec.get("parallelism") or 0
-    completions, failed, per_index = spec.get("completions"), spec.get("maxFailedIndexes"), spec.get("backoffLimitPerIndex")
+    mode, completions = spec.get("completionMode"), spec.get("completions")
+    failed, per_index = spec.get("maxFailedIndexes"), spec.get("backoffLimitPerIndex")
     errors: list[FieldError] = []
 
     def at_most(key: str, limit: int, when: str = "") -> None:

@@ -7,6 +7,7 @@ request (and over what came of it). Differences are as `golden.py` counts them: 
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
 import json
 import re
@@ -31,6 +32,19 @@ IGNORED = ("body.metadata.resourceVersion", "body.metadata.uid", "body.metadata.
 PATH = re.compile(r"/api(?:s/(?P<group>[^/]+))?/(?P<version>v[^/]+)(?:/namespaces/(?P<ns>[^/]+)(?=/))?/(?P<rest>[^?]+)$")
 
 
+@functools.cache
+def load_cases(stem: str) -> dict[str, Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = (GOLDEN / "cases" / f"{stem}.yaml").read_text()
+    return {case["case"]: case for case in yaml.load(text, loader)}
+
+
+@functools.cache
+def load_answers(stem: str) -> dict[str, Any]:
+    return dict(json.loads((GOLDEN / "answers" / f"{stem}.json").read_text()))
+
+
+@functools.cache
 def load_golden() -> ModuleType:
     spec = importlib.util.spec_from_file_location("golden", GOLDEN / "golden.py")
     assert spec
@@ -258,8 +272,7 @@ def without_admission(wanted: dict[str, Any]) -> dict[str, Any]:
 def judge(stem: str, case_name: str) -> Iterator[tuple[int, str, list[tuple[str, str]]]]:
     """(number, request, differences) for each request of a case that is within the judge's reach."""
     golden = load_golden()
-    cases = {case["case"]: case for case in yaml.safe_load((GOLDEN / "cases" / f"{stem}.yaml").read_text())}
-    answers = json.loads((GOLDEN / "answers" / f"{stem}.json").read_text())[case_name]
+    cases, answers = load_cases(stem), load_answers(stem)[case_name]
     desk, lost = Desk(), set()
     for i, (step, wanted) in enumerate(zip([s for s in cases[case_name]["do"] if "sleep" not in s], answers, strict=True)):
         method = next(m for m in golden.METHODS if m in step)

@@ -6,7 +6,6 @@ import fnmatch
 
 import kinds_judge as judge
 import pytest
-import yaml
 
 STEMS = ("config", "services", "rbac", "workloads-defaults", "workloads-validation")
 # what other rooms decide (decoding, admission, controllers, other resources), so that it can't be seen here
@@ -16,9 +15,7 @@ BEYOND = ("cfg-namespace#20", "cfg-namespace#25", "cfg-node#5", "cfg-node#12", "
 def cases() -> list[object]:
     if not judge.GOLDEN.exists():
         return [pytest.param("", "", marks=pytest.mark.skip(reason=f"no golden answers in {judge.GOLDEN}"))]
-    return [
-        (stem, case["case"]) for stem in STEMS for case in yaml.safe_load((judge.GOLDEN / "cases" / f"{stem}.yaml").read_text())
-    ]
+    return [(stem, case) for stem in STEMS for case in judge.load_cases(stem)]
 
 
 @pytest.mark.parametrize(("stem", "case"), cases())

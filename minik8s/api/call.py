@@ -44,3 +44,11 @@ class Call:
     @property
     def path(self) -> str:
         return self.resource.path(self.namespace, self.name, self.subresource)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One event of a watch. `type` is ADDED, MODIFIED, DELETED or BOOKMARK; an ERROR event is raised as its ApiError."""
+
+    type: str
+    object: Mapping[str, Any]

@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 
 import orjson
 
+from minik8s.api.resources import Resource
+
 
 class ApiError(Exception):
     """An error that is a Status: `code`, `reason`, `message` and `details` as metav1.Status has them."""
@@ -125,6 +127,34 @@ def _family(base: type[ApiError]) -> list[type[ApiError]]:
 
 _BY_REASON = {cls.reason: cls for cls in _family(ApiError)}
 _BY_CODE = {cls.code: cls for cls in reversed(_family(ApiError))}
+
+
+# --- the fixed forms that clients match ------------------------------------------------------------------------------
+
+
+def object_not_found(resource: Resource, name: str) -> NotFound:
+    return NotFound(f'{resource.group_resource} "{name}" not found', _details(resource, name))
+
+
+def object_exists(resource: Resource, name: str, *, deleting: bool = False) -> AlreadyExists:
+    prefix = "object is being deleted: " if deleting else ""
+    return AlreadyExists(f'{prefix}{resource.group_resource} "{name}" already exists', _details(resource, name))
+
+
+def object_conflict(resource: Resource, name: str, detail: str = "") -> Conflict:
+    """A write that met another one; without `detail` the usual words of optimistic concurrency."""
+    detail = detail or "the object has been modified; please apply your changes to the latest version and try again"
+    return Conflict(f'Operation cannot be fulfilled on {resource.group_resource} "{name}": {detail}', _details(resource, name))
+
+
+def object_forbidden(resource: Resource, name: str, detail: str) -> Forbidden:
+    named = f' "{name}"' if name else ""
+    return Forbidden(f"{resource.group_resource}{named} is forbidden: {detail}", _details(resource, name))
+
+
+def _details(resource: Resource, name: str) -> dict[str, Any]:
+    details: dict[str, Any] = {"name": name} if name else {}
+    return details | ({"group": resource.group} if resource.group else {}) | {"kind": resource.plural}
 
 
 # --- field errors (validation causes) --------------------------------------------------------------------------------

@@ -25,8 +25,10 @@ class Resource:
     verbs: tuple[str, ...] = STANDARD_VERBS  # empty: only its subresources or POST (reviews)
     singular: str = ""
     durability: str = DURABLE
+    lazy_in: tuple[str, ...] = ()  # namespaces in which objects of a durable kind are lazy (heartbeats)
     stored_as: str = ""  # "group/version" of the row whose storage this one shares (events of two groups)
     creates_on_update: bool = False  # PUT of a missing name creates it
+    returns_deleted: bool = False  # DELETE answers with the object instead of a Status
 
     @property
     def api_version(self) -> str:
@@ -66,6 +68,7 @@ PODS = Resource(
     "Pod",
     short_names=("po",),
     categories=("all",),
+    returns_deleted=True,
     subresources=(
         "attach",
         "binding",
@@ -99,15 +102,18 @@ SERVICES = Resource(
     categories=("all",),
     subresources=("proxy", "status"),
     creates_on_update=True,
+    returns_deleted=True,
 )
 ENDPOINTS = Resource("", "v1", "endpoints", "Endpoints", short_names=("ep",), singular="endpoints")
 CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap", short_names=("cm",))
 SECRETS = Resource("", "v1", "secrets", "Secret")
-SERVICEACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",), subresources=("token",))
+SERVICEACCOUNTS = Resource(
+    "", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",), subresources=("token",), returns_deleted=True
+)
 EVENTS = Resource("", "v1", "events", "Event", short_names=("ev",), durability=LAZY)
 EVENTS_V1 = Resource("events.k8s.io", "v1", "events", "Event", short_names=("ev",), durability=LAZY, stored_as="/v1")
 ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
-LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", creates_on_update=True)
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", creates_on_update=True, lazy_in=("kube-node-lease",))
 DEPLOYMENTS = Resource(
     "apps", "v1", "deployments", "Deployment", short_names=("deploy",), categories=("all",), subresources=("scale", "status")
 )

@@ -93,6 +93,7 @@ class Informer:
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
         self._resource_version = ""
+        self._moved: asyncio.Future[None] | None = None
 
     # --- reading ---
 
@@ -116,6 +117,15 @@ class Informer:
     async def synced(self) -> None:
         """Returns once the first list is in the cache and told to the handlers."""
         await self._synced.wait()
+
+    async def caught_up(self, resource_version: str) -> None:
+        """Returns once the cache holds what was written up to `resource_version`, a version of an object of this informer: who
+        waits after its own writes never decides on a state before them.
+        """
+        wanted = int(resource_version)
+        while int(self._resource_version or 0) < wanted:
+            self._moved = self._moved or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._moved)
 
     @property
     def has_synced(self) -> bool:
@@ -179,7 +189,7 @@ class Informer:
         gone = [(ns, name) for ns, objects in self._objects.items() for name in objects if (ns, name) not in seen]
         for namespace, name in gone:
             self._drop(namespace, name)
-        self._resource_version = page["metadata"]["resourceVersion"]
+        self._move(page["metadata"]["resourceVersion"])
         self._synced.set()
 
     async def _follow(self) -> int:
@@ -203,7 +213,13 @@ class Informer:
             self._drop(meta.get("namespace", ""), meta["name"], event.object)
         elif event.type != "BOOKMARK":
             self._put(event.object)
-        self._resource_version = meta["resourceVersion"]
+        self._move(meta["resourceVersion"])
+
+    def _move(self, resource_version: str) -> None:
+        self._resource_version = resource_version
+        if self._moved is not None:
+            self._moved.set_result(None)
+            self._moved = None
 
     def _put(self, obj: Object) -> None:
         meta = obj["metadata"]

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from minik8s.api.call import Call
+from minik8s.api.call import Call, WatchEvent
 
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """One event of a watch. `type` is ADDED, MODIFIED, DELETED or BOOKMARK; an ERROR event is raised as its ApiError."""
-
-    type: str
-    object: Mapping[str, Any]
+__all__ = ["Transport", "WatchEvent"]
 
 
 class Transport(Protocol):

@@ -1,0 +1,21 @@
+"""kube-controller-manager's room: one file a controller, and the manager that runs them. CONTROLLERS is the whole list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from minik8s.controllers import certificates, deployment, endpoints, garbage, namespace, nodes, podgc, replicaset
+from minik8s.controllers.manager import Start
+
+CONTROLLERS: Mapping[str, Start] = {
+    "namespace-controller": namespace.start_deletion,
+    "service-account-controller": namespace.start_contents,
+    "deployment-controller": deployment.start,
+    "replicaset-controller": replicaset.start,
+    "endpointslice-controller": endpoints.start,
+    "node-controller": nodes.start,
+    "node-ipam-controller": nodes.start_ipam,
+    "certificate-controller": certificates.start,
+    "generic-garbage-collector": garbage.start,
+    "pod-garbage-collector": podgc.start,
+}

@@ -1,0 +1,243 @@
+"""The forms in which objects are answered: JSON or YAML; the whole object, its metadata only, or a row of a table.
+
+`negotiate` reads an Accept header; a `Form` turns entries into bytes. The plain form is a splice of cached bytes, others are made of
+the decoded object. Sources: API concepts "Alternate representations", "Receiving resources as Tables".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import orjson
+import yaml
+
+from minik8s.api import convert
+from minik8s.api.errors import NotAcceptable
+from minik8s.api.kind import NAME, Column, Kind
+from minik8s.api.kinds.table import rules_of
+from minik8s.api.resources import Resource
+from minik8s.apiserver.cache import Entry, Event
+from minik8s.apiserver.listing import Page
+from minik8s.apiserver.watching import Bookmark, bookmark_object
+
+JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
+_META = "meta.k8s.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """`view` is "", "Table", "PartialObjectMetadata" or "PartialObjectMetadataList"; `version` v1 or v1beta1 of meta.k8s.io."""
+
+    media: str = JSON
+    view: str = ""
+    version: str = "v1"
+    pretty: bool = False
+
+    @property
+    def plain(self) -> bool:
+        return not self.view
+
+
+PLAIN = Form()
+
+
+@lru_cache(maxsize=256)
+def negotiate(accept: str, *, views: bool = True, watching: bool = False) -> Form:
+    """The best form that an Accept header allows; NotAcceptable where it allows none that we have."""
+    for media, parameters in _ranked(accept):
+        if media in ("*/*", "") or media == JSON or (media == YAML and not watching):
+            chosen = YAML if media == YAML else JSON
+            view, group = parameters.get("as", ""), parameters.get("g", "")
+            if not view or not views:
+                if view and not views:
+                    continue
+                return Form(chosen)
+            version = parameters.get("v", "")
+            if group == _META and version in ("v1", "v1beta1") and view in _VIEWS:
+                return Form(chosen, view, version)
+    offered = f"{JSON}, {YAML}, {PROTOBUF}" if not watching else f"{JSON}, {PROTOBUF}"
+    raise NotAcceptable(f"only the following media types are accepted: {offered}")
+
+
+_VIEWS = {"Table", "PartialObjectMetadata", "PartialObjectMetadataList"}
+
+
+def _ranked(accept: str) -> list[tuple[str, dict[str, str]]]:
+    """The clauses of an Accept header, best first: by q, then as written."""
+    clauses = []
+    for clause in (accept or "*/*").split(","):
+        media, *rest = (part.strip() for part in clause.split(";"))
+        parameters = dict(part.partition("=")[::2] for part in rest if "=" in part)
+        try:
+            quality = float(parameters.pop("q", 1))
+        except ValueError:
+            quality = 1.0
+        clauses.append((quality, media.lower(), parameters))
+    clauses.sort(key=lambda clause: -clause[0])
+    return [(media, parameters) for _, media, parameters in clauses]
+
+
+# --- single objects --------------------------------------------------------------------------------------------------
+
+
+def encode_object(answer: Entry | Mapping[str, Any], resource: Resource, form: Form, now: float, include: str = "") -> bytes:
+    """One object in the form. `include` is a table's includeObject."""
+    if isinstance(answer, Entry) and form.plain and form.media == JSON and answer.collection.resource is resource:
+        return answer.full
+    obj = served(answer, resource)
+    if obj.get("kind") == "Status" or not form.view:
+        return dump(obj, form)
+    if form.view == "Table":
+        revision = obj["metadata"].get("resourceVersion", "")
+        return dump(
+            table([obj], resource, form, now, include or "Metadata", {"resourceVersion": revision} if revision else {}), form
+        )
+    if form.view == "PartialObjectMetadataList":
+        raise NotAcceptable(f"only the following media types are accepted: {JSON}, {YAML}, {PROTOBUF}")
+    return dump(partial(obj, form.version), form)
+
+
+def served(answer: Entry | Mapping[str, Any], resource: Resource) -> Mapping[str, Any]:
+    """The decoded object in the version that was asked for."""
+    obj = answer.obj if isinstance(answer, Entry) else answer
+    return convert.to_served(obj, resource) if resource.stored_as else obj
+
+
+def dump(obj: Any, form: Form) -> bytes:
+    if form.media == YAML:
+        text: str = yaml.dump(obj, Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True)
+        return text.encode()
+    return orjson.dumps(obj, option=orjson.OPT_INDENT_2) if form.pretty else orjson.dumps(obj)
+
+
+def partial(obj: Mapping[str, Any], version: str = "v1") -> dict[str, Any]:
+    return {"kind": "PartialObjectMetadata", "apiVersion": f"{_META}/{version}", "metadata": obj["metadata"]}
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def encode_page(page: Page, resource: Resource, form: Form, now: float, include: str = "") -> bytes:
+    """A list in the form."""
+    metadata: dict[str, Any] = {"resourceVersion": str(page.revision)}
+    if page.continue_:
+        metadata["continue"] = page.continue_
+    if page.remaining is not None:
+        metadata["remainingItemCount"] = page.remaining
+    if form.plain and form.media == JSON and not resource.stored_as:
+        head = b'{"kind":"%s","apiVersion":"%s","metadata":%s,"items":[' % (
+            resource.list_kind.encode(),
+            resource.api_version.encode(),
+            orjson.dumps(metadata),
+        )
+        return b"".join((head, b",".join([entry.item for entry in page.entries]), b"]}"))
+    objects = [served(entry, resource) for entry in page.entries]
+    if form.view == "Table":
+        return dump(table(objects, resource, form, now, include or "Metadata", metadata), form)
+    if form.view:
+        items: list[Any] = [partial(obj, form.version) for obj in objects]
+        return dump(
+            {
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": f"{_META}/{form.version}",
+                "metadata": metadata,
+                "items": items,
+            },
+            form,
+        )
+    items = [{name: value for name, value in obj.items() if name not in ("kind", "apiVersion")} for obj in objects]
+    return dump({"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}, form)
+
+
+def table(
+    objects: Sequence[Mapping[str, Any]],
+    resource: Resource,
+    form: Form,
+    now: float,
+    include: str,
+    metadata: Mapping[str, Any],
+    columns: bool = True,
+) -> dict[str, Any]:
+    """A metav1.Table of objects that all are of one kind."""
+    rules = rules_of(resource)
+    definitions = [_definition(column) for column in rules.columns] if rules.row else _PLAIN_COLUMNS
+    return {
+        "kind": "Table",
+        "apiVersion": f"{_META}/{form.version}",
+        "metadata": metadata,
+        "columnDefinitions": definitions if columns else None,
+        "rows": [_row(obj, rules, form, now, include) for obj in objects],
+    }
+
+
+def _row(obj: Mapping[str, Any], rules: Kind, form: Form, now: float, include: str) -> dict[str, Any]:
+    cells = rules.row(obj, now) if rules.row else [obj["metadata"]["name"], obj["metadata"]["creationTimestamp"]]
+    row: dict[str, Any] = {"cells": cells}
+    if rules.row_conditions is not None and (conditions := rules.row_conditions(obj)):
+        row["conditions"] = conditions
+    row["object"] = None if include == "None" else dict(obj) if include == "Object" else partial(obj, form.version)
+    return row
+
+
+def _definition(column: Column) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "type": column.type,
+        "format": column.format,
+        "description": column.description,
+        "priority": column.priority,
+    }
+
+
+_PLAIN_COLUMNS = [
+    _definition(NAME),
+    _definition(Column("Created At", "date", description="When the object was created.")),
+]
+
+# --- watch events ----------------------------------------------------------------------------------------------------
+
+Framer = Callable[[str, Entry, Event | None], bytes]
+"""(event type, the entry to show, the event that it belongs to, whose cache of frames it may use) -> a line of the stream."""
+
+
+def framer(resource: Resource, form: Form, now: Callable[[], float], include: str = "") -> Framer:
+    """What encodes the events of one watch. The first row of a table stream carries the columns."""
+    if form.plain and not resource.stored_as:
+        return _plain_frame
+    first = True
+
+    def frame(kind: str, entry: Entry, event: Event | None) -> bytes:
+        nonlocal first
+        obj = served(entry, resource)
+        shown: Mapping[str, Any]
+        if form.view == "Table":
+            metadata = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+            shown = table([obj], resource, form, now(), include or "Metadata", metadata, columns=first)
+            first = False
+        else:
+            shown = partial(obj, form.version) if form.view else obj
+        return event_line(kind, shown)
+
+    return frame
+
+
+def event_line(kind: str, obj: Any) -> bytes:
+    return orjson.dumps({"type": kind, "object": obj}) + b"\n"
+
+
+def bookmark_line(resource: Resource, form: Form, bookmark: Bookmark) -> bytes:
+    if form.view:
+        return event_line("BOOKMARK", bookmark_object("PartialObjectMetadata", f"{_META}/{form.version}", bookmark))
+    return event_line("BOOKMARK", bookmark_object(resource.kind, resource.api_version, bookmark))
+
+
+def _plain_frame(kind: str, entry: Entry, event: Event | None) -> bytes:
+    if event is None:
+        return b'{"type":"%s","object":%s}\n' % (kind.encode(), entry.full)
+    key = (kind, entry.revision)
+    if (frame := event.frames.get(key)) is None:
+        frame = event.frames[key] = b'{"type":"%s","object":%s}\n' % (kind.encode(), entry.full)
+    return frame

@@ -1,0 +1,249 @@
+"""The front desk itself: everything a request meets, in order, and who does what is asked.
+
+    authorize -> dispatch (by subresource, then by verb) -> registry, listing, watching, subresources
+
+HTTP requests come in through `http.py` (which authenticates and negotiates), the parts of the same process through `handle` and
+`watch`, under their own identity: they skip bytes, not authorization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from minik8s.api import resources
+from minik8s.api.call import Call, WatchEvent
+from minik8s.api.kinds.table import rules_of
+from minik8s.api.resources import PODS, RESOURCES, Resource
+from minik8s.api.user import User
+from minik8s.apiserver import authz, bodies, listing, subresources, watching
+from minik8s.apiserver.allocation import Allocators, Network
+from minik8s.apiserver.authn import impersonation
+from minik8s.apiserver.cache import Cache, Entry
+from minik8s.apiserver.contract import Attributes, Authorizer, Plugin, Reader
+from minik8s.apiserver.listing import Page
+from minik8s.apiserver.registry import Answer, Registry
+from minik8s.apiserver.request import Request, is_true, not_allowed
+from minik8s.base.clock import Clock
+from minik8s.base.tasks import Owner
+from minik8s.store.base import Store
+
+HOT_FIELDS: Mapping[Resource, tuple[str, ...]] = {PODS: ("spec.nodeName",)}
+"""Fields whose selectors are answered from an index, and whose watchers are woken by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What was done: a page of a list, or one object with its HTTP code."""
+
+    code: int
+    answer: Answer | Page
+    resource: Resource | None = None  # of the answer, where it is not the request's
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
+
+
+class CacheReader:
+    """The `contract.Reader` of this server's cache."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Mapping[str, Any] | None:
+        entry = self._cache.of(resource).get(namespace, name)
+        return entry.obj if entry else None
+
+    def list(self, resource: Resource, namespace: str = "") -> Iterable[Mapping[str, Any]]:
+        collection = self._cache.of(resource)
+        return [collection.entries[key].obj for key in collection.keys(namespace)]
+
+    def on_change(self, resource: Resource, callback: Callable[[], None]) -> None:
+        self._cache.of(resource).changed.append(callback)
+
+
+class FrontDesk:
+    """One API server over one store."""
+
+    def __init__(self, store: Store, clock: Clock, rng: Random, service_networks: list[Network]) -> None:
+        self.clock = clock
+        self.cache = Cache(store, clock)
+        for resource in RESOURCES:
+            if "list" in resource.verbs and not resource.stored_as:
+                fields = rules_of(resource).fields
+                self.cache.add(resource, {name: fields[name] for name in HOT_FIELDS.get(resource, ()) if name in fields})
+        self.reader: Reader = CacheReader(self.cache)
+        self.authorizer: Authorizer | None = None
+        self.admission: list[Plugin] = []
+        allocators = Allocators(self.reader, service_networks, rng)
+        self.registry = Registry(store, self.cache, clock, rng, self.admission, allocators)
+        self.reviews: dict[Resource, Handler] = {}
+        """POST-only resources and what answers them."""
+        self.subresources: dict[tuple[Resource | None, str], Handler] = {
+            (None, "scale"): self._wrapped(subresources.scale),
+            (PODS, "binding"): self._wrapped(subresources.bind, 201),
+            (PODS, "eviction"): self._wrapped(subresources.evict, 201),
+            (resources.NAMESPACES, "finalize"): self._wrapped(subresources.finalize),
+        }
+        """What answers a subresource that is not a plain read or update; None: of any resource."""
+        self.reviews[resources.BINDINGS] = self._wrapped(subresources.bind, 201)
+        self._verbs: Mapping[str, Handler] = {
+            "get": self._get,
+            "list": self._list,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+
+    async def start(self, owner: Owner) -> None:
+        """Reads the store; from then on requests can be answered."""
+        await self.cache.start(owner)
+
+    # --- the way of a request ----------------------------------------------------------------------------------------
+
+    async def answer(self, request: Request) -> Reply:
+        """Authorizes a request and does what it asks; everything but watches and streams."""
+        self.authorize(request)
+        return await self.dispatch(request)
+
+    async def dispatch(self, request: Request) -> Reply:
+        if request.subresource:
+            own = self.subresources.get((request.resource, request.subresource))
+            handler = own or self.subresources.get((None, request.subresource)) or self._verbs[request.verb]
+        else:
+            handler = self.reviews.get(request.resource) or self._verbs[request.verb]
+        return await handler(request)
+
+    def authorize(self, request: Request) -> None:
+        """Forbidden unless somebody allows it."""
+        self.check(attributes_of(request))
+
+    def check(self, attributes: Attributes) -> None:
+        if self.authorizer is not None:
+            authz.check(self.authorizer, attributes)
+
+    def impersonate(self, wanted: User, attributes: Attributes) -> User:
+        """The user as whom a request goes on, where its sender may act as `wanted`."""
+        return impersonation.impersonate(wanted, attributes, self.authorizer) if self.authorizer else wanted
+
+    # --- the same process --------------------------------------------------------------------------------------------
+
+    async def handle(self, user: User, call: Call) -> Any:
+        """Answers a part of this process: the object, shared."""
+        reply = await self.answer(_request_of(user, call))
+        answer = reply.answer
+        if isinstance(answer, Page):
+            metadata = {"resourceVersion": str(answer.revision)} | ({"continue": answer.continue_} if answer.continue_ else {})
+            items = [entry.obj for entry in answer.entries]
+            resource = call.resource
+            return {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
+        return answer.obj if isinstance(answer, Entry) else answer
+
+    @asynccontextmanager
+    async def watch(self, user: User, call: Call) -> AsyncIterator[AsyncIterator[Sequence[WatchEvent]]]:
+        """A watch by a part of this process: batches of events; the objects are shared."""
+        request = _request_of(user, call)
+        self.authorize(request)
+        collection = self.cache.of(request.resource)
+        collection.keep_decoded = True
+        watch = await watching.open_watch(self.cache, request, self.clock)
+        try:
+            yield self._events(watch, request.resource)
+        finally:
+            watch.close()
+
+    async def _events(self, watch: watching.Watch, resource: Resource) -> AsyncIterator[Sequence[WatchEvent]]:
+        while batch := await watch.next():
+            yield [
+                WatchEvent(shown.type, shown.entry.obj)
+                if isinstance(shown, watching.Shown)
+                else WatchEvent("BOOKMARK", watching.bookmark_object(resource.kind, resource.api_version, shown))
+                for shown in batch
+            ]
+
+    # --- verbs -------------------------------------------------------------------------------------------------------
+
+    async def _get(self, request: Request) -> Reply:
+        return Reply(200, self.registry.get(request))
+
+    async def _list(self, request: Request) -> Reply:
+        return Reply(200, await listing.list_page(self.cache, request))
+
+    async def _create(self, request: Request) -> Reply:
+        return Reply(201, await self.registry.create(request))
+
+    async def _update(self, request: Request) -> Reply:
+        answer, created = await self.registry.update(request)
+        return Reply(201 if created else 200, answer)
+
+    async def _patch(self, request: Request) -> Reply:
+        return Reply(200, await self.registry.patch(request))
+
+    async def _delete(self, request: Request) -> Reply:
+        answer, gone = await self.registry.delete(request)
+        if gone and not request.resource.returns_deleted:
+            return Reply(200, _deleted_status(request, answer))
+        return Reply(200, answer)
+
+    async def _delete_collection(self, request: Request) -> Reply:
+        """Deletes what a list with the same selectors shows; answers with it as it was."""
+        options = bodies.delete_options_of(request)
+        page = await listing.list_page(self.cache, request)
+        for entry in page.entries:
+            inner = Request("delete", request.resource, entry.namespace, entry.name, query=request.query, user=request.user)
+            await self.registry.delete_if_there(inner, options)
+        return Reply(200, page)
+
+    def _wrapped(self, function: Callable[[Registry, Request], Awaitable[Answer]], code: int = 200) -> Handler:
+        async def handler(request: Request) -> Reply:
+            return Reply(code, await function(self.registry, request))
+
+        return handler
+
+
+def attributes_of(request: Request) -> Attributes:
+    """What an authorizer judges of a request."""
+    resource = request.resource
+    return Attributes(
+        user=request.user,
+        verb=request.verb,
+        group=resource.group,
+        version=resource.version,
+        resource=resource.plural,
+        subresource=request.subresource,
+        namespace=request.namespace,
+        name=request.name,
+    )
+
+
+def is_watch(request: Request) -> bool:
+    """Whether a list asks to be a watch (`watch=maybe` does)."""
+    return request.verb == "list" and is_true(request.query.get("watch", ""))
+
+
+def _deleted_status(request: Request, answer: Answer) -> Mapping[str, Any]:
+    metadata = (answer.obj if isinstance(answer, Entry) else answer)["metadata"]
+    resource = request.resource
+    details = {"name": metadata["name"]} | ({"group": resource.group} if resource.group else {})
+    return {**subresources.SUCCESS, "details": details | {"kind": resource.plural, "uid": metadata["uid"]}}
+
+
+def _request_of(user: User, call: Call) -> Request:
+    if call.verb == "create" and not call.subresource and call.name:
+        raise not_allowed()
+    return Request(
+        verb=call.verb,
+        resource=call.resource,
+        namespace=call.namespace,
+        name=call.name,
+        subresource=call.subresource,
+        query=call.query,
+        user=user,
+        body=call.body,
+        content_type=call.content_type,
+    )

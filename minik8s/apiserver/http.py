@@ -1,0 +1,258 @@
+"""HTTP: from bytes on a socket to a request at the front desk, and back.
+
+    authenticate -> path -> negotiate -> answer (front desk) -> encode
+
+One handler on aiohttp's low-level server. Paths outside the resources (health, discovery, metrics, ...) are looked up in `pages`.
+Every error leaves as a Status, in the media type that was asked for; no traceback ever does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import web
+
+from minik8s.api.errors import ApiError, InternalError, RequestTooLarge, Unauthorized
+from minik8s.api.resources import BY_PATH
+from minik8s.api.user import User
+from minik8s.apiserver import forms, watching
+from minik8s.apiserver.authn import impersonation
+from minik8s.apiserver.contract import Attributes
+from minik8s.apiserver.forms import Form
+from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watch
+from minik8s.apiserver.listing import Page
+from minik8s.apiserver.metrics import RequestMetrics
+from minik8s.apiserver.request import STREAMS, PathNotFound, Request, parse_path
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT = 3 * 1024 * 1024
+GZIP_FROM = 128 * 1024
+"""Answers from this size on are compressed for clients that accept it."""
+SLOW_CLIENT = 60.0
+"""Seconds that a watcher may leave its stream unread before its connection is cut."""
+
+Authenticate = Callable[[web.BaseRequest], User]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An answer of a page: what is not an API object."""
+
+    body: bytes
+    media: str = "application/json"
+    code: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+PageHandler = Callable[[web.BaseRequest, User], Awaitable[Content]]
+Connect = Callable[[web.BaseRequest, Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class _Context:
+    """What is known of a request so far, for its error."""
+
+    request: Request | None = None
+    form: Form = forms.PLAIN
+
+
+class HttpFace:
+    """The handler for `aiohttp.web.Server`."""
+
+    def __init__(
+        self,
+        desk: FrontDesk,
+        authenticate: Authenticate,
+        pages: Mapping[str, PageHandler],
+        connect: Connect,
+        metrics: RequestMetrics,
+    ) -> None:
+        self._desk = desk
+        self._authenticate = authenticate
+        self._pages = pages
+        self._connect = connect
+        self._metrics = metrics
+
+    def server(self) -> web.Server:
+        """A factory of connections' protocols, for `loop.create_server`."""
+        return web.Server(self, request_factory=_make_request, access_log=None, keepalive_timeout=120, lingering_time=5.0)
+
+    async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
+        started = self._desk.clock.monotonic()
+        context = _Context()
+        with self._metrics.inflight(http.method):
+            try:
+                response = await self._answer(http, context)
+            except ApiError as error:
+                response = _error(error, context)
+            except (asyncio.CancelledError, ConnectionError):
+                raise
+            except Exception as error:
+                log.exception("%s %s failed", http.method, http.path)
+                response = _error(InternalError(f"Internal error occurred: {type(error).__name__}"), context)
+        self._metrics.observe(context.request, http.method, response.status, self._desk.clock.monotonic() - started)
+        return response
+
+    async def _answer(self, http: web.BaseRequest, context: _Context) -> web.StreamResponse:
+        user = self._authenticate(http)
+        path, query = _split(http.path_qs)
+        try:
+            request = parse_path(http.method, path, BY_PATH)
+        except PathNotFound:
+            return _plain(404, "404 page not found\n")
+        wanted = impersonation.wanted_user(http.headers.items())
+        if request is None:
+            attributes = Attributes(user=user, verb=http.method.lower(), path=path)
+            if wanted:
+                attributes = replace(attributes, user=self._desk.impersonate(wanted, attributes))
+            return await self._page(http, attributes)
+        context.request = request
+        request.user, request.query = user, query
+        request.content_type = http.headers.get("Content-Type", "")
+        if is_watch(request):
+            request.verb = "watch"
+        if wanted:
+            request.user = self._desk.impersonate(wanted, attributes_of(request))
+        if request.subresource in STREAMS:
+            self._desk.authorize(request)
+            return await self._connect(http, request)
+        watch = request.verb == "watch"
+        context.form = forms.negotiate(
+            http.headers.get("Accept", ""), views=request.subresource not in _NO_VIEWS, watching=watch
+        )
+        if watch:
+            self._desk.authorize(request)
+            return await self._watch(http, request, context.form)
+        if http.body_exists:
+            request.body = await _read(http)
+        elif request.verb in _WITH_BODY:
+            request.body = b""
+        return await self._respond(http, request, context.form, await self._desk.answer(request))
+
+    async def _respond(self, http: web.BaseRequest, request: Request, form: Form, reply: Reply) -> web.StreamResponse:
+        resource = reply.resource or request.resource
+        now, include = self._desk.clock.now(), request.query.get("includeObject", "")
+        if isinstance(reply.answer, Page):
+            body = forms.encode_page(reply.answer, resource, form, now, include)
+        else:
+            body = forms.encode_object(reply.answer, resource, form, now, include)
+        headers = {"Content-Type": form.media}
+        if len(body) >= GZIP_FROM and "gzip" in http.headers.get("Accept-Encoding", ""):
+            body = await asyncio.get_running_loop().run_in_executor(None, gzip.compress, body, 1)
+            headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        response = web.Response(body=body, status=reply.code, headers=headers)
+        _add_warnings(response, request)
+        return response
+
+    async def _watch(self, http: web.BaseRequest, request: Request, form: Form) -> web.StreamResponse:
+        """Streams events; what goes wrong after the first byte is an ERROR event."""
+        desk = self._desk
+        resource = request.resource
+        response = web.StreamResponse(headers={"Content-Type": form.media, "Cache-Control": "no-cache, private"})
+        try:
+            watch = await watching.open_watch(desk.cache, request, desk.clock)
+        except ApiError as error:
+            if error.status_code != 410:
+                raise
+            await response.prepare(http)
+            await response.write(forms.event_line("ERROR", error.to_status()))
+            return response
+        frame = forms.framer(resource, form, desk.clock.now, request.query.get("includeObject", ""))
+        try:
+            await response.prepare(http)
+            while batch := await watch.next():
+                lines = [
+                    frame(shown.type, shown.entry, shown.event)
+                    if isinstance(shown, watching.Shown)
+                    else forms.bookmark_line(resource, form, shown)
+                    for shown in batch
+                ]
+                async with desk.clock.timeout(SLOW_CLIENT):
+                    await response.write(b"".join(lines))
+            await response.write_eof()
+        except ApiError as error:
+            await response.write(forms.event_line("ERROR", error.to_status()))
+        except (TimeoutError, ConnectionError):
+            if http.transport is not None:
+                http.transport.abort()
+        finally:
+            watch.close()
+        return response
+
+    async def _page(self, http: web.BaseRequest, attributes: Attributes) -> web.StreamResponse:
+        path, user = attributes.path, attributes.user
+        handler = self._pages.get(path) or self._pages.get(path.rstrip("/")) or self._prefixed(path)
+        if handler is None and path not in ("/", ""):
+            return _plain(404, "404 page not found\n")
+        self._desk.check(attributes)
+        if handler is None:
+            handler = self._pages["/"]
+        content = await handler(http, user)
+        headers = {"Content-Type": content.media, **content.headers}
+        return web.Response(body=content.body, status=content.code, headers=headers)
+
+    def _prefixed(self, path: str) -> PageHandler | None:
+        """A page that serves everything below it ends in `/*`."""
+        while path:
+            path = path.rpartition("/")[0]
+            if handler := self._pages.get(path + "/*"):
+                return handler
+        return None
+
+
+_WITH_BODY = {"create", "update", "patch"}
+_NO_VIEWS = {"eviction", "binding", "token"}
+
+
+def _make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    return web.BaseRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=BODY_LIMIT)
+
+
+async def _read(http: web.BaseRequest) -> bytes:
+    try:
+        return await http.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise RequestTooLarge(f"Request entity too large: limit is {BODY_LIMIT}") from None
+
+
+def _split(path_qs: str) -> tuple[str, Mapping[str, str]]:
+    path, _, query = path_qs.partition("?")
+    if "%" in path:
+        path = unquote(path)
+    parameters: dict[str, str] = {}
+    if query:
+        for name, value in parse_qsl(query, keep_blank_values=True):
+            parameters.setdefault(name, value)
+    return path, parameters
+
+
+def _error(error: ApiError, context: _Context) -> web.Response:
+    status = error.to_status()
+    headers = {"Content-Type": context.form.media}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="minik8s"'
+    if seconds := (status.get("details") or {}).get("retryAfterSeconds"):
+        headers["Retry-After"] = str(seconds)
+    response = web.Response(body=forms.dump(status, Form(context.form.media)), status=error.status_code, headers=headers)
+    _add_warnings(response, context.request)
+    return response
+
+
+def _add_warnings(response: web.Response, request: Request | None) -> None:
+    for warning in dict.fromkeys(request.warnings if request else ()):
+        response.headers.add("Warning", f'299 - "{_quoted(warning)}"')
+
+
+def _plain(code: int, text: str) -> web.Response:
+    return web.Response(text=text, status=code, headers={"X-Content-Type-Options": "nosniff"})
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")

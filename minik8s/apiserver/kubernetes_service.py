@@ -1,0 +1,60 @@
+"""The Service `kubernetes`, by which pods find the API server, and where it leads: Endpoints and EndpointSlice of the same name.
+
+Pure: what must exist; whoever starts a server writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minik8s.api.kind import Object
+
+NAME = "kubernetes"
+LABELS = {"component": "apiserver", "provider": "kubernetes"}
+
+
+def objects(cluster_ip: str, address: str, port: int) -> list[Object]:
+    """The Service at `cluster_ip`, leading to a server at `address` and `port`."""
+    metadata = {"name": NAME, "namespace": "default", "labels": LABELS}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": cluster_ip,
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+        },
+    }
+    endpoints = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {
+            "name": NAME,
+            "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+    }
+    endpoint_slice = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": NAME, "namespace": "default", "labels": {"kubernetes.io/service-name": NAME}},
+        "addressType": "IPv6" if ":" in address else "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }
+    return [service, endpoints, endpoint_slice]
+
+
+def reconcile(existing: Mapping[str, Any] | None, wanted: Object) -> Object | None:
+    """What to write so that an existing object leads where it should; None where it does. The Service itself is left alone."""
+    if existing is None:
+        return wanted
+    if wanted["kind"] == "Service" or all(existing.get(part) == wanted[part] for part in _PARTS if part in wanted):
+        return None
+    return {**existing, **{part: wanted[part] for part in _PARTS if part in wanted}}
+
+
+_PARTS = ("subsets", "endpoints", "ports")

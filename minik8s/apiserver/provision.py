@@ -1,0 +1,54 @@
+"""At start: sees to it that what must exist exists (`bootstrap.py` and `kubernetes_service.py` say what), by the desk's own door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from minik8s.api import resources
+from minik8s.api.call import Call
+from minik8s.api.errors import AlreadyExists
+from minik8s.api.kind import Object
+from minik8s.apiserver import bootstrap, kubernetes_service
+from minik8s.apiserver.authn import ADMIN
+from minik8s.apiserver.frontdesk import FrontDesk
+
+Reconcile = Callable[[Mapping[str, Any] | None, Object], Object | None]
+
+
+async def provision_defaults(desk: FrontDesk) -> None:
+    """Namespaces, default roles and bindings."""
+    wanted = bootstrap.objects()
+    namespaces = [obj for obj in wanted if obj["kind"] == "Namespace"]
+    await _ensure_all(desk, namespaces, bootstrap.reconcile)
+    await _ensure_all(desk, (obj for obj in wanted if obj["kind"] != "Namespace"), bootstrap.reconcile)
+
+
+async def provision_kubernetes_service(desk: FrontDesk, cluster_ip: str, address: str, port: int) -> None:
+    """The Service `kubernetes` and where it leads."""
+    service, *endpoints = kubernetes_service.objects(cluster_ip, address, port)
+    await _ensure_all(desk, [service], kubernetes_service.reconcile)
+    await _ensure_all(desk, endpoints, kubernetes_service.reconcile)
+
+
+async def _ensure_all(desk: FrontDesk, wanted: Iterable[Object], reconcile: Reconcile) -> None:
+    await asyncio.gather(*(_ensure(desk, obj, reconcile) for obj in wanted))
+
+
+async def _ensure(desk: FrontDesk, wanted: Object, reconcile: Reconcile) -> None:
+    resource = resources.of(wanted)
+    if resource is None:
+        raise LookupError(f"{wanted['kind']} is not served")
+    namespace, name = wanted["metadata"].get("namespace", ""), wanted["metadata"]["name"]
+    existing = desk.reader.get(resource, namespace, name)
+    change = reconcile(existing, wanted)
+    if change is None:
+        return
+    if existing is None:
+        try:
+            await desk.handle(ADMIN, Call("create", resource, namespace, body=change))
+        except AlreadyExists:  # another server of the same store was faster
+            return
+    else:
+        await desk.handle(ADMIN, Call("update", resource, namespace, name, body=change))

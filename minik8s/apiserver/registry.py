@@ -1,0 +1,367 @@
+"""The generic registry: what create, update, patch and delete mean for every kind. Kinds differ by their `api.kind.Kind` hooks.
+
+A write: the object as it shall be -> admission -> validation -> store (which decides conflicts) -> answer, once durable.
+Answers are cache entries (bytes that are already encoded), or plain objects where nothing was stored (dry run).
+
+Neighbours: `bodies.py` makes objects of request bodies, `deletion.py` decides what a DELETE does, `subresources.py` builds on the
+functions here, `admission/` has the plugins.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+import orjson
+
+from minik8s.api import convert, names
+from minik8s.api.errors import (
+    BadRequest,
+    FieldError,
+    InternalError,
+    NotFound,
+    invalid_object,
+    object_conflict,
+    object_exists,
+    object_not_found,
+)
+from minik8s.api.kind import Frozen, Kind, Object
+from minik8s.api.kinds.table import rules_of
+from minik8s.api.resources import LAZY, Resource
+from minik8s.apiserver import bodies, deletion
+from minik8s.apiserver.allocation import Allocators
+from minik8s.apiserver.cache import Cache, Entry, key_of, prefix_of
+from minik8s.apiserver.contract import Admission, Operation, Plugin
+from minik8s.apiserver.request import Request
+from minik8s.base.clock import Clock, rfc3339
+from minik8s.store.base import Conflict, Store, StoreFailed
+from minik8s.store.base import Entry as Stored
+
+Answer = Entry | Mapping[str, Any]
+Change = Callable[[Frozen], Awaitable[Object]]
+"""Makes the new object of the current one; may be asked again when another write came between."""
+ATTEMPTS = 32
+NAME_ATTEMPTS = 8
+_NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+_KEPT_METADATA = ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "uid", "selfLink")
+
+
+class Registry:
+    """Creates, changes and deletes objects of all kinds."""
+
+    def __init__(
+        self, store: Store, cache: Cache, clock: Clock, rng: Random, admission: Sequence[Plugin], allocators: Allocators
+    ) -> None:
+        self.cache = cache
+        self.clock = clock
+        self._store = store
+        self._rng = rng
+        self._admission = admission
+        self._allocators = allocators
+
+    # --- verbs -------------------------------------------------------------------------------------------------------
+
+    def get(self, request: Request) -> Entry:
+        """The current entry of the named object."""
+        entry = self.cache.of(request.resource).get(request.namespace, request.name)
+        if entry is None:
+            raise object_not_found(request.resource, request.name)
+        return entry
+
+    async def create(self, request: Request) -> Answer:
+        obj = bodies.object_of(request, bodies.TypeOf.of(request.resource))
+        metadata = obj.setdefault("metadata", {})
+        bodies.check_namespace(request, obj)
+        if metadata.get("resourceVersion"):
+            raise BadRequest("resourceVersion should not be set on objects to be created")
+        return await self.create_object(request, obj)
+
+    async def create_object(self, request: Request, obj: Object) -> Answer:
+        """Creates `obj`, a private object that passed the schema."""
+        rules = rules_of(request.resource)
+        metadata = obj["metadata"]
+        generated = bool(metadata.get("generateName")) and not metadata.get("name")
+        self._stamp(obj, request, rules)
+        for attempt in range(NAME_ATTEMPTS if generated else 1):
+            if generated:
+                metadata["name"] = self._generated_name(metadata["generateName"])
+            if attempt == 0:
+                await self._admit_create(request, obj, rules)
+            try:
+                return await self._create(request, obj)
+            except Conflict as conflict:
+                if generated and attempt + 1 < NAME_ATTEMPTS:
+                    continue
+                await self.cache.wait(conflict.current)
+                current = self.cache.of(request.resource).get(request.namespace, metadata["name"])
+                deleting = current is not None and "deletionTimestamp" in current.obj["metadata"]
+                raise object_exists(request.resource, metadata["name"], deleting=deleting) from None
+        raise InternalError("no free name was found")
+
+    async def update(self, request: Request) -> tuple[Answer, bool]:
+        """A PUT: (the answer, whether it created the object)."""
+        obj = bodies.object_of(request, bodies.TypeOf.of(request.resource))
+        bodies.check_name(request, obj)
+        bodies.check_namespace(request, obj)
+        exists = self.cache.of(request.resource).get(request.namespace, request.name) is not None
+        if not exists and request.resource.creates_on_update and not request.subresource:
+            if uid := obj["metadata"].get("uid"):
+                detail = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
+                raise object_conflict(request.resource, request.name, detail)
+            obj["metadata"].pop("resourceVersion", None)
+            return await self.create_object(request, obj), True
+
+        async def change(_: Frozen) -> Object:
+            return bodies.private(obj)
+
+        return await self.rewrite(request, change), False
+
+    async def patch(self, request: Request) -> Answer:
+        patch = bodies.patch_of(request)
+
+        async def change(old: Frozen) -> Object:
+            return bodies.patched(request, patch, old)
+
+        return await self.rewrite(request, change)
+
+    async def delete(self, request: Request) -> tuple[Answer, bool]:
+        """(the object, or what was left of it, whether it is gone)."""
+        options = bodies.delete_options_of(request)
+        return await self.delete_object(request, options)
+
+    async def delete_object(self, request: Request, options: bodies.DeleteOptions) -> tuple[Answer, bool]:
+        admitted = False
+        for _ in range(ATTEMPTS):
+            entry = self.get(request)
+            deletion.check_preconditions(request.resource, entry, options)
+            if not admitted:
+                await self._admit(request, Operation.DELETE, None, entry.obj, options.to_object())
+                admitted = True
+            verdict = deletion.decide(request.resource, entry.obj, options, self.clock.now())
+            if verdict.obj is None and verdict.remove is False:
+                return entry, False
+            if options.dry_run:
+                return verdict.obj if verdict.obj is not None else entry, verdict.remove
+            try:
+                if verdict.remove:
+                    revision = await self._write(request.resource, entry.namespace, entry.name, None, entry.revision)
+                    if verdict.obj is not None:
+                        verdict.obj["metadata"]["resourceVersion"] = str(revision)
+                    return (verdict.obj if verdict.obj is not None else entry.at_revision(revision)), True
+                if verdict.obj is None:
+                    raise InternalError("a deletion decided nothing")
+                return await self._store_object(request.resource, verdict.obj, entry.revision), False
+            except Conflict as conflict:
+                await self.cache.wait(conflict.current)
+        raise object_conflict(request.resource, request.name)
+
+    async def delete_if_there(self, request: Request, options: bodies.DeleteOptions) -> None:
+        """As `delete_object`, content where somebody else was faster."""
+        try:
+            await self.delete_object(request, options)
+        except NotFound:
+            return
+
+    # --- rewriting an object -----------------------------------------------------------------------------------------
+
+    async def rewrite(self, request: Request, change: Change, *, raw: bool = False) -> Answer:
+        """Reads, changes, validates and writes an object; again from the start when another write came between, unless the new
+        object holds a resourceVersion, that is, asks for a conflict. `raw`: `change` has seen to the rules itself.
+        """
+        for _ in range(ATTEMPTS):
+            entry = self.get(request)
+            old = convert.to_served(entry.obj, request.resource)
+            new = await change(old)
+            wanted = new["metadata"].get("resourceVersion", "")
+            unconditional = wanted in ("", "0")
+            if not unconditional and wanted != str(entry.revision):
+                if not wanted.isdigit():
+                    raise BadRequest(f'strconv.ParseUint: parsing "{wanted}": invalid syntax')
+                raise object_conflict(request.resource, request.name)
+            if not raw:
+                await self._prepare_update(request, new, old)
+            if new == old:
+                return entry
+            if dry_run(request):
+                return new
+            try:
+                if deletion.is_finished(new):
+                    revision = await self._write(request.resource, entry.namespace, entry.name, None, entry.revision)
+                    new["metadata"]["resourceVersion"] = str(revision)
+                    return new
+                with self._allocators.reserve(request.resource, new, old):
+                    return await self._store_object(request.resource, new, entry.revision)
+            except Conflict as conflict:
+                if not unconditional and request.verb == "update":
+                    raise object_conflict(request.resource, request.name) from None
+                await self.cache.wait(conflict.current)
+        raise object_conflict(request.resource, request.name)
+
+    async def _prepare_update(self, request: Request, new: Object, old: Frozen) -> None:
+        rules, metadata = rules_of(request.resource), new["metadata"]
+        if (uid := metadata.get("uid")) and uid != old["metadata"]["uid"]:
+            detail = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
+            raise object_conflict(request.resource, request.name, detail)
+        rules.default(new)
+        for name in _KEPT_METADATA:
+            if name in old["metadata"]:
+                metadata[name] = old["metadata"][name]
+            else:
+                metadata.pop(name, None)
+        metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if request.resource.namespaced:
+            metadata["namespace"] = request.namespace
+        prepare, validate = _update_rules(rules, request.subresource)
+        prepare(new, old)
+        await self._mutate(request, Operation.UPDATE, new, old)
+        if rules.generation and request.subresource != "status" and rules.generation_of(new) != rules.generation_of(old):
+            metadata["generation"] = old["metadata"].get("generation", 0) + 1
+        raise_invalid(request.resource, new, names.validate_metadata_update(new, old) + validate(new, old))
+        request.warnings += rules.warnings(new, old)
+        await self._validate(request, Operation.UPDATE, new, old)
+
+    # --- creating ----------------------------------------------------------------------------------------------------
+
+    def _stamp(self, obj: Object, request: Request, rules: Kind) -> None:
+        metadata = obj["metadata"]
+        for name in (*_KEPT_METADATA, "resourceVersion", "managedFields"):
+            metadata.pop(name, None)
+        metadata["uid"] = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        metadata["creationTimestamp"] = rfc3339(self.clock.now())
+        if request.resource.namespaced:
+            metadata["namespace"] = request.namespace
+        else:
+            metadata.pop("namespace", None)
+        if rules.generation:
+            metadata["generation"] = 1
+
+    async def _admit_create(self, request: Request, obj: Object, rules: Kind) -> None:
+        rules.default(obj)
+        rules.prepare_create(obj)
+        await self._mutate(request, Operation.CREATE, obj, None)
+        errors = names.validate_metadata(obj, rules.name_rule, request.resource.namespaced)
+        raise_invalid(request.resource, obj, errors + rules.validate(obj) + rules.validate_create(obj))
+        request.warnings += rules.warnings(obj, None)
+        await self._validate(request, Operation.CREATE, obj, None)
+
+    async def _create(self, request: Request, obj: Object) -> Answer:
+        if dry_run(request):
+            if self.cache.of(request.resource).get(request.namespace, obj["metadata"]["name"]) is not None:
+                raise object_exists(request.resource, obj["metadata"]["name"])
+            with self._allocators.reserve(request.resource, obj, None):
+                return obj
+        with self._allocators.reserve(request.resource, obj, None):
+            return await self._store_object(request.resource, obj, 0)
+
+    def _generated_name(self, prefix: str) -> str:
+        return prefix[:58] + "".join(self._rng.choices(_NAME_LETTERS, k=5))
+
+    # --- admission ---------------------------------------------------------------------------------------------------
+
+    async def _mutate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> None:
+        admission = _admission(request, operation, obj, old, {})
+        for plugin in self._admission:
+            if plugin.handles(admission):
+                await plugin.admit(admission)
+
+    async def _validate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> None:
+        admission = _admission(request, operation, obj, old, {})
+        for plugin in self._admission:
+            if plugin.handles(admission):
+                await plugin.validate(admission)
+
+    async def _admit(
+        self, request: Request, operation: Operation, obj: Object | None, old: Frozen | None, options: Mapping[str, Any]
+    ) -> None:
+        """Both halves, for what is not defaulted or validated between them (DELETE, CONNECT)."""
+        admission = _admission(request, operation, obj, old, options)
+        for plugin in self._admission:
+            if plugin.handles(admission):
+                await plugin.admit(admission)
+                await plugin.validate(admission)
+
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    async def _store_object(self, resource: Resource, obj: Frozen, expected: int) -> Entry:
+        obj = convert.to_stored(obj, resource)
+        metadata = obj["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        value = encode(obj)
+        key = prefix_of(resource) + key_of(namespace, name)
+        self.cache.offer(key, value, obj)
+        try:
+            revision = await self._write(resource, namespace, name, value, expected)
+        except BaseException:
+            self.cache.withdraw(key, value)
+            raise
+        entry = self.cache.of(resource).get(namespace, name)
+        if entry is None or entry.revision != revision:  # written again meanwhile
+            return self.cache.of(resource).entry(Stored(key, value, revision))
+        return entry
+
+    async def _write(self, resource: Resource, namespace: str, name: str, value: bytes | None, expected: int) -> int:
+        lazy = resource.durability == LAZY or namespace in resource.lazy_in
+        try:
+            revision = await self._store.write(prefix_of(resource) + key_of(namespace, name), value, expected, lazy=lazy)
+        except StoreFailed as error:
+            raise InternalError(f"the store failed: {error}") from error
+        await self.cache.wait(revision)
+        return revision
+
+
+def encode(obj: Frozen) -> bytes:
+    """What the store holds: JSON that begins with kind, apiVersion and metadata, without a resourceVersion."""
+    metadata = {name: value for name, value in obj["metadata"].items() if name != "resourceVersion"}
+    rest = {name: value for name, value in obj.items() if name not in ("kind", "apiVersion", "metadata")}
+    return orjson.dumps({"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": metadata, **rest})
+
+
+def dry_run(request: Request) -> bool:
+    return bool(request.query.get("dryRun"))
+
+
+def raise_invalid(resource: Resource, obj: Frozen, errors: Sequence[FieldError]) -> None:
+    """Raises the 422 that the errors make, if there are any."""
+    if errors:
+        raise invalid_object(resource.kind, resource.group, obj["metadata"].get("name", ""), errors)
+
+
+def _update_rules(
+    rules: Kind, subresource: str
+) -> tuple[Callable[[Object, Frozen], None], Callable[[Frozen, Frozen], list[FieldError]]]:
+    """(prepare, validate) of an update of the object, or of one of its subresources."""
+    if subresource in rules.subresources:
+        return rules.subresources[subresource]
+    if subresource == "status":
+        return rules.prepare_status or _keep_all_but_status, rules.validate_status
+    return rules.prepare_update, lambda new, old: rules.validate(new) + rules.validate_update(new, old)
+
+
+def _keep_all_but_status(new: Object, old: Frozen) -> None:
+    status = new.get("status")
+    for name in list(new):
+        if name != "metadata":
+            del new[name]
+    new.update({name: value for name, value in old.items() if name not in ("metadata", "status")})
+    if status is not None:
+        new["status"] = status
+
+
+def _admission(
+    request: Request, operation: Operation, obj: Object | None, old: Frozen | None, options: Mapping[str, Any]
+) -> Admission:
+    return Admission(
+        user=request.user,
+        operation=operation,
+        resource=request.resource,
+        subresource=request.subresource,
+        namespace=request.namespace,
+        name=request.name or (obj["metadata"].get("name", "") if obj else ""),
+        object=obj,
+        old=old,
+        options=options,
+        dry_run=dry_run(request),
+        warnings=request.warnings,
+    )

@@ -1,0 +1,143 @@
+"""One request on its way through the front desk, and how a path becomes one.
+
+`parse_path` is pure: it tells a resource request from the few other paths, and answers what is no path of ours as upstream does
+(a plain 404, a Status 404, a 405).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from minik8s.api.errors import BadRequest, MethodNotAllowed, NotFound
+from minik8s.api.resources import Resource
+from minik8s.api.user import ANONYMOUS, User
+
+READ_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
+STREAMS = {"log", "exec", "attach", "portforward", "proxy"}
+"""Subresources that are streams to a node, not objects."""
+_SUBRESOURCE_METHODS: Mapping[str, tuple[str, ...]] = {
+    "status": ("GET", "PUT", "PATCH"),
+    "scale": ("GET", "PUT", "PATCH"),
+    "approval": ("GET", "PUT", "PATCH"),
+    "ephemeralcontainers": ("GET", "PUT", "PATCH"),
+    "resize": ("GET", "PUT", "PATCH"),
+    "finalize": ("PUT",),
+    "binding": ("POST",),
+    "eviction": ("POST",),
+    "token": ("POST",),
+    "log": ("GET",),
+    "exec": ("GET", "POST"),
+    "attach": ("GET", "POST"),
+    "portforward": ("GET", "POST"),
+    "proxy": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
+}
+NO_SUCH_RESOURCE = "the server could not find the requested resource"
+
+
+class PathNotFound(Exception):
+    """No group is served there: upstream's plain text 404."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A resource request. `body` is raw bytes (over HTTP) or an object that somebody else holds (in the process)."""
+
+    verb: str
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    proxy_path: str = ""  # what follows `proxy/`
+    query: Mapping[str, str] = field(default_factory=dict)
+    user: User = ANONYMOUS
+    body: Any = None
+    content_type: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    def int_param(self, name: str) -> int | None:
+        """A query parameter as upstream parses integers; None where it is missing or empty."""
+        if not (text := self.query.get(name, "")):
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+
+    def bool_param(self, name: str) -> bool:
+        """Anything but an explicit no is a yes (`watch=maybe`)."""
+        return is_true(self.query[name]) if name in self.query else False
+
+
+def is_true(text: str) -> bool:
+    return text.lower() not in ("", "false", "0", "f") if text else False
+
+
+def parse_path(method: str, path: str, table: Mapping[tuple[str, str, str], Resource]) -> Request | None:
+    """The resource request that a path is; None for paths outside /api and /apis resources (discovery, health, ...)."""
+    parts = path.strip("/").split("/")
+    if parts[0] == "api" and len(parts) > 2:
+        group, version, rest = "", parts[1], parts[2:]
+    elif parts[0] == "apis" and len(parts) > 3:
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        return None
+    if rest[0] == "watch" and len(rest) > 1:  # the old form of a watch
+        request = _parse(method, group, version, rest[1:], table)
+        request.verb = "watch"
+        return request
+    return _parse(method, group, version, rest, table)
+
+
+def _parse(method: str, group: str, version: str, rest: list[str], table: Mapping[tuple[str, str, str], Resource]) -> Request:
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 1:
+        namespace = rest[1]
+        if len(rest) > 2 and (group or rest[2] not in ("finalize", "status")):
+            rest = rest[2:]
+    if (resource := table.get((group, version, rest[0]))) is None:
+        raise _unknown(group, table)
+    name = rest[1] if len(rest) > 1 else ""
+    subresource = rest[2] if len(rest) > 2 else ""
+    request = Request("", resource, namespace, name, subresource)
+    if namespace and not resource.namespaced and resource.plural != "namespaces":
+        raise NotFound(NO_SUCH_RESOURCE, {})
+    if subresource:
+        _check_subresource(request, method, rest)
+        request.verb = READ_VERBS.get(method, "")
+    elif name:
+        if not set(resource.verbs) - {"create"}:
+            raise NotFound(NO_SUCH_RESOURCE, {})
+        request.verb = READ_VERBS.get(method, "")
+        if request.verb == "create" or (resource.namespaced and not namespace):
+            raise not_allowed()
+    else:
+        request.verb = COLLECTION_VERBS.get(method, "")
+        if resource.namespaced and not namespace and request.verb != "list":
+            raise not_allowed()
+    if not request.verb or (not subresource and request.verb not in resource.verbs):
+        raise not_allowed()
+    return request
+
+
+def _check_subresource(request: Request, method: str, rest: list[str]) -> None:
+    if request.subresource not in request.resource.subresources:
+        raise NotFound(NO_SUCH_RESOURCE, {})
+    if request.subresource == "proxy":
+        request.proxy_path = "/".join(rest[3:])
+    elif len(rest) > 3:
+        raise NotFound(NO_SUCH_RESOURCE, {})
+    if method not in _SUBRESOURCE_METHODS[request.subresource]:
+        raise not_allowed()
+
+
+def not_allowed() -> MethodNotAllowed:
+    return MethodNotAllowed("the server does not allow this method on the requested resource", {})
+
+
+def _unknown(group: str, table: Mapping[tuple[str, str, str], Resource]) -> Exception:
+    if any(known == group for known, _, _ in table):
+        return NotFound(NO_SUCH_RESOURCE, {})
+    return PathNotFound()

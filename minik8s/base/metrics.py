@@ -1,0 +1,107 @@
+"""Metrics in memory and their Prometheus text. Label values are given as tuples, in the order of the label names.
+
+Oracle in the tests: prometheus_client's parser.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+
+Labels = tuple[str, ...]
+
+
+class Value:
+    """A counter or gauge."""
+
+    def __init__(self, name: str, help_text: str, kind: str, labels: Labels) -> None:
+        self.name, self.help_text, self.kind, self.labels = name, help_text, kind, labels
+        self._values: dict[Labels, float] = {}
+
+    def add(self, labels: Labels, amount: float) -> None:
+        self._values[labels] = self._values.get(labels, 0) + amount
+
+    def set(self, labels: Labels, value: float) -> None:
+        self._values[labels] = value
+
+    def get(self, labels: Labels = ()) -> float:
+        return self._values.get(labels, 0)
+
+    def lines(self) -> Iterator[str]:
+        for values, number in self._values.items():
+            yield f"{self.name}{_labelled(self.labels, values)} {_number(number)}"
+
+
+class Histogram:
+    """Observations by upper bound."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, help_text: str, labels: Labels, buckets: Sequence[float]) -> None:
+        self.name, self.help_text, self.labels, self._bounds = name, help_text, labels, tuple(buckets)
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: dict[Labels, float] = {}
+
+    def observe(self, labels: Labels, value: float) -> None:
+        counts = self._counts.get(labels)
+        if counts is None:
+            counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
+            self._sums[labels] = 0.0
+        counts[bisect_left(self._bounds, value)] += 1
+        self._sums[labels] += value
+
+    def lines(self) -> Iterator[str]:
+        names = (*self.labels, "le")
+        for values, counts in self._counts.items():
+            total = 0
+            for bound, count in zip((*map(_number, self._bounds), "+Inf"), counts, strict=True):
+                total += count
+                yield f"{self.name}_bucket{_labelled(names, (*values, bound))} {total}"
+            yield f"{self.name}_sum{_labelled(self.labels, values)} {_number(self._sums[values])}"
+            yield f"{self.name}_count{_labelled(self.labels, values)} {total}"
+
+
+class Metrics:
+    """All metrics of one process; `collect` callbacks set gauges just before a scrape."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Value | Histogram] = {}
+        self.collect: list[Callable[[], None]] = []
+
+    def counter(self, name: str, help_text: str, labels: Labels = ()) -> Value:
+        return self._add(Value(name, help_text, "counter", labels))
+
+    def gauge(self, name: str, help_text: str, labels: Labels = ()) -> Value:
+        return self._add(Value(name, help_text, "gauge", labels))
+
+    def histogram(self, name: str, help_text: str, labels: Labels, buckets: Sequence[float]) -> Histogram:
+        histogram = Histogram(name, help_text, labels, buckets)
+        self._families[name] = histogram
+        return histogram
+
+    def text(self) -> str:
+        """The Prometheus text format, version 0.0.4."""
+        for callback in self.collect:
+            callback()
+        lines = []
+        for family in self._families.values():
+            lines += [f"# HELP {family.name} {family.help_text}", f"# TYPE {family.name} {family.kind}", *family.lines()]
+        return "\n".join(lines) + "\n"
+
+    def _add(self, value: Value) -> Value:
+        self._families[value.name] = value
+        return value
+
+
+def _labelled(names: Sequence[str], values: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)

@@ -1,0 +1,38 @@
+"""`minik8s server`."""
+
+from __future__ import annotations
+
+import argparse
+
+from minik8s import config
+from minik8s.cli import CommandError
+
+EXAMPLES = """examples:
+  minik8s server
+  minik8s server --data-dir /tmp/m8s --https-listen-port 7443 --disable-agent --simulated-nodes 3
+  minik8s server --write-kubeconfig ~/.kube/config
+  MINIK8S_TOKEN=secret minik8s server --config config/server.yaml
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLES
+    config.add_arguments(parser, config.SERVER)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        options = config.load(config.SERVER, arguments)
+    except config.ConfigError as error:
+        arguments_error(str(error), config.SERVER)
+    from minik8s import server
+
+    try:
+        return server.run(options)
+    except server.StartFailed as error:
+        raise CommandError(str(error)) from None
+
+
+def arguments_error(text: str, command: str) -> None:
+    """Ends the program as argparse does for wrong usage."""
+    argparse.ArgumentParser(prog=f"minik8s {command}", usage=f"minik8s {command} [OPTIONS]").error(text)

@@ -1,0 +1,200 @@
+"""Every option of `minik8s server` and `minik8s agent`, once: as a flag, as a key of the YAML file that `--config` names, and as an
+environment variable (`MINIK8S_TOKEN`). A flag wins over the environment, that over the file, that over the default.
+
+`config/server.yaml` and `config/agent.yaml` show them all; a test holds those true.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+SERVER, AGENT = "server", "agent"
+PARTS = ("cloud-controller", "scheduler", "controller-manager", "coredns", "kube-proxy")
+"""What `--disable` may name."""
+
+
+class ConfigError(Exception):
+    """An option that can't be used; the text says which and why."""
+
+
+def seconds(text: object) -> float:
+    """A duration as Go writes it: 5s, 1m30s, 300ms; a plain number is in seconds."""
+    shown = str(text)
+    if re.fullmatch(r"\d+(\.\d+)?", shown):
+        return float(shown)
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", shown):
+        raise ValueError(f"{shown!r} is no duration (5s, 1m30s, 2h)")
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+    return sum(float(number) * units[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", shown))
+
+
+def boolean(text: object) -> bool:
+    if str(text).lower() in ("true", "1", "yes"):
+        return True
+    if str(text).lower() in ("false", "0", "no"):
+        return False
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """`parse` turns text into the value; `many` options may be given several times, or as a list or with commas."""
+
+    name: str
+    default: Any
+    help: str
+    commands: tuple[str, ...] = (SERVER,)
+    parse: Any = str
+    metavar: str = ""
+    many: bool = False
+    choices: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return "MINIK8S_" + self.key.upper()
+
+
+BOTH = (SERVER, AGENT)
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "data-dir",
+        "",
+        "where state is kept (default: /var/lib/minik8s as root, else ~/.local/share/minik8s)",
+        BOTH,
+        metavar="DIR",
+    ),
+    Option("server", "", "the server to join, e.g. https://10.0.0.1:6443", (AGENT,), metavar="URL"),
+    Option(
+        "token", "", "the shared secret of the cluster (default: made at first start, in DATA/token)", BOTH, metavar="TOKEN"
+    ),
+    Option("agent-token", "", "a secret with which only agents join (default: as --token)", metavar="TOKEN"),
+    Option("bind-address", "0.0.0.0", "address to listen on", metavar="IP"),
+    Option("https-listen-port", 6443, "port to listen on", parse=int, metavar="PORT"),
+    Option("advertise-address", "", "address that agents and pods reach the server at (default: the node's)", metavar="IP"),
+    Option("tls-san", (), "a further name or address for the server's certificate", metavar="NAME", many=True),
+    Option("write-kubeconfig", "", "also write the admin's kubeconfig to FILE", metavar="FILE"),
+    Option("datastore-endpoint", "", "sqlite (the default), memory, or etcd as http(s)://HOST:2379", metavar="URL"),
+    Option("cluster-cidr", "10.42.0.0/16", "network that pods get addresses from", metavar="CIDR"),
+    Option("service-cidr", "10.43.0.0/16", "network that Services get addresses from", metavar="CIDR"),
+    Option("cluster-dns", "", "address of the cluster's DNS (default: the 10th of --service-cidr)", metavar="IP"),
+    Option("cluster-domain", "cluster.local", "domain of the cluster's DNS", metavar="DOMAIN"),
+    Option("disable-agent", False, "start no agent beside the server", parse=boolean),
+    Option("disable", (), f"a part not to run: {', '.join(PARTS)}", metavar="NAME", many=True, choices=PARTS),
+    Option("simulated-nodes", 0, "nodes that only pretend to run pods, inside the server", parse=int, metavar="N"),
+    Option(
+        "node-monitor-grace-period",
+        40.0,
+        "time without a heartbeat after which a node is NotReady",
+        parse=seconds,
+        metavar="TIME",
+    ),
+    Option(
+        "default-not-ready-toleration-seconds", 300, "how long pods stay on a node that is not ready", parse=int, metavar="N"
+    ),
+    Option(
+        "default-unreachable-toleration-seconds",
+        300,
+        "how long pods stay on a node that is unreachable",
+        parse=int,
+        metavar="N",
+    ),
+    Option("node-name", "", "the node's name (default: the host's)", BOTH, metavar="NAME"),
+    Option("node-ip", "", "the node's address (default: that of the default route)", BOTH, metavar="IP"),
+    Option("node-label", (), "a label of the node, KEY=VALUE", BOTH, metavar="LABEL", many=True),
+    Option("node-taint", (), "a taint of the node, KEY=VALUE:EFFECT", BOTH, metavar="TAINT", many=True),
+    Option(
+        "runtime",
+        "auto",
+        "what runs containers: auto, embedded, containerd, crio, or the path of a CRI socket",
+        BOTH,
+        metavar="RUNTIME",
+    ),
+    Option("log-level", "info", "debug, info, warning or error", BOTH, choices=("debug", "info", "warning", "error")),
+    Option("log-format", "text", "text or json", BOTH, choices=("text", "json")),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """The flags of a command; what is not given stays None, for `load`."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file with these options, keys without the dashes")
+    for option in options_of(command):
+        flag = f"--{option.name}"
+        if option.parse is boolean:
+            parser.add_argument(flag, dest=option.key, action="store_const", const=True, help=option.help)
+        elif option.many:
+            parser.add_argument(flag, dest=option.key, action="append", metavar=option.metavar, help=option.help)
+        else:
+            shown = f" (default: {option.default})" if option.default not in ("", 0) and "default" not in option.help else ""
+            parser.add_argument(flag, dest=option.key, metavar=option.metavar or option.name.upper(), help=option.help + shown)
+
+
+def options_of(command: str) -> Sequence[Option]:
+    return [option for option in OPTIONS if command in option.commands]
+
+
+def load(command: str, arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> SimpleNamespace:
+    """The command's options as attributes (`data_dir`, `node_label`, ...). ConfigError for what can't be used."""
+    file = arguments.config or environment.get("MINIK8S_CONFIG", "")
+    written = _read(Path(file), command) if file else {}
+    found = SimpleNamespace()
+    for option in options_of(command):
+        given = getattr(arguments, option.key)
+        source = f"--{option.name}"
+        if given is None and option.variable in environment:
+            given, source = environment[option.variable], option.variable
+        if given is None and option.name in written:
+            given, source = written[option.name], f"{option.name} in {file}"
+        setattr(found, option.key, option.default if given is None else _value(option, given, source))
+    if not found.data_dir:
+        found.data_dir = default_data_dir()
+    found.data_dir = Path(found.data_dir).absolute()
+    return found
+
+
+def default_data_dir() -> str:
+    """Where state is kept unless told otherwise."""
+    return "/var/lib/minik8s" if os.geteuid() == 0 else str(Path.home() / ".local/share/minik8s")
+
+
+def _read(file: Path, command: str) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        written = yaml.load(file.read_bytes(), Loader=yaml.CSafeLoader) or {}
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not YAML: {error}") from None
+    if not isinstance(written, dict):
+        raise ConfigError(f"{file} must hold keys and values")
+    known = {option.name for option in options_of(command)}
+    if unknown := sorted(set(written) - known):
+        raise ConfigError(f"{file}: unknown option {unknown[0]}; see minik8s {command} --help")
+    return written
+
+
+def _value(option: Option, given: Any, source: str) -> Any:
+    try:
+        if option.many:
+            texts = given if isinstance(given, list) else str(given).split(",")
+            value: Any = tuple(part for text in texts for part in str(text).split(",") if part)
+        else:
+            value = option.parse(given)
+    except ValueError as error:
+        detail = str(error) if "is n" in str(error) else f"{given!r} is not a number"
+        raise ConfigError(f"{source}: {detail}") from None
+    wrong = [part for part in (value if option.many else (value,)) if option.choices and part not in option.choices]
+    if wrong:
+        raise ConfigError(f"{source}: {wrong[0]!r} is none of {', '.join(option.choices)}")
+    return value

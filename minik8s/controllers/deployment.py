@@ -1,0 +1,170 @@
+"""The Deployment controller: moves pods from old ReplicaSets to the one of the current template, never below or above what the strategy
+allows, and reports how far it is.
+
+`rollout.py` decides purely; this shell claims ReplicaSets, performs what was decided and writes the status. One reconcile makes one
+step (as far as scaling goes): the ReplicaSets' own changes bring it back for the next.
+
+Source: kubernetes.io "Deployments".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from minik8s.api import selectors
+from minik8s.api.errors import AlreadyExists, NotFound
+from minik8s.api.kind import Object as Mutable
+from minik8s.api.resources import DEPLOYMENTS, PODS, REPLICASETS
+from minik8s.client.events import NORMAL
+from minik8s.client.workqueue import Key, Reconciler
+from minik8s.controllers import owners, rollout
+from minik8s.controllers.manager import Context, enqueue, key_of
+
+Object = Mapping[str, Any]
+
+
+def start(context: Context) -> list[Reconciler[Key]]:
+    return [_Controller(context).reconciler]
+
+
+class _Controller:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._deployments = context.informer(DEPLOYMENTS)
+        self._sets = context.informer(REPLICASETS)
+        self._pods = context.informer(PODS)
+        self._sets.add_index("controller", owners.by_controller)
+        self._pods.add_index("controller", owners.by_controller)
+        self.reconciler: Reconciler[Key] = Reconciler("deployment", self._reconcile, context.clock, workers=8)
+        self._deployments.on_change(enqueue(self.reconciler))
+        self._sets.on_change(self._set_changed)
+        self._pods.on_change(self._pod_changed)
+
+    def _set_changed(self, old: Object | None, new: Object | None) -> None:
+        for replica_set in filter(None, (old, new)):
+            reference = owners.controller_of(replica_set)
+            namespace = replica_set["metadata"]["namespace"]
+            if reference is not None:
+                if reference["kind"] == "Deployment":
+                    self.reconciler.add((namespace, reference["name"]))
+            elif replica_set is new:
+                for deployment in self._deployments.list(namespace):
+                    if selectors.of_object(deployment["spec"].get("selector")).matches(replica_set["metadata"].get("labels")):
+                        self.reconciler.add(key_of(deployment))
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        """A pod that is gone may be what a Recreate rollout waits for."""
+        if new is not None or old is None:
+            return
+        reference = owners.controller_of(old)
+        if reference is not None and reference["kind"] == "ReplicaSet":
+            replica_set = self._sets.get(old["metadata"]["namespace"], reference["name"])
+            owner = owners.controller_of(replica_set) if replica_set else None
+            if owner is not None and owner["kind"] == "Deployment":
+                self.reconciler.add((old["metadata"]["namespace"], owner["name"]))
+
+    async def _reconcile(self, key: Key) -> float | None:
+        deployment = self._deployments.get(*key)
+        if deployment is None:
+            return None
+        sets = await self._claim(deployment)
+        now = self._context.clock.now()
+        if "deletionTimestamp" not in deployment["metadata"]:
+            pods_left = self._has_pods(rollout.old_sets(deployment, sets))
+            step = rollout.decide(deployment, sets, old_pods_left=pods_left)
+            deployment = await self._perform(deployment, step)
+            if step.changes:
+                sets = await self._claim(deployment)
+        await self._report(deployment, sets)
+        return rollout.next_check(deployment, sets, now)
+
+    async def _claim(self, deployment: Object) -> list[Object]:
+        uid, namespace = deployment["metadata"]["uid"], deployment["metadata"]["namespace"]
+        selector = selectors.of_object(deployment["spec"].get("selector"))
+        controlled = list(self._sets.indexed("controller", uid))
+        orphans = list(self._sets.indexed("controller", f"orphan/{namespace}"))
+        claim = owners.claim(deployment, selector, controlled, orphans)
+        patches = [(rs, owners.adoption_patch(deployment, DEPLOYMENTS, rs)) for rs in claim.adopt]
+        patches += [(rs, owners.release_patch(deployment, rs)) for rs in claim.release]
+        for replica_set, patch in patches:
+            name = replica_set["metadata"]["name"]
+            try:
+                changed = await self._context.client.patch(REPLICASETS, name, namespace, patch, kind="strategic")
+            except NotFound:
+                continue
+            await self._sets.caught_up(changed["metadata"]["resourceVersion"])
+            if owners.controller_uid(changed) == uid:
+                claim.owned.append(changed)
+        return claim.owned
+
+    def _has_pods(self, sets: Sequence[Object]) -> bool:
+        """Whether a pod of these sets still runs (a Recreate waits for them)."""
+        return any(
+            pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+            for replica_set in sets
+            for pod in self._pods.indexed("controller", replica_set["metadata"]["uid"])
+        )
+
+    async def _perform(self, deployment: Object, step: rollout.Step) -> Object:
+        """Writes a step; the deployment as it is then."""
+        client, metadata = self._context.client, deployment["metadata"]
+        versions = []
+        if step.revision and (metadata.get("annotations") or {}).get(rollout.REVISION) != step.revision:
+            patch = {"metadata": {"annotations": {rollout.REVISION: step.revision}}}
+            deployment = await client.patch(DEPLOYMENTS, metadata["name"], metadata["namespace"], patch)
+            await self._deployments.caught_up(deployment["metadata"]["resourceVersion"])
+        if step.create is not None:
+            versions.append(await self._create(deployment, step.create))
+        for scale in step.scale:
+            versions.append(await self._scale(deployment, scale))
+        for replica_set in step.delete:
+            target = replica_set["metadata"]
+            version = target["resourceVersion"]
+            try:
+                await client.delete(
+                    REPLICASETS, target["name"], target["namespace"], uid=target["uid"], resource_version=version
+                )
+            except NotFound:
+                continue
+        if found := [int(version) for version in versions if version]:
+            await self._sets.caught_up(str(max(found)))
+        return deployment
+
+    async def _create(self, deployment: Object, wanted: Mutable) -> str:
+        name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
+        try:
+            made = await self._context.client.create(REPLICASETS, wanted)
+        except AlreadyExists:
+            existing = await self._context.client.get(REPLICASETS, name, namespace)
+            if owners.controller_uid(existing) == deployment["metadata"]["uid"] and rollout.same_template(deployment, existing):
+                return str(existing["metadata"]["resourceVersion"])
+            collisions = deployment.get("status", {}).get("collisionCount", 0) + 1
+            status = {**deployment.get("status", {}), "collisionCount": collisions}
+            changed = await self._context.client.update(DEPLOYMENTS, {**deployment, "status": status}, subresource="status")
+            await self._deployments.caught_up(changed["metadata"]["resourceVersion"])
+            raise
+        replicas = wanted["spec"]["replicas"]
+        if replicas:
+            self._say(deployment, f"Scaled up replica set {name} from 0 to {replicas}")
+        return str(made["metadata"]["resourceVersion"])
+
+    async def _scale(self, deployment: Object, scale: rollout.Scale) -> str:
+        replica_set = scale.replica_set
+        changed = await self._context.client.update(REPLICASETS, scale.result)
+        before, after = replica_set["spec"].get("replicas", 1), scale.result["spec"]["replicas"]
+        if before != after:
+            direction = "up" if after > before else "down"
+            name = replica_set["metadata"]["name"]
+            self._say(deployment, f"Scaled {direction} replica set {name} from {before} to {after}")
+        return str(changed["metadata"]["resourceVersion"])
+
+    def _say(self, deployment: Object, text: str) -> None:
+        self._context.events.event(deployment, NORMAL, "ScalingReplicaSet", text)
+
+    async def _report(self, deployment: Object, sets: Sequence[Object]) -> None:
+        status = rollout.status_of(deployment, sets, self._context.clock.now())
+        if status == deployment.get("status"):
+            return
+        changed = await self._context.client.update(DEPLOYMENTS, {**deployment, "status": status}, subresource="status")
+        await self._deployments.caught_up(changed["metadata"]["resourceVersion"])

@@ -1,0 +1,98 @@
+"""kube-controller-manager: runs the controllers that are asked for, each on the shared informers and a client of its own identity.
+
+A controller is a function that takes a `Context` and gives its `Reconciler`s; CONTROLLERS lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from minik8s.api.resources import Resource
+from minik8s.base.clock import Clock
+from minik8s.client.client import Client
+from minik8s.client.events import EventRecorder
+from minik8s.client.informer import Informer, Informers
+from minik8s.client.workqueue import Key, Reconciler
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """What controllers are told."""
+
+    root_ca: str = ""  # PEM of the API server's authority, for the ConfigMaps kube-root-ca.crt
+    cluster_cidr: str = ""  # empty: nodes get no podCIDR
+    node_cidr_mask: int = 24
+    node_monitor_grace_period: float = 40.0
+    sign: Callable[[bytes, Sequence[str], float], bytes] | None = None  # (CSR PEM, usages, seconds) -> certificate PEM
+
+
+@dataclass(slots=True)
+class Context:
+    """What a controller works with."""
+
+    client: Client
+    informers: Informers
+    clock: Clock
+    rng: Random
+    events: EventRecorder
+    settings: ControllerSettings = field(default_factory=ControllerSettings)
+
+    def informer(self, resource: Resource) -> Informer:
+        return self.informers.of(resource)
+
+
+Start = Callable[[Context], Iterable[Reconciler[Any]]]
+
+
+class Manager:
+    """The controllers of one process. `clients` gives a client for an identity such as `system:serviceaccount:kube-system:x`."""
+
+    def __init__(
+        self,
+        clients: Callable[[str], Client],
+        informers: Informers,
+        clock: Clock,
+        rng: Random,
+        settings: ControllerSettings,
+        controllers: Mapping[str, Start],
+    ) -> None:
+        self._informers = informers
+        self._reconcilers: list[Reconciler[Any]] = []
+        self._recorders: list[EventRecorder] = []
+        for name, start in controllers.items():
+            client = clients(name)
+            events = EventRecorder(client, clock, rng, name)
+            self._recorders.append(events)
+            self._reconcilers += start(Context(client, informers, clock, rng, events, settings))
+
+    async def start(self) -> None:
+        """Waits for the informers, then lets the controllers work."""
+        for recorder in self._recorders:
+            recorder.start()
+        await self._informers.synced()
+        for reconciler in self._reconcilers:
+            reconciler.start()
+
+    async def stop(self) -> None:
+        for reconciler in reversed(self._reconcilers):
+            await reconciler.stop()
+        for recorder in self._recorders:
+            await recorder.stop()
+
+
+def key_of(obj: Mapping[str, Any]) -> Key:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def enqueue(reconciler: Reconciler[Key]) -> Callable[[Mapping[str, Any] | None, Mapping[str, Any] | None], None]:
+    """An informer's handler that queues the object itself."""
+
+    def handler(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
+        obj = new or old
+        if obj is not None:
+            reconciler.add(key_of(obj))
+
+    return handler

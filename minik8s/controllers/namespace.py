@@ -1,0 +1,200 @@
+"""Namespaces: what each one has from the start (a default ServiceAccount, the cluster's root CA), and how its content goes with it.
+
+A namespace that is being deleted stays until everything in it is gone; its conditions say what it still waits for. Pods go first
+by their own grace. Source: kubernetes.io "Namespaces", KEP-5080 (ordered deletion), BoundServiceAccountTokenVolume (root CA).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minik8s.api.errors import AlreadyExists, ApiError, NotFound
+from minik8s.api.kind import Object as Mutable
+from minik8s.api.resources import CONFIGMAPS, NAMESPACES, PODS, RESOURCES, SERVICEACCOUNTS, Resource
+from minik8s.base.clock import rfc3339
+from minik8s.client.workqueue import Key, Reconciler
+from minik8s.controllers.manager import Context, enqueue
+
+Object = Mapping[str, Any]
+ROOT_CA = "kube-root-ca.crt"
+ROOT_CA_ANNOTATION = {
+    "kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints "
+    "such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes "
+    "clusters."
+}
+
+
+def namespaced_kinds() -> list[Resource]:
+    """What may be in a namespace, pods first."""
+    kinds = [r for r in RESOURCES if r.namespaced and "deletecollection" in r.verbs and not r.stored_as]
+    return sorted(kinds, key=lambda resource: resource is not PODS)
+
+
+def start_contents(context: Context) -> list[Reconciler[Key]]:
+    """Keeps a default ServiceAccount and the root CA's ConfigMap in every namespace."""
+    namespaces, accounts = context.informer(NAMESPACES), context.informer(SERVICEACCOUNTS)
+    maps = context.informer(CONFIGMAPS)
+    root_ca = context.settings.root_ca
+
+    async def reconcile(key: Key) -> float | None:
+        _, name = key
+        namespace = namespaces.get("", name)
+        if namespace is None or "deletionTimestamp" in namespace["metadata"]:
+            return None
+        try:
+            if accounts.get(name, "default") is None:
+                account: Mutable = {
+                    "apiVersion": "v1",
+                    "kind": "ServiceAccount",
+                    "metadata": {"name": "default", "namespace": name},
+                }
+                await context.client.create(SERVICEACCOUNTS, account)
+            current = maps.get(name, ROOT_CA)
+            if root_ca and current is None:
+                await context.client.create(CONFIGMAPS, _root_ca_map(name, root_ca))
+            elif root_ca and current is not None and current.get("data") != {"ca.crt": root_ca}:
+                await context.client.update(CONFIGMAPS, {**current, "data": {"ca.crt": root_ca}})
+        except (AlreadyExists, NotFound):  # the informers are a moment behind, or the namespace is gone
+            return None
+        return None
+
+    reconciler: Reconciler[Key] = Reconciler("namespace-contents", reconcile, context.clock, workers=4)
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        """A default account or root CA that was deleted or changed comes back."""
+        obj = new or old
+        if obj is not None and obj["metadata"]["name"] in ("default", ROOT_CA) and not (old is None and new is not None):
+            reconciler.add(("", obj["metadata"]["namespace"]))
+
+    namespaces.on_change(enqueue(reconciler))
+    accounts.on_change(changed)
+    maps.on_change(changed)
+    return [reconciler]
+
+
+def _root_ca_map(namespace: str, root_ca: str) -> Mutable:
+    metadata = {"name": ROOT_CA, "namespace": namespace, "annotations": ROOT_CA_ANNOTATION}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.crt": root_ca}}
+
+
+def start_deletion(context: Context) -> list[Reconciler[Key]]:
+    """Empties namespaces that are being deleted."""
+    namespaces = context.informer(NAMESPACES)
+
+    async def reconcile(key: Key) -> float | None:
+        namespace = namespaces.get("", key[1])
+        if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
+            return None
+        finalizers = namespace.get("spec", {}).get("finalizers") or []
+        if "kubernetes" not in finalizers:
+            return None
+        left, failures = await _empty(context, key[1])
+        if left or failures:
+            await _report(context, namespace, left, failures)
+            return 0.5 if failures else 0.1 if not _only_waits_for_pods(left) else 1.0
+        rest = [finalizer for finalizer in finalizers if finalizer != "kubernetes"]
+        spec = {"finalizers": rest} if rest else {}
+        finished = {**namespace, "spec": spec}
+        try:
+            await context.client.update(NAMESPACES, finished, subresource="finalize")
+        except NotFound:
+            return None
+        return None
+
+    reconciler: Reconciler[Key] = Reconciler("namespace", reconcile, context.clock, workers=4)
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        if new is not None and "deletionTimestamp" in new["metadata"]:
+            reconciler.add(("", new["metadata"]["name"]))
+
+    namespaces.on_change(changed)
+    return [reconciler]
+
+
+async def _empty(context: Context, namespace: str) -> tuple[dict[Resource, list[Object]], list[str]]:
+    """Deletes what is in the namespace: (what is still there by kind, what could not be done)."""
+    left: dict[Resource, list[Object]] = {}
+    failures: list[str] = []
+    for resource in namespaced_kinds():
+        if PODS in left:
+            break  # pods end before what they may need is taken from them
+        try:
+            found = await context.client.list(resource, namespace)
+            if not found["items"]:
+                continue
+            await context.client.delete_collection(resource, namespace)
+            rest = (await context.client.list(resource, namespace))["items"]
+        except ApiError as error:
+            failures.append(f"{resource.group_resource}: {error.message}")
+            continue
+        if rest:
+            left[resource] = list(rest)
+    return left, failures
+
+
+def _only_waits_for_pods(left: Mapping[Resource, list[Object]]) -> bool:
+    return set(left) == {PODS}
+
+
+async def _report(context: Context, namespace: Object, left: Mapping[Resource, list[Object]], failures: list[str]) -> None:
+    status = {**namespace.get("status", {}), "conditions": conditions(namespace, left, failures, context.clock.now())}
+    if status == namespace.get("status"):
+        return
+    try:
+        await context.client.update(NAMESPACES, {**namespace, "status": status}, subresource="status")
+    except NotFound:
+        return
+
+
+def conditions(namespace: Object, left: Mapping[Resource, list[Object]], failures: list[str], now: float) -> list[Mutable]:
+    """The five conditions of a namespace's deletion."""
+    finalizers: dict[str, int] = {}
+    for objects in left.values():
+        for obj in objects:
+            for name in obj["metadata"].get("finalizers") or ():
+                finalizers[name] = finalizers.get(name, 0) + 1
+    remaining = ", ".join(
+        f"{resource.group_resource} has {len(objects)} resource instances"
+        for resource, objects in sorted(left.items(), key=lambda item: item[0].group_resource)
+        if objects
+    )
+    waiting = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(finalizers.items()))
+    wanted = (
+        ("NamespaceDeletionDiscoveryFailure", False, "ResourcesDiscovered", "All resources successfully discovered"),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            False,
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        (
+            "NamespaceDeletionContentFailure",
+            bool(failures),
+            "ContentDeletionFailed" if failures else "ContentDeleted",
+            "; ".join(failures) or "All content successfully deleted, may be waiting on finalization",
+        ),
+        (
+            "NamespaceContentRemaining",
+            bool(remaining),
+            "SomeResourcesRemain" if remaining else "ContentRemoved",
+            f"Some resources are remaining: {remaining}" if remaining else "All content successfully removed",
+        ),
+        (
+            "NamespaceFinalizersRemaining",
+            bool(waiting),
+            "SomeFinalizersRemain" if waiting else "ContentHasNoFinalizers",
+            f"Some content in the namespace has finalizers remaining: {waiting}"
+            if waiting
+            else "All content-preserving finalizers finished",
+        ),
+    )
+    old = {c["type"]: c for c in namespace.get("status", {}).get("conditions") or ()}
+    return [
+        _condition(old.get(kind), kind, "True" if is_so else "False", reason, text, now) for kind, is_so, reason, text in wanted
+    ]
+
+
+def _condition(old: Object | None, kind: str, status: str, reason: str, message: str, now: float) -> Mutable:
+    since = old["lastTransitionTime"] if old is not None and old["status"] == status else rfc3339(now)
+    return {"type": kind, "status": status, "lastTransitionTime": since, "reason": reason, "message": message}

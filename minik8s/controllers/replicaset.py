@@ -1,0 +1,280 @@
+"""The ReplicaSet controller: as many pods as spec.replicas says.
+
+`decide` says purely how many pods to create and which to delete; `status_of` what to report. Events, adoption and writes are the
+shell's. After its writes the shell waits until its informer holds them, so that no decision is made on a state before them.
+
+Source: kubernetes.io "ReplicaSet"; the order in which pods are deleted is that of its "scale down" rules (KEP-2255).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minik8s.api import selectors
+from minik8s.api.errors import ApiError, Forbidden, Invalid, NotFound
+from minik8s.api.kind import Object as Mutable
+from minik8s.api.resources import PODS, REPLICASETS
+from minik8s.base.clock import parse_time, rfc3339
+from minik8s.client.events import NORMAL, WARNING
+from minik8s.client.workqueue import Key, Reconciler
+from minik8s.controllers import owners
+from minik8s.controllers.manager import Context, enqueue, key_of
+
+Object = Mapping[str, Any]
+BURST = 500
+"""Pods created or deleted in one go at most."""
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    create: int
+    delete: Sequence[Object]
+
+
+def decide(replica_set: Object, pods: Sequence[Object], related: Iterable[Object] = ()) -> Plan:
+    """What brings the active `pods` to the wanted number; `related` are pods of the same owner, for ranking by node."""
+    if "deletionTimestamp" in replica_set["metadata"]:
+        return Plan(0, ())
+    surplus = len(pods) - replica_set["spec"].get("replicas", 1)
+    if surplus <= 0:
+        return Plan(min(-surplus, BURST), ())
+    on_node = Counter(pod["spec"].get("nodeName", "") for pod in (related or pods) if is_active(pod))
+    ranked = sorted(pods, key=lambda pod: _deletion_rank(pod, on_node))
+    return Plan(0, ranked[: min(surplus, BURST)])
+
+
+def is_active(pod: Object) -> bool:
+    """Whether a pod counts: not ended and not being deleted."""
+    return pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") and "deletionTimestamp" not in pod["metadata"]
+
+
+def condition(obj: Object, kind: str) -> Mapping[str, Any]:
+    """A status condition, empty where there is none."""
+    return next((c for c in obj.get("status", {}).get("conditions") or () if c["type"] == kind), {})
+
+
+def is_ready(pod: Object) -> bool:
+    return condition(pod, "Ready").get("status") == "True"
+
+
+def ready_since(pod: Object) -> float:
+    """When a ready pod became so; infinity for one that is not."""
+    ready = condition(pod, "Ready")
+    if ready.get("status") != "True":
+        return float("inf")
+    return parse_time(ready["lastTransitionTime"]) if ready.get("lastTransitionTime") else 0.0
+
+
+def is_available(pod: Object, min_ready: float, now: float) -> bool:
+    """Ready for at least `min_ready` seconds."""
+    return is_ready(pod) and (not min_ready or ready_since(pod) + min_ready <= now)
+
+
+def status_of(
+    replica_set: Object, pods: Sequence[Object], terminating: int, now: float, failure: ApiError | None = None
+) -> Mutable:
+    """The ReplicaSet's status; `failure` is what hindered the last creation or deletion."""
+    template_labels = selectors.of_labels(replica_set["spec"]["template"].get("metadata", {}).get("labels"))
+    min_ready = replica_set["spec"].get("minReadySeconds", 0)
+    counts = {
+        "fullyLabeledReplicas": sum(template_labels.matches(pod["metadata"].get("labels")) for pod in pods),
+        "readyReplicas": sum(map(is_ready, pods)),
+        "availableReplicas": sum(is_available(pod, min_ready, now) for pod in pods),
+    }
+    old = replica_set.get("status", {})
+    status: Mutable = {"replicas": len(pods)} | {name: count for name, count in counts.items() if count}
+    status["terminatingReplicas"] = terminating
+    status["observedGeneration"] = replica_set["metadata"].get("generation", 0)
+    conditions = [c for c in old.get("conditions") or () if c["type"] != "ReplicaFailure"]
+    if failure is not None:
+        surplus = len(pods) > replica_set["spec"].get("replicas", 1)
+        reason = "FailedDelete" if surplus else "FailedCreate"
+        before = condition(replica_set, "ReplicaFailure")
+        since = before["lastTransitionTime"] if before.get("status") == "True" else rfc3339(now)
+        conditions.append(
+            {
+                "type": "ReplicaFailure",
+                "status": "True",
+                "lastTransitionTime": since,
+                "reason": reason,
+                "message": failure.message,
+            }
+        )
+    if conditions:
+        status["conditions"] = conditions
+    return status
+
+
+def start(context: Context) -> list[Reconciler[Key]]:
+    return [_Controller(context).reconciler]
+
+
+class _Controller:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._sets = context.informer(REPLICASETS)
+        self._pods = context.informer(PODS)
+        self._pods.add_index("controller", owners.by_controller)
+        self._sets.add_index("controller", owners.by_controller)
+        self.reconciler: Reconciler[Key] = Reconciler("replicaset", self._reconcile, context.clock, workers=8)
+        self._sets.on_change(enqueue(self.reconciler))
+        self._pods.on_change(self._pod_changed)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        for pod in filter(None, (old, new)):
+            reference = owners.controller_of(pod)
+            namespace = pod["metadata"]["namespace"]
+            if reference is not None:
+                if reference["kind"] == "ReplicaSet":
+                    self.reconciler.add((namespace, reference["name"]))
+            elif pod is new:
+                for replica_set in self._sets.list(namespace):
+                    if selectors.of_object(replica_set["spec"].get("selector")).matches(pod["metadata"].get("labels")):
+                        self.reconciler.add(key_of(replica_set))
+
+    async def _reconcile(self, key: Key) -> float | None:
+        replica_set = self._sets.get(*key)
+        if replica_set is None:
+            return None
+        mine = await self._claim(replica_set)
+        active = [pod for pod in mine if is_active(pod)]
+        plan = decide(replica_set, active, self._siblings(replica_set))
+        failure = await self._perform(replica_set, plan)
+        if plan.create or plan.delete:
+            active = [pod for pod in await self._claim(replica_set) if is_active(pod)]
+        await self._report(replica_set, active, failure)
+        if failure is not None:
+            raise failure
+        return self._next_availability(replica_set, active)
+
+    async def _claim(self, replica_set: Object) -> list[Object]:
+        """The pods that belong to it, after adoption and release."""
+        uid, namespace = replica_set["metadata"]["uid"], replica_set["metadata"]["namespace"]
+        selector = selectors.of_object(replica_set["spec"].get("selector"))
+        controlled = list(self._pods.indexed("controller", uid))
+        orphans = [pod for pod in self._pods.indexed("controller", f"orphan/{namespace}") if is_active(pod)]
+        claim = owners.claim(replica_set, selector, controlled, orphans)
+        patches = [(pod, owners.adoption_patch(replica_set, REPLICASETS, pod)) for pod in claim.adopt]
+        patches += [(pod, owners.release_patch(replica_set, pod)) for pod in claim.release]
+        for pod, patch in patches:
+            try:
+                changed = await self._context.client.patch(PODS, pod["metadata"]["name"], namespace, patch, kind="strategic")
+            except (NotFound, Invalid):  # gone, or made anew under the same name
+                continue
+            await self._pods.caught_up(changed["metadata"]["resourceVersion"])
+            if owners.controller_uid(changed) == uid:
+                claim.owned.append(changed)
+        return claim.owned
+
+    def _siblings(self, replica_set: Object) -> list[Object]:
+        """Pods of all ReplicaSets of the same owner."""
+        uid = owners.controller_uid(replica_set)
+        family = self._sets.indexed("controller", uid) if uid else ()
+        return [pod for other in family for pod in self._pods.indexed("controller", other["metadata"]["uid"])]
+
+    async def _perform(self, replica_set: Object, plan: Plan) -> ApiError | None:
+        """Creates in growing batches (a template that is refused is asked for once, not 500 times), deletes all at once."""
+        done, batch = 0, 1
+        while done < plan.create:
+            size = min(batch, plan.create - done)
+            answers: Sequence[Any] = await asyncio.gather(
+                *(self._create(replica_set) for _ in range(size)), return_exceptions=True
+            )
+            if failure := await self._outcome(replica_set, answers, "creating"):
+                return failure
+            done, batch = done + size, batch * 2
+        answers = await asyncio.gather(*(self._delete(replica_set, pod) for pod in plan.delete), return_exceptions=True)
+        return await self._outcome(replica_set, answers, "deleting")
+
+    async def _outcome(self, replica_set: Object, answers: Sequence[Any], doing: str) -> ApiError | None:
+        """Waits until the informer has what was written; the first refusal, if any."""
+        failure = None
+        versions = []
+        for answer in answers:
+            if isinstance(answer, ApiError):
+                failure = failure or answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif answer is not None:
+                versions.append(int(answer["metadata"]["resourceVersion"]))
+        if versions:
+            await self._pods.caught_up(str(max(versions)))
+        if failure is not None and not (isinstance(failure, Forbidden) and "being terminated" in failure.message):
+            reason = "FailedCreate" if doing == "creating" else "FailedDelete"
+            self._context.events.event(replica_set, WARNING, reason, f"Error {doing}: {failure.message}")
+        return failure
+
+    async def _create(self, replica_set: Object) -> Object:
+        pod = await self._context.client.create(PODS, pod_of(replica_set))
+        self._context.events.event(replica_set, NORMAL, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
+        return pod
+
+    async def _delete(self, replica_set: Object, pod: Object) -> Object | None:
+        metadata = pod["metadata"]
+        try:
+            answer = await self._context.client.delete(PODS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
+        except NotFound:
+            return None
+        self._context.events.event(replica_set, NORMAL, "SuccessfulDelete", f"Deleted pod: {metadata['name']}")
+        return answer
+
+    async def _report(self, replica_set: Object, active: Sequence[Object], failure: ApiError | None) -> None:
+        uid = replica_set["metadata"]["uid"]
+        terminating = sum("deletionTimestamp" in pod["metadata"] for pod in self._pods.indexed("controller", uid))
+        status = status_of(replica_set, active, terminating, self._context.clock.now(), failure)
+        if status == replica_set.get("status"):
+            return
+        changed = await self._context.client.update(REPLICASETS, {**replica_set, "status": status}, subresource="status")
+        await self._sets.caught_up(changed["metadata"]["resourceVersion"])
+
+    def _next_availability(self, replica_set: Object, active: Sequence[Object]) -> float | None:
+        """Seconds until the next ready pod counts as available."""
+        min_ready = replica_set["spec"].get("minReadySeconds", 0)
+        if not min_ready:
+            return None
+        now = self._context.clock.now()
+        waits = [
+            ready_since(pod) + min_ready - now for pod in active if is_ready(pod) and not is_available(pod, min_ready, now)
+        ]
+        return min(waits, default=None)
+
+
+def pod_of(replica_set: Object) -> Mutable:
+    """A new pod of the ReplicaSet's template."""
+    template = replica_set["spec"]["template"]
+    given = template.get("metadata", {})
+    name = replica_set["metadata"]["name"]
+    metadata: Mutable = {
+        "generateName": f"{name}-",
+        "namespace": replica_set["metadata"]["namespace"],
+        "ownerReferences": [owners.reference_to(replica_set, REPLICASETS)],
+    }
+    metadata |= {part: dict(given[part]) for part in ("labels", "annotations") if given.get(part)}
+    if given.get("finalizers"):
+        metadata["finalizers"] = list(given["finalizers"])
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def _deletion_rank(pod: Object, on_node: Mapping[str, int]) -> tuple[Any, ...]:
+    """Sorts the pods that are to go first to the front."""
+    status = pod.get("status", {})
+    node = pod["spec"].get("nodeName", "")
+    restarts = max((c.get("restartCount", 0) for c in status.get("containerStatuses") or ()), default=0)
+    ready = is_ready(pod)
+    annotations = pod["metadata"].get("annotations") or {}
+    return (
+        bool(node),
+        {"Pending": 0, "Unknown": 1}.get(status.get("phase", "Pending"), 2),
+        ready,
+        int(annotations.get(DELETION_COST, "0")),
+        -on_node.get(node, 0),
+        -ready_since(pod) if ready else 0.0,
+        -restarts,
+        -parse_time(pod["metadata"]["creationTimestamp"]) if pod["metadata"].get("creationTimestamp") else 0.0,
+        pod["metadata"]["name"],
+    )

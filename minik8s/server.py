@@ -1,0 +1,233 @@
+"""The head office, composed: store, API server, scheduler and controllers in one asyncio process, and an agent beside it.
+
+No logic here: who is built of what, in which order parts start and stop, and the lines that a user reads meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random, SystemRandom
+from types import SimpleNamespace
+
+from aiohttp import web
+
+from minik8s.api.errors import ServiceUnavailable
+from minik8s.api.user import User
+from minik8s.apiserver import authn, discovery, openapi, pages
+from minik8s.apiserver.allocation import Network
+from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
+from minik8s.apiserver.authz import authorizer_for
+from minik8s.apiserver.frontdesk import FrontDesk
+from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
+from minik8s.apiserver.metrics import RequestMetrics
+from minik8s.apiserver.provision import provision_defaults, provision_kubernetes_service
+from minik8s.apiserver.request import Request
+from minik8s.base import jointoken
+from minik8s.base.clock import Clock, RealClock
+from minik8s.base.host import default_address, node_name
+from minik8s.base.logging import configure
+from minik8s.base.metrics import Metrics
+from minik8s.base.pki import ClusterPKI
+from minik8s.base.tasks import Owner
+from minik8s.client import kubeconfig
+from minik8s.client.client import Client
+from minik8s.client.inprocess import InProcessTransport
+from minik8s.store import open_store
+from minik8s.store.base import Store, StoreError
+
+log = logging.getLogger(__name__)
+
+
+class StartFailed(Exception):
+    """The server can't start; the text is one clear line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the parts of the control plane are told. The defaults suit a test."""
+
+    service_networks: list[Network]
+    service_account_key: bytes
+    not_ready_toleration: int = 300
+    unreachable_toleration: int = 300
+
+
+class ControlPlane:
+    """The API server of this process, without its sockets: what the parts beside it (and tests) need of it."""
+
+    def __init__(self, store: Store, clock: Clock, rng: Random, settings: Settings) -> None:
+        self.clock = clock
+        self.rng = rng
+        self.metrics = Metrics()
+        self.desk = FrontDesk(store, clock, rng, settings.service_networks)
+        self.accounts = ServiceAccountTokens(settings.service_account_key, self.desk.reader, clock)
+        self.authorizer = authorizer_for(self.desk.reader)
+        self.desk.authorizer = self.authorizer
+
+    def client(self, user: User) -> Client:
+        """A client in this process, under an identity."""
+        return Client(InProcessTransport(user, self.desk.handle, self.desk.watch))
+
+    async def start(self, owner: Owner) -> None:
+        """Reads the store and makes what must exist."""
+        await self.desk.start(owner)
+        await provision_defaults(self.desk)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def run(options: SimpleNamespace) -> int:
+    """Runs a server until it is told to end; the process's exit code."""
+    configure(options.log_level, options.log_format)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(options, RealClock(), SystemRandom()))
+
+
+async def _serve(options: SimpleNamespace, clock: Clock, rng: Random) -> int:
+    async with AsyncExitStack() as stack:
+        await start(options, clock, rng, stack)
+        await _told_to_end()
+        print("minik8s: stopping", flush=True)
+    return 0
+
+
+async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: AsyncExitStack) -> None:
+    """Starts every part in order; the stack ends them in the reverse one. StartFailed says in a line what hinders it."""
+    data: Path = options.data_dir
+    with _one_line(f"cannot use the data directory {data}"):
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pki = ClusterPKI.load_or_create(data / "tls", clock)
+        token = jointoken.load_or_create(data / "token", "server", pki.server_ca.pair.certificate, options.token)
+        agent_token = jointoken.load_or_create(
+            data / "agent-token", "node", pki.server_ca.pair.certificate, options.agent_token or token.secret
+        )
+        admin_token = authn.admin_token(data / "admin-token")
+    with _one_line("cannot open the store"):
+        store = await open_store(options.datastore_endpoint, data / "state.db", clock)
+    stack.push_async_callback(store.close)
+    _say("etcd", f"{options.datastore_endpoint or 'sqlite'} in {data}")
+
+    networks = [ipaddress.ip_network(text) for text in options.service_cidr.split(",")]
+    settings = Settings(
+        service_networks=networks,
+        service_account_key=pki.service_account_key,
+        not_ready_toleration=options.default_not_ready_toleration_seconds,
+        unreachable_toleration=options.default_unreachable_toleration_seconds,
+    )
+    plane = ControlPlane(store, clock, rng, settings)
+    owner = Owner("server", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    stack.push_async_callback(owner.stop)
+    await plane.start(owner)
+
+    name = options.node_name or node_name()
+    address = options.advertise_address or options.node_ip or default_address()
+    await provision_kubernetes_service(plane.desk, str(networks[0][1]), address, options.https_listen_port)
+    authenticator = authn.Authenticator(
+        authn.static_tokens(admin_token, token, agent_token), plane.accounts, plane.desk.reader, clock
+    )
+    face = HttpFace(plane.desk, authenticate_with(authenticator), _pages(plane), _connect, RequestMetrics(plane.metrics))
+    names = ("localhost", "127.0.0.1", name, address, str(networks[0][1]), *_KUBERNETES_NAMES, *options.tls_san)
+    await _listen(face, options, pki, names, stack)
+    access = _admin_access(pki, options.https_listen_port)
+    for file in filter(None, (data / "admin.kubeconfig", options.write_kubeconfig)):
+        with _one_line(f"cannot write {file}"):
+            kubeconfig.write(Path(file), access)
+    _say("kube-apiserver", f"https://{address}:{options.https_listen_port}")
+    print(f"\n  kubectl --kubeconfig {data / 'admin.kubeconfig'} get nodes", flush=True)
+    print(
+        f"  minik8s agent --server https://{address}:{options.https_listen_port} --token $(sudo cat {data / 'agent-token'})\n",
+        flush=True,
+    )
+
+
+_KUBERNETES_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+
+
+def authenticate_with(authenticator: authn.Authenticator) -> Authenticate:
+    """How a connection's certificate, its peer and a request's header become a user."""
+
+    def authenticate(http: web.BaseRequest) -> User:
+        transport = http.transport
+        certificate = peer = None
+        if transport is not None:
+            if (tls := transport.get_extra_info("ssl_object")) is not None:
+                certificate = authn.certificate_user(tls.getpeercert())
+            elif (sock := transport.get_extra_info("socket")) is not None:
+                peer = authn.peer_user(sock)
+        return authenticator.authenticate(http.headers.get("Authorization"), certificate, peer)
+
+    return authenticate
+
+
+async def _listen(
+    face: HttpFace, options: SimpleNamespace, pki: ClusterPKI, names: tuple[str, ...], stack: AsyncExitStack
+) -> None:
+    """Opens the TLS port and the unix socket."""
+    loop = asyncio.get_running_loop()
+    protocol = face.server()
+    port, host = options.https_listen_port, options.bind_address
+    with _one_line(f"cannot listen on {host}:{port}"):
+        listener = await loop.create_server(protocol, host, port, ssl=pki.server_context(names), backlog=1024)
+    socket_path = options.data_dir / "api.sock"
+    socket_path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        local = await loop.create_unix_server(protocol, str(socket_path))
+    finally:
+        os.umask(before)
+
+    async def close() -> None:
+        listener.close()
+        local.close()
+        await protocol.shutdown(timeout=2)
+
+    stack.push_async_callback(close)
+
+
+def _pages(plane: ControlPlane) -> Mapping[str, PageHandler]:
+    checks = {"ping": lambda: "", "etcd": lambda: "", "poststarthook/rbac/bootstrap-roles": lambda: ""}
+    return pages.pages(checks, plane.metrics) | discovery.pages() | openapi.pages()
+
+
+async def _connect(http: web.BaseRequest, request: Request) -> web.StreamResponse:
+    raise ServiceUnavailable("no node is connected")
+
+
+def _admin_access(pki: ClusterPKI, port: int) -> kubeconfig.Access:
+    pair = pki.client_ca.client("minik8s-admin", ("system:masters",))
+    return kubeconfig.Access(f"https://127.0.0.1:{port}", pki.server_ca.pair.certificate, pair.certificate, pair.key)
+
+
+@contextlib.contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Errors that a user can do something about, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise StartFailed(f"{what}: {error.strerror or error}") from None
+    except (StoreError, ValueError) as error:
+        raise StartFailed(f"{what}: {error}") from None
+
+
+def _say(part: str, text: str) -> None:
+    print(f"{part:<26}{text}", flush=True)
+
+
+async def _told_to_end() -> None:
+    end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end.set)
+    await end.wait()

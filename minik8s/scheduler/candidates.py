@@ -85,7 +85,9 @@ class Candidates:
         self._scale = wishes.scale
         self._waiting: list[str] = []  # nodes not judged yet, and some that are gone
         self._verdicts: dict[str, Verdict | None] = {}  # None: not judged yet
+        self._judged_at: dict[str, int] = {}  # each node's `changed` then
         self._refused: Counter[Verdict] = Counter()
+        self._told = -1  # the sequence for which `_refused` is right
         self._heaps: dict[str, list[_Entry]] = {}
         self._entries: dict[str, _Entry] = {}  # the entry of each node that fits; others are void
 
@@ -103,9 +105,13 @@ class Candidates:
         if self._scale is not self._wishes.scale:
             self._rank_all()
 
-    @property
-    def refused(self) -> Counter[Verdict]:
-        """How many nodes don't fit, by what stands against them; of all nodes only where `best` found none."""
+    def refusals(self) -> Counter[Verdict]:
+        """How many nodes don't fit, by what stands against them; of all nodes where `best` found none."""
+        if self._told != self._snapshot.sequence:
+            for name in list(self._verdicts):
+                if self._verdicts[name] and self._snapshot.nodes[name].changed != self._judged_at[name]:
+                    self._judge(name)
+            self._told = self._snapshot.sequence
         return self._refused
 
     def best(self) -> NodeState | None:
@@ -130,9 +136,9 @@ class Candidates:
         for name, entry in list(self._entries.items()):
             if self._snapshot.nodes[name].changed != entry[3]:
                 self._judge(name)
+        refused = self.refusals().copy()
         nodes = [self._snapshot.nodes[name] for name in self._entries]
         self.judged += len(nodes)
-        refused = self._refused.copy()
         for row in AROUND_FILTERS:
             check = row.prepare(self.shape, self._snapshot)
             if check is not None:
@@ -156,7 +162,7 @@ class Candidates:
 
     def _start(self) -> None:
         """Nothing is known; the order in which nodes are judged is by chance, so that not all shapes prefer the same ones."""
-        for kept in (self._verdicts, self._refused, self._heaps, self._entries):
+        for kept in (self._verdicts, self._judged_at, self._refused, self._heaps, self._entries):
             kept.clear()
         self._waiting = [name for name, node in self._snapshot.nodes.items() if node.present]
         begin = self._rng.randrange(len(self._waiting)) if self._waiting else 0
@@ -191,7 +197,9 @@ class Candidates:
         node = self._snapshot.nodes.get(name)
         if node is None or not node.present:
             self._wishes.forget(name)
+            self._judged_at.pop(name, None)
             return
+        self._judged_at[name] = node.changed
         static = self._wishes.of(node)
         verdict = static.verdict
         if not verdict:

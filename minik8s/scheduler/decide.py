@@ -58,7 +58,8 @@ class Decider:
         if self._looks_around(pod.shape):
             node, refused = candidates.best_around()
         else:
-            node, refused = candidates.best(), candidates.refused
+            node = candidates.best()
+            refused = candidates.refusals() if node is None else Counter()
         self.work += 1 + candidates.judged - before
         if node is None:
             return Unschedulable(pod, message(self.snapshot.present, refused))

@@ -1,0 +1,106 @@
+"""The cgroups around pods (containers' own are the runtime's), on cgroup v1 and v2, by plain writes below /sys/fs/cgroup.
+
+Promise: `create` and `remove` are idempotent. Limits: what the kernel does not allow here (a container's own kubelet, no root) is said
+once in the log, and pods run without. Source: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst; KEP-2254 for weight of shares.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from minik8s.kubelet.resources import QUOTA_PERIOD
+from minik8s.runtime.base import Resources
+
+log = logging.getLogger(__name__)
+
+MOUNT = Path("/sys/fs/cgroup")
+V1_CONTROLLERS = ("cpu", "memory")
+V2_CONTROLLERS = ("cpu", "memory", "pids")
+
+
+class Cgroups:
+    """Of one machine; `mount` is where cgroups are mounted."""
+
+    def __init__(self, mount: Path = MOUNT) -> None:
+        self._mount = mount
+        self._unified = (mount / "cgroup.controllers").exists()
+        self._complained = False
+
+    def create(self, path: str, resources: Resources) -> None:
+        """Makes the cgroup `path` (`/kubepods/burstable/podUID`) with its limits."""
+        if not path:
+            return
+        try:
+            for directory, values in self._values(path, resources):
+                directory.mkdir(parents=True, exist_ok=True)
+                for name, value in values.items():
+                    if (directory / name).exists():
+                        (directory / name).write_text(value)
+        except OSError as error:
+            self._complain(error)
+
+    def remove(self, path: str) -> None:
+        """Takes it away, with what the runtime left below it."""
+        if not path:
+            return
+        for base in self._bases():
+            directory = base / path.lstrip("/")
+            if not directory.is_dir():
+                continue
+            below = sorted((p for p in directory.rglob("*") if p.is_dir()), key=lambda p: len(p.parts), reverse=True)
+            for each in (*below, directory):
+                try:
+                    each.rmdir()
+                except OSError as error:
+                    log.debug("cgroup %s stays: %s", each, error)
+
+    def _bases(self) -> Iterator[Path]:
+        if self._unified:
+            yield self._mount
+        else:
+            yield from (self._mount / c for c in V1_CONTROLLERS if (self._mount / c).is_dir())
+
+    def _values(self, path: str, wanted: Resources) -> Iterator[tuple[Path, dict[str, str]]]:
+        relative = path.lstrip("/")
+        if self._unified:
+            self._delegate(relative)
+            quota = f"{wanted.cpu_quota or 'max'} {QUOTA_PERIOD}"
+            weight = str(1 + (wanted.cpu_shares - 2) * 9999 // 262142)
+            yield (
+                self._mount / relative,
+                {
+                    "cpu.weight": weight,
+                    "cpu.max": quota,
+                    "memory.max": str(wanted.memory_limit or "max"),
+                },
+            )
+            return
+        if (self._mount / "cpu").is_dir():
+            yield (
+                self._mount / "cpu" / relative,
+                {
+                    "cpu.shares": str(wanted.cpu_shares),
+                    "cpu.cfs_period_us": str(QUOTA_PERIOD),
+                    "cpu.cfs_quota_us": str(wanted.cpu_quota or -1),
+                },
+            )
+        if (self._mount / "memory").is_dir():
+            yield self._mount / "memory" / relative, {"memory.limit_in_bytes": str(wanted.memory_limit or -1)}
+
+    def _delegate(self, relative: str) -> None:
+        """v2: each cgroup on the way must hand its controllers down."""
+        available = set((self._mount / "cgroup.controllers").read_text().split())
+        enable = " ".join(f"+{c}" for c in V2_CONTROLLERS if c in available)
+        directory = self._mount
+        for part in Path(relative).parts:
+            (directory / "cgroup.subtree_control").write_text(enable)
+            directory = directory / part
+            directory.mkdir(exist_ok=True)
+        (directory / "cgroup.subtree_control").write_text(enable)
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:
+            log.warning("pods have no cgroups of their own here: %s", error)
+            self._complained = True

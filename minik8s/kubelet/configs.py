@@ -1,0 +1,200 @@
+"""The runtime's configurations of a pod's sandbox and containers, made from the pod. Pure.
+
+Sources: CRI (runtime/v1 PodSandboxConfig, ContainerConfig), v1.SecurityContext; the kubelet's kuberuntime and securitycontext packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minik8s.kubelet import pod as names
+from minik8s.kubelet.env import ConfigError, expand
+from minik8s.kubelet.names import hostname, resolver
+from minik8s.kubelet.pod import (
+    ContainerSpec,
+    Pod,
+    Role,
+    all_containers,
+    container_hash,
+    full_name,
+    grace_period,
+    is_host_network,
+    key,
+    uid,
+)
+from minik8s.kubelet.resources import container_resources, qos_class
+from minik8s.kubelet.site import Site
+from minik8s.runtime.base import (
+    ContainerConfig,
+    Dns,
+    Image,
+    Mount,
+    NamespaceMode,
+    Namespaces,
+    PortMapping,
+    SandboxConfig,
+    Security,
+)
+
+
+def sandbox_config(pod: Pod, attempt: int, site: Site, of_host: Dns) -> SandboxConfig:
+    """`of_host` is what the node's resolv.conf says. ValueError where the host name cannot be."""
+    namespace, name = key(pod)
+    meta, security = pod["metadata"], pod["spec"].get("securityContext") or {}
+    return SandboxConfig(
+        name=name,
+        namespace=namespace,
+        uid=uid(pod),
+        attempt=attempt,
+        hostname="" if is_host_network(pod) else hostname(pod, site.cluster_domain),
+        log_directory=str(site.layout.pod_logs(pod)),
+        cgroup_parent=cgroup_parent(pod, site),
+        labels=dict(meta.get("labels") or {}) | _identity(pod),
+        annotations=dict(meta.get("annotations") or {}) | {names.GRACE_PERIOD: str(int(grace_period(pod)))},
+        dns=resolver(pod, of_host, site.cluster_dns, site.cluster_domain),
+        port_mappings=() if is_host_network(pod) else _port_mappings(pod),
+        namespaces=_namespaces(pod),
+        sysctls={s["name"]: str(s["value"]) for s in security.get("sysctls") or ()},
+        privileged=any((c.get("securityContext") or {}).get("privileged") for _, c in all_containers(pod)),
+    )
+
+
+def cgroup_parent(pod: Pod, site: Site) -> str:
+    """The pod's own cgroup: `/kubepods/burstable/podUID`; guaranteed pods lie directly below the root. Empty without cgroups."""
+    if not site.cgroup_root:
+        return ""
+    quality = qos_class(pod)
+    middle = "" if quality == "Guaranteed" else f"/{quality.lower()}"
+    return f"{site.cgroup_root}{middle}/pod{uid(pod)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What the starter found out for one container."""
+
+    image: Image
+    env: Mapping[str, str]
+    mounts: Sequence[Mount]
+    target_id: str = ""  # the container whose processes an ephemeral container wants to see
+
+
+def container_config(
+    pod: Pod, role: Role, container: ContainerSpec, attempt: int, found: Ingredients, site: Site
+) -> ContainerConfig:
+    """Raises ConfigError where the container may not run so."""
+    name = container["name"]
+    return ContainerConfig(
+        name=name,
+        attempt=attempt,
+        image=found.image.id,
+        image_name=container.get("image", ""),
+        command=[expand(word, found.env) for word in container.get("command") or ()],
+        args=[expand(word, found.env) for word in container.get("args") or ()],
+        working_dir=container.get("workingDir", ""),
+        env=list(found.env.items()),
+        mounts=found.mounts,
+        labels=_identity(pod) | {names.CONTAINER_NAME: name},
+        annotations={
+            names.CONTAINER_HASH: container_hash(container),
+            names.RESTART_COUNT: str(attempt),
+            names.MESSAGE_PATH: message_path(container),
+            names.MESSAGE_POLICY: container.get("terminationMessagePolicy") or "File",
+            names.GRACE_PERIOD: str(int(grace_period(pod))),
+        },
+        log_path=site.layout.log_name(name, attempt),
+        stdin=bool(container.get("stdin")),
+        stdin_once=bool(container.get("stdinOnce")),
+        tty=bool(container.get("tty")),
+        resources=container_resources(pod, container, site.memory),
+        security=_security(pod, role, container, found),
+    )
+
+
+def message_path(container: ContainerSpec) -> str:
+    return str(container.get("terminationMessagePath") or "/dev/termination-log")
+
+
+def run_as(pod: Pod, container: ContainerSpec, field: str) -> Any:
+    """A field of the container's security context, else of the pod's; None where neither has it."""
+    for context in (container.get("securityContext"), pod["spec"].get("securityContext")):
+        if context and context.get(field) is not None:
+            return context[field]
+    return None
+
+
+def _identity(pod: Pod) -> dict[str, str]:
+    namespace, name = key(pod)
+    return {names.POD_NAME: name, names.POD_NAMESPACE: namespace, names.POD_UID: uid(pod)}
+
+
+def _port_mappings(pod: Pod) -> list[PortMapping]:
+    return [
+        PortMapping(port.get("protocol", "TCP"), port["containerPort"], port["hostPort"], port.get("hostIP", ""))
+        for _, container in all_containers(pod)
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    ]
+
+
+def _namespaces(pod: Pod, target_id: str = "") -> Namespaces:
+    spec = pod["spec"]
+    pid = NamespaceMode.POD if spec.get("shareProcessNamespace") else NamespaceMode.CONTAINER
+    return Namespaces(
+        network=NamespaceMode.NODE if spec.get("hostNetwork") else NamespaceMode.POD,
+        pid=NamespaceMode.NODE if spec.get("hostPID") else NamespaceMode.TARGET if target_id else pid,
+        ipc=NamespaceMode.NODE if spec.get("hostIPC") else NamespaceMode.POD,
+        target_id=target_id,
+    )
+
+
+def _security(pod: Pod, role: Role, container: ContainerSpec, found: Ingredients) -> Security:
+    own = container.get("securityContext") or {}
+    of_pod = pod["spec"].get("securityContext") or {}
+    user = run_as(pod, container, "runAsUser")
+    if run_as(pod, container, "runAsNonRoot"):
+        _verify_not_root(pod, container, user, found.image)
+    capabilities = own.get("capabilities") or {}
+    privileged = bool(own.get("privileged"))
+    groups = list(of_pod.get("supplementalGroups") or ())
+    groups += [of_pod["fsGroup"]] if of_pod.get("fsGroup") is not None else []
+    unmasked = own.get("procMount") == "Unmasked"
+    return Security(
+        privileged=privileged,
+        add_capabilities=capabilities.get("add") or (),
+        drop_capabilities=capabilities.get("drop") or (),
+        run_as_user=found.image.uid if user is None else user,
+        run_as_username=found.image.username if user is None else "",
+        run_as_group=run_as(pod, container, "runAsGroup"),
+        supplemental_groups=groups,
+        supplemental_groups_policy=of_pod.get("supplementalGroupsPolicy") or "Merge",
+        readonly_rootfs=bool(own.get("readOnlyRootFilesystem")),
+        no_new_privs=own.get("allowPrivilegeEscalation") is False,
+        seccomp="Unconfined" if privileged else _profile(run_as(pod, container, "seccompProfile"), "Unconfined"),
+        apparmor=_profile(run_as(pod, container, "appArmorProfile"), ""),
+        masked_paths=() if unmasked else None,
+        readonly_paths=() if unmasked else None,
+        namespaces=_namespaces(pod, found.target_id if role is Role.EPHEMERAL else ""),
+    )
+
+
+def _verify_not_root(pod: Pod, container: ContainerSpec, user: int | None, image: Image) -> None:
+    where = f'(pod: "{full_name(pod)}", container: {container["name"]})'
+    if user == 0:
+        raise ConfigError(f"container's runAsUser breaks non-root policy {where}")
+    if user is not None:
+        return
+    if image.username:
+        name = image.username
+        raise ConfigError(
+            f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {where}"
+        )
+    if not image.uid:
+        raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
+
+
+def _profile(profile: Mapping[str, Any] | None, default: str) -> str:
+    if not profile:
+        return default
+    return f"localhost/{profile.get('localhostProfile', '')}" if profile["type"] == "Localhost" else str(profile["type"])

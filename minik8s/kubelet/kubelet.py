@@ -1,0 +1,231 @@
+"""The kubelet: follows the pods bound to its node and keeps a worker for each; adopts what runs, clears away what nobody wants.
+
+Promise: at start nothing that runs is restarted: sandboxes are found again by their labels and given to their pods' workers; sandboxes of
+pods that are gone are stopped and removed once the pods are known. Runtime events wake the worker that holds the sandbox.
+Limits: without the API server no new pod is learned of, the known ones are kept running.
+Neighbours: `worker.py` for a pod's life, `node.py` for the node object, `server.py` for logs, exec and the like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from minik8s.api.resources import PODS, SERVICES
+from minik8s.base.backoff import Backoff
+from minik8s.base.clock import Clock
+from minik8s.base.tasks import Owner
+from minik8s.client.client import Client
+from minik8s.client.events import WARNING, EventRecorder
+from minik8s.client.informer import Informers
+from minik8s.kubelet.actions import Actions
+from minik8s.kubelet.admission import admit
+from minik8s.kubelet.cgroups import Cgroups
+from minik8s.kubelet.images import Images
+from minik8s.kubelet.pod import GRACE_PERIOD, POD_UID, Pod, is_deleted, is_finished, key, uid
+from minik8s.kubelet.prober import Prober
+from minik8s.kubelet.site import Site
+from minik8s.kubelet.sources import Sources
+from minik8s.kubelet.starter import Starter
+from minik8s.kubelet.status import rejected
+from minik8s.kubelet.statuses import Statuses
+from minik8s.kubelet.volumes import Volumes
+from minik8s.kubelet.volumes.tokens import Tokens
+from minik8s.kubelet.worker import Tools, Worker
+from minik8s.runtime.base import Runtime, RuntimeFailed, Sandbox
+
+log = logging.getLogger(__name__)
+
+BACKOFF = Backoff(initial=1, maximum=30)
+
+
+class Kubelet:
+    """One node's kubelet. `informers` may be shared with other parts of the agent."""
+
+    def __init__(
+        self,
+        site: Site,
+        runtime: Runtime,
+        client: Client,
+        informers: Informers,
+        clock: Clock,
+        rng: Random,
+        *,
+        cgroups: Cgroups | None = None,
+        strict_groups: bool = False,
+    ) -> None:
+        self.site, self.runtime, self.clock = site, runtime, clock
+        self._strict_groups = strict_groups
+        self._owner = Owner("kubelet")
+        self._workers: dict[str, Worker] = {}
+        self._orphans: dict[str, list[Sandbox]] = {}
+        self._pods = informers.of(PODS, fields=f"spec.nodeName={site.node}")
+        self._services = informers.of(SERVICES)
+        self.events = EventRecorder(client, clock, rng, "kubelet", site.node)
+        self._statuses = Statuses(client, clock)
+        self._sources = Sources(client, clock, rng, self._volumes_changed)
+        self._actions = Actions(runtime, clock)
+        self._prober = Prober(self._actions, clock, rng, self.events, self._wake)
+        volumes = Volumes(site, clock, rng, self._sources, Tokens(client, clock))
+        images = Images(runtime, clock, self.events)
+        starter = Starter(
+            runtime,
+            clock,
+            self.events,
+            site,
+            images,
+            self._sources,
+            volumes,
+            self._actions,
+            self._services.list,
+        )
+        self._tools = Tools(
+            runtime,
+            clock,
+            client,
+            self.events,
+            site,
+            self._statuses,
+            starter,
+            volumes,
+            self._prober,
+            self._actions,
+            cgroups or Cgroups(),
+        )
+
+    async def start(self) -> None:
+        """Adopts what runs, then follows pods and runtime in the background. Raises RuntimeFailed where the runtime is away."""
+        self.events.start()
+        for sandbox in await self.runtime.sandboxes():
+            self._orphans.setdefault(sandbox.labels.get(POD_UID) or sandbox.uid, []).append(sandbox)
+        self._pods.on_change(self._pod_changed)
+        self._owner.start(self._follow_runtime(), "runtime")
+        self._owner.start(self._clear_away(), "orphans")
+
+    async def stop(self) -> None:
+        """Leaves all containers running."""
+        await self._owner.stop()
+        await self._prober.stop()
+        await self._sources.stop()
+        await self._statuses.stop()
+        await self.events.stop()
+        await self._actions.close()
+
+    # --- for the node's HTTP API ---
+
+    def pods(self) -> list[Pod]:
+        return [w.pod for w in self._workers.values() if not w.gone]
+
+    def worker(self, namespace: str, name: str, pod_uid: str = "") -> Worker | None:
+        """The worker of a pod, by name (of several with that name the one that is not gone)."""
+        found = [w for w in self._workers.values() if key(w.pod) == (namespace, name) and pod_uid in ("", uid(w.pod))]
+        return next((w for w in found if not w.gone), found[0] if found else None)
+
+    # --- following ---
+
+    def _pod_changed(self, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
+        if new is None:
+            if old is not None and (worker := self._workers.get(uid(old))):
+                worker.vanish(old)
+            return
+        worker = self._workers.get(uid(new))
+        if worker is not None:
+            worker.update(new)
+            return
+        if uid(new) not in self._orphans and not is_deleted(new) and self._turned_down(new):
+            return
+        if is_finished(new) and not is_deleted(new) and uid(new) not in self._orphans:
+            return  # it ended long ago, and nothing of it is left here
+        self._add(new)
+
+    def _add(self, pod: Pod, *, gone: bool = False) -> None:
+        sandboxes = tuple(s.id for s in self._orphans.pop(uid(pod), ()))
+        worker = self._workers[uid(pod)] = Worker(pod, self._tools, self._owner, self._ended, sandboxes)
+        if gone:
+            worker.vanish()
+        else:
+            worker.wake()
+
+    def _turned_down(self, pod: Pod) -> bool:
+        if is_finished(pod):
+            return False
+        rejection = admit(pod, strict_groups=self._strict_groups)
+        if rejection is None:
+            return False
+        self.events.event(pod, WARNING, rejection.reason, rejection.message)
+        self._statuses.set(pod, rejected(pod, rejection.reason, rejection.message, self.clock.now()))
+        return True
+
+    def _ended(self, worker: Worker) -> None:
+        """Nothing is left of the pod but files."""
+        pod_uid = uid(worker.pod)
+        self._workers.pop(pod_uid, None)
+        self._statuses.forget(pod_uid)
+        for directory in (self.site.layout.pod(pod_uid), self.site.layout.pod_logs(worker.pod)):
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _wake(self, pod_uid: str) -> None:
+        if worker := self._workers.get(pod_uid):
+            worker.wake()
+
+    def _volumes_changed(self, pod_uid: str) -> None:
+        if worker := self._workers.get(pod_uid):
+            worker.volumes_changed()
+
+    async def _follow_runtime(self) -> None:
+        failures = 0
+        while True:
+            try:
+                async for event in self.runtime.events():
+                    failures = 0
+                    self._wake_holders(event.sandbox_id)
+            except (RuntimeFailed, OSError) as error:
+                log.warning("the runtime tells no events: %s", error)
+            failures += 1
+            await self.clock.sleep(BACKOFF.delay(failures))
+            self._wake_holders("")
+
+    def _wake_holders(self, sandbox_id: str) -> None:
+        for worker in list(self._workers.values()):
+            if not sandbox_id or worker.holds(sandbox_id):
+                worker.wake()
+
+    async def _clear_away(self) -> None:
+        """Once the pods are known: sandboxes and directories of those that are none."""
+        await self._pods.synced()
+        for sandboxes in list(self._orphans.values()):
+            log.info("pod %s/%s is gone: its sandbox goes too", sandboxes[0].namespace, sandboxes[0].name)
+            self._add(_departed(sandboxes[0]), gone=True)
+        known = {uid(pod) for pod in self._pods.list()} | self._workers.keys()
+        await asyncio.get_running_loop().run_in_executor(None, _remove_others, self.site.layout.pods, known)
+
+
+def _departed(sandbox: Sandbox) -> Pod:
+    """What is known of a pod of which only a sandbox is left."""
+    grace = sandbox.annotations.get(GRACE_PERIOD, "")
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": sandbox.namespace, "name": sandbox.name, "uid": sandbox.labels.get(POD_UID) or sandbox.uid},
+        "spec": {"containers": [], "terminationGracePeriodSeconds": int(grace) if grace.isdecimal() else 30},
+    }
+
+
+def _remove_others(pods: Path, known: Iterable[str]) -> None:
+    """Directories of pods that are gone, except where something is still mounted."""
+    from minik8s.kubelet.volumes import mounting
+
+    if not pods.is_dir():
+        return
+    keep = set(known)
+    for directory in pods.iterdir():
+        if directory.name in keep:
+            continue
+        for point in mounting.mounts_below(directory):
+            mounting.unmount(point)
+        shutil.rmtree(directory)

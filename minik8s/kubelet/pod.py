@@ -1,0 +1,136 @@
+"""What the kubelet reads out of a Pod, and the names by which its containers are found again.
+
+Plain functions over the API object; nothing here does I/O. The label and annotation keys are upstream's, so that tools that look at
+a CRI runtime (crictl) show pods as they are used to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from minik8s.base.clock import parse_time
+
+Pod = Mapping[str, Any]
+ContainerSpec = Mapping[str, Any]
+
+POD_NAME = "io.kubernetes.pod.name"
+POD_NAMESPACE = "io.kubernetes.pod.namespace"
+POD_UID = "io.kubernetes.pod.uid"
+CONTAINER_NAME = "io.kubernetes.container.name"
+CONTAINER_HASH = "io.kubernetes.container.hash"
+RESTART_COUNT = "io.kubernetes.container.restartCount"
+MESSAGE_PATH = "io.kubernetes.container.terminationMessagePath"
+MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
+GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
+
+DEFAULT_GRACE = 30
+
+
+class Role(StrEnum):
+    """Which of a pod's three lists a container stands in."""
+
+    INIT = "initContainers"
+    REGULAR = "containers"
+    EPHEMERAL = "ephemeralContainers"
+
+
+def key(pod: Pod) -> tuple[str, str]:
+    """(namespace, name)."""
+    meta = pod["metadata"]
+    return meta.get("namespace", ""), meta["name"]
+
+
+def uid(pod: Pod) -> str:
+    return str(pod["metadata"]["uid"])
+
+
+def full_name(pod: Pod) -> str:
+    """`NAME_NAMESPACE(UID)`, as upstream's messages name a pod."""
+    namespace, name = key(pod)
+    return f"{name}_{namespace}({uid(pod)})"
+
+
+def containers(pod: Pod, role: Role = Role.REGULAR) -> Sequence[ContainerSpec]:
+    return pod["spec"].get(role) or ()
+
+
+def all_containers(pod: Pod) -> Iterator[tuple[Role, ContainerSpec]]:
+    for role in Role:
+        for container in containers(pod, role):
+            yield role, container
+
+
+def find_container(pod: Pod, name: str) -> tuple[Role, ContainerSpec] | None:
+    return next(((role, c) for role, c in all_containers(pod) if c["name"] == name), None)
+
+
+def field_path(role: Role, name: str) -> str:
+    """How an event's involvedObject points at a container: `spec.containers{web}`."""
+    return f"spec.{role}{{{name}}}"
+
+
+def is_sidecar(container: ContainerSpec) -> bool:
+    """Of an init container: whether it is to run beside the others (KEP-753)."""
+    return container.get("restartPolicy") == "Always"
+
+
+def is_host_network(pod: Pod) -> bool:
+    return bool(pod["spec"].get("hostNetwork"))
+
+
+def restart_policy(pod: Pod, container: ContainerSpec) -> str:
+    """The container's own policy (KEP-5307), else the pod's."""
+    return str(container.get("restartPolicy") or pod["spec"].get("restartPolicy") or "Always")
+
+
+def restarts_after(pod: Pod, container: ContainerSpec, exit_code: int) -> bool:
+    """Whether a container that ended with `exit_code` is to run again (restart rules, then the policy)."""
+    for rule in container.get("restartPolicyRules") or ():
+        codes = rule.get("exitCodes") or {}
+        listed = exit_code in (codes.get("values") or ())
+        if rule.get("action") == "Restart" and listed == (codes.get("operator") == "In"):
+            return True
+    match restart_policy(pod, container):
+        case "Never":
+            return False
+        case "OnFailure":
+            return exit_code != 0
+    return True
+
+
+def container_hash(container: ContainerSpec) -> str:
+    """Changes when the container has to be replaced: its image is all that an update may change."""
+    return hashlib.sha256(orjson.dumps([container["name"], container.get("image", "")])).hexdigest()[:16]
+
+
+def is_deleted(pod: Pod) -> bool:
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def is_finished(pod: Pod) -> bool:
+    """Whether the API says that the pod ended; there is no way back from it."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def grace_period(pod: Pod) -> float:
+    """Seconds between SIGTERM and SIGKILL: the deletion's, else the pod's."""
+    deletion = pod["metadata"].get("deletionGracePeriodSeconds")
+    seconds = deletion if deletion is not None else pod["spec"].get("terminationGracePeriodSeconds")
+    return float(DEFAULT_GRACE if seconds is None else seconds)
+
+
+def started_at(pod: Pod) -> float | None:
+    """When a kubelet first saw the pod (`status.startTime`)."""
+    text = (pod.get("status") or {}).get("startTime")
+    return parse_time(text) if text else None
+
+
+def deadline(pod: Pod) -> float | None:
+    """When `activeDeadlineSeconds` will have passed since `status.startTime`."""
+    seconds, start = pod["spec"].get("activeDeadlineSeconds"), started_at(pod)
+    return None if seconds is None or start is None else start + float(seconds)

@@ -1,0 +1,32 @@
+"""What a kubelet knows of its node: plain settings, given by `agent.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from minik8s.api.quantity import Quantity
+from minik8s.kubelet.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`cgroup_root` (`/kubepods`) is the cgroup below which those of the pods are made; empty where there are none to be made."""
+
+    node: str
+    layout: Layout
+    host_ips: Sequence[str] = ()
+    cluster_dns: Sequence[str] = ()
+    cluster_domain: str = "cluster.local"
+    resolv_conf: str = "/etc/resolv.conf"
+    hosts_file: str = "/etc/hosts"
+    cgroup_root: str = ""
+    capacity: Mapping[str, Quantity] = field(default_factory=dict)
+    allocatable: Mapping[str, Quantity] = field(default_factory=dict)
+    root: bool = False  # may mount, change owners and write cgroups
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the machine."""
+        amount = self.capacity.get("memory")
+        return amount.value if amount else 0

@@ -1,0 +1,189 @@
+"""Brings one container up: image, environment, mounts, create, start, postStart hook. And makes sandboxes.
+
+Promise: a StartFailed says why not, with the reason that `state.waiting` shows; the events are written. Creating and starting are
+never left halfway when the caller is cancelled.
+Neighbours: `configs.py` for what the runtime is told; `worker.py` is the only caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from minik8s.api.resources import SECRETS, Resource
+from minik8s.base.clock import Clock, rfc3339
+from minik8s.client.events import NORMAL, WARNING, EventRecorder
+from minik8s.kubelet.actions import Actions, HookFailed, Target
+from minik8s.kubelet.configs import Ingredients, container_config, message_path, sandbox_config
+from minik8s.kubelet.downward import Surroundings
+from minik8s.kubelet.env import ConfigError, environment, references
+from minik8s.kubelet.images import Images, StartFailed
+from minik8s.kubelet.lifecycle import MIN_GRACE, Start
+from minik8s.kubelet.names import hosts, parse_resolv_conf
+from minik8s.kubelet.pod import ContainerSpec, Pod, Role, field_path, find_container, grace_period, is_host_network, key, uid
+from minik8s.kubelet.site import Site
+from minik8s.kubelet.sources import Sources
+from minik8s.kubelet.volumes import Volumes
+from minik8s.runtime.base import Dns, Mount, Runtime, RuntimeFailed, Sandbox, SandboxConfig
+
+T = TypeVar("T")
+
+
+class Starter:
+    """`services` gives the Services that environments speak of."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        clock: Clock,
+        events: EventRecorder,
+        site: Site,
+        images: Images,
+        sources: Sources,
+        volumes: Volumes,
+        actions: Actions,
+        services: Callable[[], Iterable[Mapping[str, Any]]],
+    ) -> None:
+        self._runtime, self._clock, self._events, self._site = runtime, clock, events, site
+        self._images, self._sources, self._volumes, self._actions = images, sources, volumes, actions
+        self._services = services
+
+    async def run_sandbox(self, pod: Pod, attempt: int) -> str:
+        """The new sandbox's id. StartFailed where there is none."""
+        try:
+            config = self._sandbox_config(pod, attempt)
+            Path(config.log_directory).mkdir(parents=True, exist_ok=True, mode=0o755)
+            return await whole(self._runtime.run_sandbox(config))
+        except (ValueError, RuntimeFailed, OSError) as error:
+            text = f"Failed to create pod sandbox: {error}"
+            self._events.event(pod, WARNING, "FailedCreatePodSandBox", text)
+            raise StartFailed("CreatePodSandboxError", text) from error
+
+    async def start(self, pod: Pod, step: Start, sandbox: Sandbox, target_id: str = "") -> None:
+        """Starts the container that `step` names. Raises StartFailed."""
+        found = find_container(pod, step.name)
+        assert found is not None
+        role, container = found
+        path = field_path(role, step.name)
+        try:
+            image = await self._images.ensure(pod, role, container, await self._pull_secrets(pod))
+        except StartFailed as error:
+            self._events.event(pod, WARNING, "Failed", f"Error: {error.reason}", field_path=path)
+            raise
+        config = self._sandbox_config(pod, sandbox.attempt)
+        try:
+            env = await self._environment(pod, container, sandbox)
+            mounts = await self._mounts(pod, container, step.attempt, sandbox, env)
+            wanted = container_config(
+                pod, role, container, step.attempt, Ingredients(image, env, mounts, target_id), self._site
+            )
+        except (ConfigError, OSError) as error:
+            raise self._failed(pod, path, "CreateContainerConfigError", str(error)) from error
+        await whole(self._create_and_start(pod, path, sandbox, wanted, config))
+        hook = (container.get("lifecycle") or {}).get("postStart")
+        if hook:
+            await self._post_start(pod, role, container, sandbox, hook)
+
+    async def _create_and_start(self, pod: Pod, path: str, sandbox: Sandbox, wanted: Any, config: SandboxConfig) -> None:
+        try:
+            container_id = await self._runtime.create_container(sandbox.id, wanted, config)
+        except RuntimeFailed as error:
+            raise self._failed(pod, path, "CreateContainerError", str(error)) from error
+        self._events.event(pod, NORMAL, "Created", "Container created", field_path=path)
+        try:
+            await self._runtime.start_container(container_id)
+        except RuntimeFailed as error:
+            raise self._failed(pod, path, "RunContainerError", str(error)) from error
+        self._events.event(pod, NORMAL, "Started", "Container started", field_path=path)
+
+    async def _post_start(
+        self, pod: Pod, role: Role, container: ContainerSpec, sandbox: Sandbox, hook: Mapping[str, Any]
+    ) -> None:
+        """A container whose hook fails is killed."""
+        name = container["name"]
+        path = field_path(role, name)
+        current = next((c for c in await self._runtime.containers(sandbox.id) if c.name == name), None)
+        if current is None:
+            return
+        try:
+            await self._actions.hook(hook, Target(container, current.id, self.address(pod, sandbox)))
+        except HookFailed as error:
+            self._events.event(pod, WARNING, "FailedPostStartHook", "PostStartHook failed", field_path=path)
+            self._events.event(pod, NORMAL, "Killing", "FailedPostStartHook", field_path=path)
+            await self._runtime.stop_container(current.id, max(grace_period(pod), MIN_GRACE))
+            raise StartFailed("PostStartHookError", str(error)) from error
+
+    def address(self, pod: Pod, sandbox: Sandbox | None) -> str:
+        """Where the pod's ports are."""
+        ips = self._site.host_ips if is_host_network(pod) or sandbox is None else sandbox.ips
+        return next(iter(ips), "127.0.0.1")
+
+    def surroundings(self, pod: Pod, sandbox: Sandbox | None) -> Surroundings:
+        ips = self._site.host_ips if is_host_network(pod) else sandbox.ips if sandbox else ()
+        return Surroundings(ips, self._site.host_ips, self._site.allocatable, rfc3339(self._clock.now()))
+
+    def _sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig:
+        return sandbox_config(pod, attempt, self._site, self._host_dns())
+
+    def _host_dns(self) -> Dns:
+        try:
+            return parse_resolv_conf(Path(self._site.resolv_conf).read_text())
+        except FileNotFoundError:
+            return Dns()
+
+    def _failed(self, pod: Pod, path: str, reason: str, message: str) -> StartFailed:
+        self._events.event(pod, WARNING, "Failed", f"Error: {message}", field_path=path)
+        return StartFailed(reason, message)
+
+    async def _pull_secrets(self, pod: Pod) -> list[Mapping[str, Any]]:
+        named = [entry["name"] for entry in pod["spec"].get("imagePullSecrets") or () if entry.get("name")]
+        found = [await self._sources.get(uid(pod), SECRETS, key(pod)[0], name) for name in named]
+        return [secret for secret in found if secret is not None]
+
+    async def _environment(self, pod: Pod, container: ContainerSpec, sandbox: Sandbox) -> dict[str, str]:
+        found: dict[tuple[Resource, str], Mapping[str, Any] | None] = {}
+        for resource, name in references(container):
+            found[resource, name] = await self._sources.get(uid(pod), resource, key(pod)[0], name)
+        return environment(
+            pod,
+            container,
+            lambda resource, name: found[resource, name],
+            self._services(),
+            self.surroundings(pod, sandbox),
+            lambda volume, path: self._volumes.read(pod, volume, path),
+        )
+
+    async def _mounts(
+        self, pod: Pod, container: ContainerSpec, attempt: int, sandbox: Sandbox, env: Mapping[str, str]
+    ) -> list[Mount]:
+        mounts = await self._volumes.mounts(pod, container, env)
+        taken = {m.container_path for m in mounts}
+        if "/etc/hosts" not in taken and (sandbox.ips or is_host_network(pod)):
+            mounts.append(Mount("/etc/hosts", str(self._write_hosts(pod, sandbox))))
+        message = self._site.layout.message(uid(pod), container["name"], attempt)
+        message.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        message.touch()
+        message.chmod(0o666)  # whatever user the container runs as
+        mounts.append(Mount(message_path(container), str(message)))
+        return mounts
+
+    def _write_hosts(self, pod: Pod, sandbox: Sandbox) -> Path:
+        path = self._site.layout.hosts(uid(pod))
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        host = Path(self._site.hosts_file)
+        of_host = host.read_text() if is_host_network(pod) and host.exists() else ""
+        path.write_text(hosts(pod, sandbox.ips, self._site.cluster_domain, of_host))
+        path.chmod(0o644)
+        return path
+
+
+async def whole(work: Awaitable[T]) -> T:
+    """Awaits `work` to its end also when the caller is cancelled meanwhile; the cancellation goes on then."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,142 @@
+"""Tells the API server the pods' statuses: the last one wins, what did not change is not written, nothing is lost to an outage.
+
+Each pod has at most one status that waits and one that is being written. Source: the kubelet's status manager (a strategic merge patch
+of `pods/status` that names the uid, so that a pod of the same name made anew is never written).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from minik8s.api.errors import ApiError, Conflict, NotFound
+from minik8s.api.resources import PODS
+from minik8s.base.backoff import Backoff
+from minik8s.base.clock import Clock
+from minik8s.base.tasks import Owner
+from minik8s.client.client import Client
+from minik8s.kubelet.pod import Pod, key, uid
+from minik8s.kubelet.status import OWN_CONDITIONS
+
+log = logging.getLogger(__name__)
+
+Status = Mapping[str, Any]
+BACKOFF = Backoff(initial=0.5, maximum=10)
+WRITERS = 8
+
+
+class Statuses:
+    """The writer of one kubelet."""
+
+    def __init__(self, client: Client, clock: Clock) -> None:
+        self._client, self._clock = client, clock
+        self._owner = Owner("statuses")
+        self._waiting: dict[str, tuple[Pod, Status]] = {}
+        self._written: dict[str, Status] = {}
+        self._idle: dict[str, asyncio.Event] = {}
+        self._busy: set[str] = set()
+        self._versions: dict[str, int] = {}
+        self._slots = asyncio.Semaphore(WRITERS)
+
+    def told(self, pod: Pod) -> Status:
+        """The status told last: ours, else the API's."""
+        waiting = self._waiting.get(uid(pod))
+        return waiting[1] if waiting else self._written.get(uid(pod)) or pod.get("status") or {}
+
+    def set(self, pod: Pod, status: Status) -> None:
+        """Has `status` written soon, if it is news."""
+        if self.told(pod) == status:
+            return
+        pod_uid = uid(pod)
+        self._waiting[pod_uid] = pod, status
+        self._idle.setdefault(pod_uid, asyncio.Event()).clear()
+        if pod_uid not in self._busy:
+            self._busy.add(pod_uid)
+            self._owner.start(self._write_all(pod_uid), pod_uid)
+
+    def reconcile(self, pod: Pod) -> None:
+        """The API has `pod` now: where somebody else (the node controller) overwrote what we told, it is told again."""
+        pod_uid = uid(pod)
+        written = self._written.get(pod_uid)
+        if written is None or pod_uid in self._busy or _version(pod) <= self._versions.get(pod_uid, 0):
+            return
+        told = pod.get("status") or {}
+        if any(told.get(name) != written.get(name) for name in ("phase", "podIPs")) or _own(told) != _own(written):
+            self._written[pod_uid] = told
+            self.set(pod, written)
+
+    async def flushed(self, pod: Pod) -> None:
+        """Returns when the pod's last status is written."""
+        idle = self._idle.get(uid(pod))
+        if idle:
+            await idle.wait()
+
+    def forget(self, pod_uid: str) -> None:
+        self._waiting.pop(pod_uid, None)
+        self._written.pop(pod_uid, None)
+        self._idle.pop(pod_uid, None)
+        self._versions.pop(pod_uid, None)
+
+    async def stop(self) -> None:
+        await self._owner.stop()
+
+    async def _write_all(self, pod_uid: str) -> None:
+        failures = 0
+        try:
+            while pod_uid in self._waiting:
+                pod, status = self._waiting[pod_uid]
+                try:
+                    async with self._slots:
+                        await self._write(pod, status)
+                except (NotFound, Conflict) as error:
+                    log.debug("status of %s: %s", key(pod), error)
+                except (ApiError, OSError) as error:
+                    failures += 1
+                    log.info("status of %s not written: %s", key(pod), error)
+                    await self._clock.sleep(BACKOFF.delay(failures))
+                    continue
+                failures = 0
+                if self._waiting.get(pod_uid, (None, None))[1] is status:
+                    self._written[pod_uid] = self._waiting.pop(pod_uid)[1]
+        finally:
+            self._busy.discard(pod_uid)
+            if pod_uid in self._idle and pod_uid not in self._waiting:
+                self._idle[pod_uid].set()
+
+    async def _write(self, pod: Pod, status: Status) -> None:
+        namespace, name = key(pod)
+        before = self._written.get(uid(pod)) or pod.get("status") or {}
+        body = patch(pod, before, status)
+        answer = await self._client.patch(PODS, name, namespace, body, kind="strategic", subresource="status")
+        self._versions[uid(pod)] = _version(answer)
+
+
+def patch(pod: Pod, before: Status, after: Status) -> dict[str, Any]:
+    """The strategic merge patch from `before` to `after`. Conditions are merged by type, so that what others write there stays."""
+    change: dict[str, Any] = {name: None for name in before if name not in after}
+    change |= {name: value for name, value in after.items() if before.get(name) != value}
+    if "conditions" in change:
+        old = {c["type"]: c for c in before.get("conditions") or ()}
+        news = [_nulled(old.get(c["type"], {}), c) for c in after["conditions"] if old.get(c["type"]) != c]
+        change["conditions"] = news
+        change["$setElementOrder/conditions"] = [{"type": c["type"]} for c in after["conditions"]]
+    for addresses in ("podIPs", "hostIPs"):
+        if addresses in change and change[addresses] is not None:
+            change[addresses] = [{"$patch": "replace"}, *change[addresses]]
+    return {"metadata": {"uid": uid(pod)}, "status": change}
+
+
+def _nulled(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None for name in old if name not in new} | dict(new)
+
+
+def _own(status: Status) -> dict[str, Any]:
+    return {c["type"]: c["status"] for c in status.get("conditions") or () if c["type"] in OWN_CONDITIONS}
+
+
+def _version(obj: Mapping[str, Any]) -> int:
+    """Resource versions can be compared (KEP-5504)."""
+    text = str(obj["metadata"].get("resourceVersion") or "0")
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,213 @@
+"""The volumes of all pods of one node.
+
+Promise: `mount` may be called again at any time and brings each volume up to date; it changes nothing where nothing changed. What a
+volume refers to is watched until `unmount`. File system work happens in a thread.
+Limits: emptyDir, configMap, secret, downwardAPI, projected, hostPath; every other kind is refused with a clear message. Without root
+there is no tmpfs (a plain directory instead), no fsGroup and no owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from minik8s.api import quantity
+from minik8s.api.resources import Resource
+from minik8s.base.clock import Clock
+from minik8s.kubelet.downward import Surroundings
+from minik8s.kubelet.env import ConfigError, expand
+from minik8s.kubelet.pod import ContainerSpec, Pod, all_containers, key, uid
+from minik8s.kubelet.site import Site
+from minik8s.kubelet.sources import Sources
+from minik8s.kubelet.volumes import atomic, hostpath, mounting, payload, subpath
+from minik8s.kubelet.volumes.payload import Found, Missing, TokenWanted
+from minik8s.kubelet.volumes.tokens import Tokens
+from minik8s.runtime.base import Mount
+
+log = logging.getLogger(__name__)
+
+Volume = Mapping[str, Any]
+PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
+IN_MEMORY = ("secret", "downwardAPI", "projected")
+
+
+class MountFailed(Exception):
+    """Volumes that could not be made: (name, why)."""
+
+    def __init__(self, failures: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{name}: {why}" for name, why in failures))
+        self.failures = failures
+
+
+class Volumes:
+    def __init__(self, site: Site, clock: Clock, rng: Random, sources: Sources, tokens: Tokens) -> None:
+        self._site, self._clock, self._rng = site, clock, rng
+        self._sources, self._tokens = sources, tokens
+
+    async def mount(self, pod: Pod, surroundings: Surroundings) -> float | None:
+        """Makes all volumes that containers use, or brings them up to date. Returns when a token must be renewed.
+        Raises MountFailed.
+        """
+        failures: list[tuple[str, str]] = []
+        renewals: list[float] = []
+        for volume in _used(pod):
+            try:
+                renewals += await self._make(pod, volume, surroundings)
+            except (Missing, OSError, ValueError) as error:
+                failures.append((volume["name"], str(error)))
+        if failures:
+            raise MountFailed(failures)
+        return min(renewals, default=None)
+
+    async def mounts(self, pod: Pod, container: ContainerSpec, env: Mapping[str, str]) -> list[Mount]:
+        """The container's mounts, in the order of its volumeMounts. Raises ConfigError."""
+        by_name = {v["name"]: v for v in pod["spec"].get("volumes") or ()}
+        result = []
+        for place, mount in enumerate(container.get("volumeMounts") or ()):
+            volume = by_name[mount["name"]]
+            host_path = self._path(pod, volume)
+            sub = _sub_path(mount, env)
+            if sub:
+                host_path = await self._in_thread(self._sub_path, pod, container, place, host_path, sub)
+            target = mount["mountPath"]
+            result.append(
+                Mount(
+                    target if target.startswith("/") else "/" + target,
+                    str(host_path),
+                    readonly=bool(mount.get("readOnly")) or _kind(volume) in payload.KINDS,
+                    propagation=PROPAGATION.get(mount.get("mountPropagation", ""), "private"),
+                )
+            )
+        return result
+
+    def read(self, pod: Pod, volume: str, path: str) -> str | None:
+        """A file of an emptyDir volume, for variables that come out of one."""
+        found = next((v for v in pod["spec"].get("volumes") or () if v["name"] == volume), None)
+        if found is None or _kind(found) != "emptyDir":
+            return None
+        base = self._path(pod, found)
+        target = (base / path).resolve()
+        inside = base.resolve() in target.parents
+        return target.read_text(errors="surrogateescape") if inside and target.is_file() else None
+
+    async def unmount(self, pod_uid: str) -> None:
+        """Takes all volumes of the pod away, what was in them included (a hostPath stays, of course)."""
+        self._sources.release(pod_uid)
+        self._tokens.forget(pod_uid)
+        await self._in_thread(self._remove, self._site.layout.pod(pod_uid))
+
+    # --- making ---
+
+    async def _make(self, pod: Pod, volume: Volume, surroundings: Surroundings) -> list[float]:
+        kind = _kind(volume)
+        path = self._path(pod, volume)
+        if kind in payload.KINDS:
+            return await self._make_files(pod, volume, path, surroundings)
+        if kind == "hostPath":
+            await self._in_thread(hostpath.prepare, path, volume["hostPath"].get("type") or "")
+        elif kind == "emptyDir":
+            await self._in_thread(self._make_empty, pod, volume["emptyDir"] or {}, path)
+        else:
+            raise Missing(f"volumes of kind {kind} are not supported by this node")
+        return []
+
+    async def _make_files(self, pod: Pod, volume: Volume, path: Path, surroundings: Surroundings) -> list[float]:
+        namespace, _ = key(pod)
+        objects: dict[tuple[Resource, str], Mapping[str, Any] | None] = {}
+        for resource, name in payload.references(volume):
+            objects[resource, name] = await self._sources.get(uid(pod), resource, namespace, name)
+        tokens = {wanted: await self._tokens.get(pod, wanted) for wanted in payload.tokens(volume)}
+        texts: dict[TokenWanted, str] = {wanted: token.text for wanted, token in tokens.items()}
+        found = Found(lambda resource, name: objects[resource, name], texts, surroundings)
+        files = payload.files(pod, volume, found)
+        if not self._site.root:
+            files = {name: atomic.File(file.data, file.mode) for name, file in files.items()}
+        await self._in_thread(self._write, pod, path, files, _kind(volume) in IN_MEMORY)
+        return [token.renew_at for token in tokens.values()]
+
+    def _write(self, pod: Pod, path: Path, files: Mapping[str, atomic.File], in_memory: bool) -> None:
+        self._directory(path, in_memory)
+        atomic.write(path, files, self._clock.now(), self._rng, self._group(pod))
+
+    def _make_empty(self, pod: Pod, source: Mapping[str, Any], path: Path) -> None:
+        medium = source.get("medium") or ""
+        if medium not in ("", "Memory"):
+            raise Missing(f"emptyDir with medium {medium} is not supported by this node")
+        size = quantity.from_json(source["sizeLimit"]).value if source.get("sizeLimit") and medium else 0
+        fresh = self._directory(path, bool(medium), size)
+        group = self._group(pod)
+        if fresh and group is not None:
+            atomic.own_by_group(path, group, writable=True)
+
+    def _directory(self, path: Path, in_memory: bool, size: int = 0) -> bool:
+        """Whether it is new."""
+        if path.exists() and (not in_memory or not self._site.root or path.is_mount()):
+            return False
+        path.mkdir(parents=True, exist_ok=True)
+        if in_memory and self._site.root:
+            mounting.mount_tmpfs(path, size)
+        else:
+            path.chmod(0o777)
+        return True
+
+    def _sub_path(self, pod: Pod, container: ContainerSpec, place: int, volume: Path, sub: str) -> Path:
+        try:
+            if self._site.root:
+                at = self._site.layout.pod(uid(pod)) / "volume-subpaths" / volume.name / container["name"] / str(place)
+                return subpath.bind(volume, sub, at)
+            return subpath.locate(volume, sub)
+        except OSError as error:
+            raise ConfigError(
+                f'failed to prepare subPath for volumeMount "{volume.name}" of container "{container["name"]}"'
+            ) from error
+
+    def _remove(self, directory: Path) -> None:
+        if self._site.root:
+            for point in mounting.mounts_below(directory) if directory.exists() else ():
+                mounting.unmount(point)
+        for name in ("volumes", "volume-subpaths"):
+            if (directory / name).exists():
+                shutil.rmtree(directory / name)
+
+    def _path(self, pod: Pod, volume: Volume) -> Path:
+        if _kind(volume) == "hostPath":
+            return Path(volume["hostPath"]["path"])
+        return self._site.layout.volume(uid(pod), _kind(volume), volume["name"])
+
+    def _group(self, pod: Pod) -> int | None:
+        group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+        return int(group) if group is not None and self._site.root else None
+
+    @staticmethod
+    async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+
+def _kind(volume: Volume) -> str:
+    """The field besides `name`; emptyDir where there is none (the API's default)."""
+    return next((name for name, value in volume.items() if name != "name" and value is not None), "emptyDir")
+
+
+def _used(pod: Pod) -> Iterator[Volume]:
+    mounted = {m["name"] for _, container in all_containers(pod) for m in container.get("volumeMounts") or ()}
+    mounted |= {
+        variable["valueFrom"]["fileKeyRef"]["volumeName"]
+        for _, container in all_containers(pod)
+        for variable in container.get("env") or ()
+        if (variable.get("valueFrom") or {}).get("fileKeyRef")
+    }
+    yield from (v for v in pod["spec"].get("volumes") or () if v["name"] in mounted)
+
+
+def _sub_path(mount: Mapping[str, Any], env: Mapping[str, str]) -> str:
+    def missing(name: str) -> str:
+        raise ConfigError(f"missing value for {name}")
+
+    if mount.get("subPathExpr"):
+        return expand(mount["subPathExpr"], env, missing)
+    return str(mount.get("subPath") or "")

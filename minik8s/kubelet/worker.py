@@ -1,0 +1,457 @@
+"""One pod's worker: looks at what the runtime holds, asks `lifecycle.decide` for the next step, does it, looks again.
+
+Promise: the steps of a pod happen one after the other, each look is told to the API (`statuses`). The task ends when there is nothing to
+do and nothing to wait for; `wake` starts it again. When a pod is deleted, or its grace period gets shorter, a step that may take long
+(pull, hook, stop) is given up, and the next decision sees the deletion.
+Neighbours: `kubelet.py` owns the workers; `starter.py`, `prober.py`, `volumes` do the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from minik8s.api.errors import ApiError, Conflict, NotFound
+from minik8s.api.resources import PODS
+from minik8s.base.clock import Clock, rfc3339
+from minik8s.base.tasks import Owner
+from minik8s.client.client import Client
+from minik8s.client.events import NORMAL, WARNING, EventRecorder
+from minik8s.kubelet import backoffs, lifecycle
+from minik8s.kubelet.actions import Actions, HookFailed, Target
+from minik8s.kubelet.backoffs import Crash, Failure
+from minik8s.kubelet.cgroups import Cgroups
+from minik8s.kubelet.configs import cgroup_parent
+from minik8s.kubelet.images import StartFailed
+from minik8s.kubelet.lifecycle import Facts, Instruction, Plan, Seen, Stop, Waiting, decide
+from minik8s.kubelet.messages import termination_message
+from minik8s.kubelet.pod import (
+    ContainerSpec,
+    Pod,
+    Role,
+    all_containers,
+    field_path,
+    find_container,
+    full_name,
+    grace_period,
+    is_deleted,
+    key,
+    uid,
+)
+from minik8s.kubelet.prober import Prober
+from minik8s.kubelet.resources import pod_cgroup
+from minik8s.kubelet.site import Site
+from minik8s.kubelet.starter import Starter
+from minik8s.kubelet.status import OWN_CONDITIONS, Scene, sandbox_ready, status_of
+from minik8s.kubelet.statuses import Statuses
+from minik8s.kubelet.volumes import MountFailed, Volumes
+from minik8s.runtime.base import Container, NotThere, Runtime, RuntimeFailed, Sandbox, State
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all workers of a kubelet share."""
+
+    runtime: Runtime
+    clock: Clock
+    client: Client
+    events: EventRecorder
+    site: Site
+    statuses: Statuses
+    starter: Starter
+    volumes: Volumes
+    prober: Prober
+    actions: Actions
+    cgroups: Cgroups
+
+
+class Worker:
+    """`on_end` is called when nothing is left of the pod."""
+
+    def __init__(
+        self, pod: Pod, tools: Tools, owner: Owner, on_end: Callable[[Worker], None], sandboxes: tuple[str, ...] = ()
+    ) -> None:
+        self.pod = pod
+        self.gone = False
+        self.seen = Seen()
+        self._tools, self._owner, self._on_end = tools, owner, on_end
+        self._sandboxes = set(sandboxes)
+        self._task: asyncio.Task[Any] | None = None
+        self._step: asyncio.Task[Any] | None = None
+        self._dirty = asyncio.Event()
+        self._failures: dict[str, Failure] = {}
+        self._crashes: dict[str, Crash] = {}
+        self._hooked: set[str] = set()
+        self._messages: dict[str, str] = {}
+        self._waiting: Mapping[str, Waiting] = {}
+        self._condemned = False
+        self._mounted = self._stale = self._torn_down = self._deleted = False
+        self._renew_at: float | None = None
+        self._troubles = 0
+
+    # --- what happens to it ---
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        self._dirty.set()
+        if self._task is None:
+            self._task = self._owner.start(self._run(), "/".join(key(self.pod)))
+
+    def update(self, pod: Pod) -> None:
+        """The API's pod is this now."""
+        before, self.pod = self.pod, pod
+        self._tools.statuses.reconcile(pod)
+        meta, old = pod["metadata"], before["metadata"]
+        if any(meta.get(part) != old.get(part) for part in ("labels", "annotations")):
+            self._stale = True
+        if is_deleted(pod) and (not is_deleted(before) or grace_period(pod) < grace_period(before)):
+            self._hurry()
+        self.wake()
+
+    def volumes_changed(self) -> None:
+        """Something that the pod refers to is another now; a start that failed for want of it is tried again."""
+        self._stale = True
+        self._failures = {name: f for name, f in self._failures.items() if f.pulling}
+        self.wake()
+
+    def vanish(self, last: Pod | None = None) -> None:
+        """The API has no such pod any more (`last`: what it was at the end)."""
+        self.pod, self.gone = last or self.pod, True
+        self._hurry()
+        self.wake()
+
+    def holds(self, sandbox_id: str) -> bool:
+        return sandbox_id in self._sandboxes
+
+    @property
+    def is_idle(self) -> bool:
+        return self._task is None
+
+    def _hurry(self) -> None:
+        if self._step:
+            self._step.cancel()
+
+    # --- the loop ---
+
+    async def _run(self) -> None:
+        try:
+            while await self._turn():
+                pass
+        finally:
+            self._task = None
+
+    async def _turn(self) -> bool:
+        """One look and one step; False when there is nothing more to do for now."""
+        self._dirty.clear()
+        try:
+            plan = await self._decide()
+            if plan.do:
+                await self._interruptibly(self._perform(plan.do))
+                self._troubles = 0
+                return not isinstance(plan.do[0], lifecycle.Forget)
+            wake_at = _earliest(plan.wake_at, self._renew_at if self._mounted and not plan.ending else None)
+        except (RuntimeFailed, ApiError, OSError) as error:
+            wake_at = self._retry_at()
+            log.warning("pod %s: %s", full_name(self.pod), error)
+        except Exception:
+            wake_at = self._retry_at()
+            log.exception("pod %s", full_name(self.pod))
+        return await self._wait(wake_at)
+
+    def _retry_at(self) -> float:
+        self._troubles += 1
+        return self._tools.clock.now() + backoffs.STEP.delay(self._troubles)
+
+    async def _wait(self, until: float | None) -> bool:
+        """True when woken or at `until`; False at once where nothing is to be waited for."""
+        if self._dirty.is_set():
+            return True
+        if until is None:
+            return False
+        try:
+            async with self._tools.clock.timeout(max(until - self._tools.clock.now(), 0)):
+                await self._dirty.wait()
+        except TimeoutError:
+            pass
+        return True
+
+    async def _interruptibly(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does a step; `_hurry` ends it early."""
+        self._step = asyncio.get_running_loop().create_task(work)
+        try:
+            await self._step
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+        finally:
+            self._step = None
+
+    async def _decide(self) -> Plan:
+        """Looks, decides, and tells what was seen."""
+        tools, pod = self._tools, self.pod
+        now = tools.clock.now()
+        self.seen = seen = await self._look()
+        if self._renew_at is not None and self._renew_at <= now:
+            self._stale = True
+        previous = tools.statuses.told(pod)
+        started = previous.get("startTime") or rfc3339(now)
+        view = {**pod, "status": {**(pod.get("status") or {}), "startTime": started}}
+        self._probe(ending=self.gone or is_deleted(pod))
+        plan = decide(view, seen, self._facts(previous), now)
+        if plan.ending:
+            self._probe(ending=True)
+        self._tell_events(plan)
+        self._waiting = self._still_waiting(plan)
+        if not self.gone:
+            tools.statuses.set(pod, status_of(pod, self._scene(plan, previous, now)))
+        return plan
+
+    async def _look(self) -> Seen:
+        runtime = self._tools.runtime
+        sandboxes: list[Sandbox] = []
+        containers: list[Container] = []
+        for sandbox_id in sorted(self._sandboxes):
+            try:
+                sandboxes.append(await runtime.sandbox(sandbox_id))
+            except NotThere:
+                self._sandboxes.discard(sandbox_id)
+                continue
+            containers += await runtime.containers(sandbox_id)
+        for container in containers:
+            if container.state is State.EXITED and container.id not in self._messages:
+                self._messages[container.id] = self._message(container)
+        return lifecycle.seen(sandboxes, containers)
+
+    def _message(self, container: Container) -> str:
+        found = find_container(self.pod, container.name)
+        return termination_message(self._tools.site.layout, self.pod, found[1], container) if found else ""
+
+    def _facts(self, previous: Mapping[str, Any]) -> Facts:
+        return Facts(
+            health={c.id: self._tools.prober.health(c.id) for c in self.seen.containers if c.state is State.RUNNING},
+            failures=self._failures,
+            crashes=self._crashes,
+            restarts=_restarts(previous),
+            hooked=frozenset(self._hooked),
+            mounted=self._mounted,
+            stale=self._stale,
+            torn_down=self._torn_down,
+            deleted=self._deleted,
+            gone=self.gone,
+        )
+
+    def _scene(self, plan: Plan, previous: Mapping[str, Any], now: float) -> Scene:
+        running = [c for c in self.seen.containers if c.state is State.RUNNING]
+        foreign = self.pod.get("status") or {}
+        return Scene(
+            seen=self.seen,
+            now=now,
+            runtime=self._tools.runtime.name,
+            host_ips=self._tools.site.host_ips,
+            previous={**previous, "conditions": _merged_conditions(previous, foreign)},
+            waiting=self._waiting,
+            health={c.id: self._tools.prober.health(c.id) for c in running},
+            messages=self._messages,
+            verdict=plan.verdict,
+            over=plan.ending and not running,
+            tried=bool(self._failures.keys() - {backoffs.VOLUMES, backoffs.SANDBOX}),
+        )
+
+    def _probe(self, *, ending: bool) -> None:
+        running = []
+        for container in self.seen.containers:
+            found = find_container(self.pod, container.name)
+            if container.state is State.RUNNING and found and found[0] is not Role.EPHEMERAL:
+                running.append((*found, container))
+        address = self._tools.starter.address(self.pod, self.seen.sandbox)
+        self._tools.prober.follow(self.pod, address, running, ending)
+
+    def _still_waiting(self, plan: Plan) -> Mapping[str, Waiting]:
+        """Also of what is being tried again it is told why it did not run: it may fail once more."""
+        retried = {i.name for i in plan.do if isinstance(i, lifecycle.Start)} & self._waiting.keys()
+        return {} if plan.ending else {**plan.waiting, **{name: self._waiting[name] for name in retried}}
+
+    def _tell_events(self, plan: Plan) -> None:
+        """Events of what is not done: back-offs, and why the pod ends."""
+        events = self._tools.events
+        if plan.verdict and not self._condemned and not self.gone:
+            self._condemned = True
+            events.event(self.pod, NORMAL, plan.verdict.reason, plan.verdict.message)
+        for role, container in all_containers(self.pod):
+            name = container["name"]
+            waiting = plan.waiting.get(name)
+            if waiting is None or waiting == self._waiting.get(name):
+                continue
+            path = field_path(role, name)
+            if waiting.reason == "CrashLoopBackOff":
+                text = f"Back-off restarting failed container {name} in pod {full_name(self.pod)}"
+                events.event(self.pod, WARNING, "BackOff", text, field_path=path)
+            elif waiting.reason == "ImagePullBackOff":
+                events.event(self.pod, NORMAL, "BackOff", f'Back-off pulling image "{container["image"]}"', field_path=path)
+                events.event(self.pod, WARNING, "Failed", "Error: ImagePullBackOff", field_path=path)
+
+    # --- the steps ---
+
+    async def _perform(self, step: tuple[Instruction, ...]) -> None:
+        stops = {i.container_id: i for i in step if isinstance(i, Stop)}
+        if stops:
+            await self._stop_all(stops)
+            return
+        for instruction in step:
+            await self._one(instruction)
+
+    async def _one(self, instruction: Instruction) -> None:
+        runtime = self._tools.runtime
+        match instruction:
+            case lifecycle.MountVolumes():
+                await self._mount()
+            case lifecycle.RunSandbox(attempt):
+                await self._run_sandbox(attempt)
+            case lifecycle.Start():
+                await self._start(instruction)
+            case lifecycle.StopSandbox(sandbox_id):
+                await runtime.stop_sandbox(sandbox_id)
+            case lifecycle.RemoveContainer(container_id):
+                await runtime.remove_container(container_id)
+                self._messages.pop(container_id, None)
+            case lifecycle.RemoveSandbox(sandbox_id):
+                await runtime.remove_sandbox(sandbox_id)
+                self._sandboxes.discard(sandbox_id)
+            case lifecycle.TearDown():
+                await self._tear_down()
+            case lifecycle.DeletePod():
+                await self._delete()
+            case lifecycle.Forget():
+                self._on_end(self)
+
+    async def _mount(self) -> None:
+        surroundings = self._tools.starter.surroundings(self.pod, self.seen.sandbox)
+        self._stale = False
+        try:
+            self._renew_at = await self._tools.volumes.mount(self.pod, surroundings)
+        except MountFailed as error:
+            for name, why in error.failures:
+                text = f'MountVolume.SetUp failed for volume "{name}" : {why}'
+                self._tools.events.event(self.pod, WARNING, "FailedMount", text)
+            self._fail(backoffs.VOLUMES, "FailedMount", str(error))
+            self._stale = self._mounted
+            return
+        self._mounted, self._torn_down = True, False
+        self._failures.pop(backoffs.VOLUMES, None)
+
+    async def _run_sandbox(self, attempt: int) -> None:
+        tools, pod = self._tools, self.pod
+        tools.cgroups.create(cgroup_parent(pod, tools.site), pod_cgroup(pod))
+        try:
+            self._sandboxes.add(await tools.starter.run_sandbox(pod, attempt))
+        except StartFailed as error:
+            self._fail(backoffs.SANDBOX, error.reason, str(error))
+            return
+        self._failures.pop(backoffs.SANDBOX, None)
+        tools.statuses.set(pod, sandbox_ready(tools.statuses.told(pod), tools.clock.now()))
+
+    async def _start(self, step: lifecycle.Start) -> None:
+        tools, pod = self._tools, self.pod
+        assert self.seen.sandbox is not None
+        found = find_container(pod, step.name)
+        assert found is not None
+        last = self.seen.latest(step.name)
+        if last is not None and last.state is State.EXITED:
+            crash = self._crashes.get(step.name)
+            self._crashes[step.name] = backoffs.restarted(crash, last.finished_at, tools.clock.now())
+        try:
+            await tools.starter.start(pod, step, self.seen.sandbox, self._target(found[1]))
+        except StartFailed as error:
+            self._fail(step.name, error.reason, str(error), found[1].get("image", ""))
+        else:
+            self._failures.pop(step.name, None)
+
+    def _target(self, container: ContainerSpec) -> str:
+        target = self.seen.latest(container.get("targetContainerName") or "")
+        return target.id if target else ""
+
+    def _fail(self, step: str, reason: str, message: str, image: str = "") -> None:
+        now = self._tools.clock.now()
+        self._failures[step] = backoffs.failed(self._failures.get(step), reason, message, now, image)
+
+    async def _stop_all(self, stops: Mapping[str, Stop]) -> None:
+        ended = {container_id: asyncio.Event() for container_id in stops}
+        results = await asyncio.gather(*(self._stop(stop, ended) for stop in stops.values()), return_exceptions=True)
+        for error in results:
+            if isinstance(error, BaseException):
+                raise error
+
+    async def _stop(self, stop: Stop, ended: Mapping[str, asyncio.Event]) -> None:
+        """Hook, turn and signal share one grace period."""
+        tools, clock = self._tools, self._tools.clock
+        began = clock.monotonic()
+        found = find_container(self.pod, stop.name)
+        if found:
+            path = field_path(found[0], stop.name)
+            tools.events.event(self.pod, NORMAL, "Killing", stop.message, field_path=path)
+            hook = (found[1].get("lifecycle") or {}).get("preStop")
+            if hook and stop.hook:
+                await self._within(stop.grace, self._pre_stop(found[1], stop.container_id, hook, path))
+        turn = asyncio.gather(*(ended[other].wait() for other in stop.after if other in ended))
+        await self._within(stop.grace - (clock.monotonic() - began), turn)
+        grace = max(stop.grace - (clock.monotonic() - began), lifecycle.MIN_GRACE)
+        try:
+            await tools.runtime.stop_container(stop.container_id, grace)
+        except NotThere:
+            pass
+        finally:
+            ended[stop.container_id].set()
+
+    async def _within(self, seconds: float, work: Awaitable[Any]) -> None:
+        try:
+            async with self._tools.clock.timeout(max(seconds, 0)):
+                await work
+        except TimeoutError:
+            log.info("pod %s: not done within its grace period", full_name(self.pod))
+
+    async def _pre_stop(self, container: ContainerSpec, container_id: str, hook: Mapping[str, Any], path: str) -> None:
+        self._hooked.add(container_id)
+        target = Target(container, container_id, self._tools.starter.address(self.pod, self.seen.sandbox))
+        try:
+            await self._tools.actions.hook(hook, target)
+        except HookFailed as error:
+            log.info("pod %s: preStop hook of %s: %s", full_name(self.pod), container["name"], error)
+            self._tools.events.event(self.pod, WARNING, "FailedPreStopHook", "PreStopHook failed", field_path=path)
+
+    async def _tear_down(self) -> None:
+        tools = self._tools
+        await tools.volumes.unmount(uid(self.pod))
+        tools.cgroups.remove(cgroup_parent(self.pod, tools.site))
+        self._mounted, self._torn_down, self._renew_at = False, True, None
+
+    async def _delete(self) -> None:
+        """The API object goes when its last status is written; the watch then says that it is gone."""
+        tools = self._tools
+        namespace, name = key(self.pod)
+        await tools.statuses.flushed(self.pod)
+        with contextlib.suppress(NotFound, Conflict):  # Conflict: another pod has the name by now
+            await tools.client.delete(PODS, name, namespace, uid=uid(self.pod), grace_period=0)
+        self._deleted = True
+
+
+def _earliest(*moments: float | None) -> float | None:
+    return min((m for m in moments if m is not None), default=None)
+
+
+def _restarts(previous: Mapping[str, Any]) -> dict[str, int]:
+    """Restart counts of containers that ran once, though the runtime may know nothing of them."""
+    statuses = [*(previous.get("containerStatuses") or ()), *(previous.get("initContainerStatuses") or ())]
+    return {s["name"]: s.get("restartCount", 0) + 1 for s in statuses if s.get("containerID")}
+
+
+def _merged_conditions(previous: Mapping[str, Any], foreign: Mapping[str, Any]) -> list[Any]:
+    """Our conditions as told last, those of others as the API has them now, in the API's order."""
+    others = [c for c in foreign.get("conditions") or () if c["type"] not in OWN_CONDITIONS]
+    return others + [c for c in previous.get("conditions") or () if c["type"] in OWN_CONDITIONS]

@@ -39,8 +39,10 @@ def default_pod(pod: Object) -> None:
     if spec.get("resources"):
         _default_pod_level_resources(spec, spec["resources"])
     spec.setdefault("enableServiceLinks", True)
-    status = pod.get("status")
-    if status:
+    if spec["terminationGracePeriodSeconds"] < 0:
+        spec["terminationGracePeriodSeconds"] = 1
+    if status := pod.get("status"):
+        _pair_addresses(status)
         _round_status(status)
 
 
@@ -224,6 +226,15 @@ def _round(requirements: Object) -> None:
     for key in ("limits", "requests"):
         if amounts := requirements.get(key):
             round_resources(amounts)
+
+
+def _pair_addresses(status: Object) -> None:
+    """`podIP` is the first of `podIPs`; where they differ it is the one that counts."""
+    address, addresses = status.get("podIP"), status.get("podIPs")
+    if address and (not addresses or addresses[0].get("ip") != address):
+        status["podIPs"] = [{"ip": address}]
+    elif addresses and not address:
+        status["podIP"] = addresses[0].get("ip", "")
 
 
 def _round_status(status: Object) -> None:

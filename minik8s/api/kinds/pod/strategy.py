@@ -25,7 +25,7 @@ def prepare_create(pod: Object) -> None:
     pod["status"] = status
     drop_disabled(spec)
     if spec.get("schedulingGates"):
-        status["conditions"] = [_gated_condition()]
+        status["conditions"] = [_gated_condition(pod["metadata"].get("creationTimestamp"))]
     labels = pod["metadata"].get("labels") or {}
     _merge_label_keys(spec, labels)
     if notes := pod["metadata"].get("annotations"):
@@ -62,12 +62,12 @@ def graceful(pod: Frozen, asked: int | None) -> int:
     return int(period) if period >= 0 else 1
 
 
-def _gated_condition() -> Object:
+def _gated_condition(now: str | None) -> Object:
     return {
         "type": "PodScheduled",
         "status": "False",
         "lastProbeTime": None,
-        "lastTransitionTime": None,
+        "lastTransitionTime": now,
         "reason": "SchedulingGated",
         "message": "Scheduling is blocked due to non-empty scheduling gates",
     }

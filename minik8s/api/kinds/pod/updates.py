@@ -111,8 +111,6 @@ def _fixed_rest(new: Frozen, old: Frozen) -> Errors:
             masked[key] = [_with(container, "image", before.get("image")) for container, before in pairs]
     for key in ("activeDeadlineSeconds", "schedulingGates", "tolerations"):
         masked = _with(masked, key, old.get(key))
-    if (old.get("terminationGracePeriodSeconds") or 0) < 0 and new.get("terminationGracePeriodSeconds") == 1:
-        masked["terminationGracePeriodSeconds"] = old["terminationGracePeriodSeconds"]
     if old.get("schedulingGates"):
         yield from _only_narrowed(masked, old)
         masked = _with(masked, "nodeSelector", old.get("nodeSelector"))

@@ -7,6 +7,7 @@ when nothing can run.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -80,3 +81,15 @@ def rfc3339_micro(seconds: float) -> str:
 def parse_time(text: str) -> float:
     """Seconds since the epoch of an RFC 3339 text; ValueError where it is none."""
     return datetime.fromisoformat(text).timestamp()
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `5m`, `1h30m`, `250ms` (Go's time.ParseDuration, from milliseconds on, without signs); ValueError where it is none."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"not a duration: {text!r}")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_DURATION = re.compile(f"(?:{_PART.pattern})+")

@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from minik8s.base.clock import Clock, rfc3339_micro
+from minik8s.base.clock import Clock, parse_duration, rfc3339_micro
 from minik8s.base.tasks import Owner
 from minik8s.runtime.base import (
     Auth,
@@ -80,10 +80,10 @@ def behaviour_of(annotations: Told, container: str, default: Behaviour = FOREVER
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text)
-    if match is None:
-        raise RuntimeFailed(f"annotation {ANNOTATION}: {text!r} is not a duration")
-    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise RuntimeFailed(f"annotation {ANNOTATION}: {error}") from None
 
 
 def _code(text: str) -> int:

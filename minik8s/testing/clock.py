@@ -11,12 +11,13 @@ Limits: sockets, processes and threads that do not come from the loop's executor
 from __future__ import annotations
 
 import asyncio
-import re
 import selectors
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+from minik8s.base.clock import parse_duration
 
 START = 1_767_225_600.0
 """2026-01-01T00:00:00Z, when every virtual clock begins."""
@@ -58,7 +59,7 @@ class VirtualClock:
 
     async def advance(self, duration: float | str) -> None:
         """Lets `duration` (seconds, or as `5m`, `1h30m`, `250ms`) pass with all that happens in it, then settles."""
-        await asyncio.sleep(seconds(duration))
+        await asyncio.sleep(parse_duration(duration) if isinstance(duration, str) else duration)
         await self.settle()
 
     async def settle(self) -> None:
@@ -96,9 +97,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.clock.monotonic()
 
-    def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
-    ) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
         """A thread is awaited: time stands still until it is done."""
         future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
         self.clock._holds += 1
@@ -107,20 +106,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _release(self, _: asyncio.Future[Any]) -> None:
         self.clock._holds -= 1
-
-
-def seconds(duration: float | str) -> float:
-    """`5m`, `1h30m`, `250ms` (Go's time.ParseDuration without signs) or a number, in seconds; ValueError for anything else."""
-    if isinstance(duration, int | float):
-        return float(duration)
-    if not _DURATION.fullmatch(duration):
-        raise ValueError(f"not a duration: {duration!r}")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(duration))
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_DURATION = re.compile(f"(?:{_PART.pattern})+")
 
 
 class _Selector(selectors.DefaultSelector):

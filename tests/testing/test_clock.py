@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from minik8s.base.clock import Clock, rfc3339
-from minik8s.testing.clock import VirtualClock, VirtualLoop, seconds
+from minik8s.base.clock import Clock, parse_duration, rfc3339
+from minik8s.testing.clock import VirtualClock, VirtualLoop
 
 
 async def test_sleep_jumps(clock: VirtualClock) -> None:
@@ -134,14 +134,12 @@ async def test_without_the_fixture_time_is_real() -> None:
     assert not isinstance(asyncio.get_running_loop(), VirtualLoop)
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("5m", 300), ("1h30m", 5400), ("250ms", 0.25), ("1.5s", 1.5), (7, 7), (0.5, 0.5), ("0s", 0)]
-)
-def test_durations(text: str | float, value: float) -> None:
-    assert seconds(text) == value
+@pytest.mark.parametrize(("text", "value"), [("5m", 300), ("1h30m", 5400), ("250ms", 0.25), ("1.5s", 1.5), ("0s", 0)])
+def test_durations(text: str, value: float) -> None:
+    assert parse_duration(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "5 m", "-5m", "5d"])
 def test_bad_durations(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
-        seconds(text)
+        parse_duration(text)

@@ -26,6 +26,7 @@ from minik8s.api.resources import BY_PATH, CREATE_ONLY, EVENTS_V1, SERVICES, Res
 
 GOLDEN = Path(__file__).resolve().parents[3].parent / "shared" / "golden"
 TIME = "2026-01-02T03:04:05Z"
+UID = "01234567-89ab-cdef-0123-456789abcdef"
 NOW = 1795000000.0
 ADMITTED = {"node.kubernetes.io/not-ready"}  # taints that admission adds to Nodes
 IGNORED = ("body.metadata.resourceVersion", "body.metadata.uid", "body.metadata.annotations.node.alpha.kubernetes.io/ttl")
@@ -103,7 +104,7 @@ class Desk:
         if resource.verbs == CREATE_ONLY:
             return self.review(resource, namespace, obj)
         metadata = obj.setdefault("metadata", {})
-        metadata.update({"creationTimestamp": TIME, "uid": "<uid>"} | ({"namespace": namespace} if namespace else {}))
+        metadata.update({"creationTimestamp": TIME, "uid": UID} | ({"namespace": namespace} if namespace else {}))
         if rules.generation:
             metadata["generation"] = 1
         rules.default(obj)

@@ -104,14 +104,23 @@ SERVICES = Resource(
     creates_on_update=True,
     returns_deleted=True,
 )
-ENDPOINTS = Resource("", "v1", "endpoints", "Endpoints", short_names=("ep",), singular="endpoints")
+ENDPOINTS = Resource("", "v1", "endpoints", "Endpoints", short_names=("ep",), singular="endpoints", creates_on_update=True)
 CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap", short_names=("cm",))
 SECRETS = Resource("", "v1", "secrets", "Secret")
 SERVICEACCOUNTS = Resource(
     "", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",), subresources=("token",), returns_deleted=True
 )
-EVENTS = Resource("", "v1", "events", "Event", short_names=("ev",), durability=LAZY)
-EVENTS_V1 = Resource("events.k8s.io", "v1", "events", "Event", short_names=("ev",), durability=LAZY, stored_as="/v1")
+EVENTS = Resource("", "v1", "events", "Event", short_names=("ev",), durability=LAZY, creates_on_update=True)
+EVENTS_V1 = Resource(
+    "events.k8s.io",
+    "v1",
+    "events",
+    "Event",
+    short_names=("ev",),
+    durability=LAZY,
+    stored_as="/v1",
+    creates_on_update=True,
+)
 ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", creates_on_update=True, lazy_in=("kube-node-lease",))
 DEPLOYMENTS = Resource(
@@ -120,6 +129,25 @@ DEPLOYMENTS = Resource(
 REPLICASETS = Resource(
     "apps", "v1", "replicasets", "ReplicaSet", short_names=("rs",), categories=("all",), subresources=("scale", "status")
 )
+DAEMONSETS = Resource(
+    "apps", "v1", "daemonsets", "DaemonSet", short_names=("ds",), categories=("all",), subresources=("status",)
+)
+STATEFULSETS = Resource(
+    "apps", "v1", "statefulsets", "StatefulSet", short_names=("sts",), categories=("all",), subresources=("scale", "status")
+)
+CONTROLLERREVISIONS = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
+REPLICATIONCONTROLLERS = Resource(
+    "",
+    "v1",
+    "replicationcontrollers",
+    "ReplicationController",
+    short_names=("rc",),
+    categories=("all",),
+    subresources=("scale", "status"),
+)
+PODTEMPLATES = Resource("", "v1", "podtemplates", "PodTemplate", returns_deleted=True)
+JOBS = Resource("batch", "v1", "jobs", "Job", categories=("all",), subresources=("status",))
+CRONJOBS = Resource("batch", "v1", "cronjobs", "CronJob", short_names=("cj",), categories=("all",), subresources=("status",))
 CERTIFICATESIGNINGREQUESTS = Resource(
     "certificates.k8s.io",
     "v1",
@@ -129,10 +157,14 @@ CERTIFICATESIGNINGREQUESTS = Resource(
     short_names=("csr",),
     subresources=("approval", "status"),
 )
-ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
-ROLEBINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
-CLUSTERROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
-CLUSTERROLEBINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role", creates_on_update=True)
+ROLEBINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", creates_on_update=True)
+CLUSTERROLES = Resource(
+    "rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False, creates_on_update=True
+)
+CLUSTERROLEBINDINGS = Resource(
+    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False, creates_on_update=True
+)
 
 BINDINGS = Resource("", "v1", "bindings", "Binding", verbs=CREATE_ONLY)
 TOKENREVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False, verbs=CREATE_ONLY)

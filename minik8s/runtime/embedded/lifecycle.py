@@ -402,7 +402,7 @@ class Pods:
             one.output.drain()
         reason, message = ("Completed" if code == 0 else "Error"), ""
         if one.start_error:
-            code, reason, message = _START_FAILED, "StartError", one.start_error
+            code, reason, message = _START_FAILED, "StartError", f"failed to start container process: {one.start_error}"
         elif not known:
             code, reason, message = _UNKNOWN_CODE, "Unknown", "the container ended while no node process was there to see it"
         if not self._plain:

@@ -78,6 +78,12 @@ class NodeLink:
             self._writer.close()
             self._writer = None
 
+    async def shut_down(self) -> None:
+        """Ends the node process and this line to it; containers run on, and the next node process adopts them."""
+        await self.close()
+        reader, writer = await self._open()
+        await _end_node(reader, writer)
+
     async def _connected(self) -> asyncio.StreamWriter:
         if self._writer is None:
             async with self._starting:
@@ -101,9 +107,7 @@ class NodeLink:
         self.hello = _result(orjson.loads(await reader.readline()))
         _result(orjson.loads(await reader.readline()))
         if self.hello["protocol"] != PROTOCOL:  # another version's: end it alone, ours adopts what it parents
-            writer.write(orjson.dumps({"id": 0, "call": "shutdown"}) + b"\n")
-            await reader.read()
-            writer.close()
+            await _end_node(reader, writer)
             raise ConnectionError("the node process spoke another protocol")
         return reader, writer
 
@@ -200,6 +204,12 @@ async def start_node(directory: Path) -> None:
     _, error = await process.communicate()
     if process.returncode:
         raise RuntimeFailed(f"the node process does not start: {error.decode(errors='replace').strip()}")
+
+
+async def _end_node(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(orjson.dumps({"id": 0, "call": "shutdown"}) + b"\n")
+    await reader.read()  # until its end closes the socket
+    writer.close()
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -10,6 +10,7 @@ files are gone.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -167,7 +168,7 @@ def _mount_dev(devices: Sequence[tuple[str, int, int]]) -> None:
 
 
 def _attach(mount: Mapping[str, Any], tree: int, is_directory: bool) -> None:
-    target = os.path.normpath("/" + mount["target"])
+    target = os.path.normpath("/" + mount["target"].lstrip("/"))
     if is_directory:
         _make_directory(target)
     elif not os.path.exists(target):
@@ -200,6 +201,8 @@ def _make_directory(path: str) -> None:
 def _make_working_directory(path: str) -> None:
     try:
         _make_directory(path)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, f"mkdir {path}: not a directory") from None
     except OSError as error:
         raise OSError(error.errno, f"mkdir {path}: {os.strerror(error.errno or 0).lower()}") from None
 

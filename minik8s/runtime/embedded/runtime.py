@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from minik8s.base.clock import Clock
 from minik8s.runtime.base import (
+    Auth,
     Container,
     ContainerConfig,
     ContainerEvent,
@@ -34,8 +36,9 @@ from minik8s.runtime.embedded import specs
 from minik8s.runtime.embedded.cgroups import Cgroups
 from minik8s.runtime.embedded.link import NodeLink
 from minik8s.runtime.images.manifests import BadImage
-from minik8s.runtime.images.reference import InvalidReference
-from minik8s.runtime.images.store import ImageStore, StoredImage
+from minik8s.runtime.images.reference import InvalidReference, parse
+from minik8s.runtime.images.registry import Registries
+from minik8s.runtime.images.store import HOST, ImageStore, StoredImage
 
 Attach = Callable[[str, str], Awaitable[Sequence[str]]]
 Detach = Callable[[str, str], Awaitable[None]]
@@ -58,6 +61,7 @@ class EmbeddedRuntime:
         attach: Attach | None = None,
         detach: Detach | None = None,
         hidden: Sequence[str] = (),
+        registries: Registries | None = None,
     ) -> None:
         self._directory, self._clock, self._attach, self._detach = directory.resolve(), clock, attach, detach
         self._hidden = [*hidden, str(self._directory)]
@@ -65,6 +69,8 @@ class EmbeddedRuntime:
         self._link = NodeLink(self._directory, clock, self._changed)
         self._cgroups = Cgroups()
         self._images = ImageStore(self._directory / "images")
+        self._registries = registries or Registries()
+        self._pulls: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def version(self) -> str:
         return metadata.version("minik8s")
@@ -165,7 +171,7 @@ class EmbeddedRuntime:
         except NotThere:
             raise
         except RuntimeFailed as error:
-            raise RuntimeFailed(f"failed to start container process: {error}", "RunContainerError") from None
+            raise RuntimeFailed(str(error), "RunContainerError") from None
 
     async def stop_container(self, container_id: str, grace: float) -> None:
         await self._link.call("stop", container=container_id, grace=grace)
@@ -246,6 +252,23 @@ class EmbeddedRuntime:
         self._images.remove(reference)
         await self._collect()
 
+    async def pull_image(self, reference: str, auth: Auth | None = None) -> str:
+        try:
+            name = parse(reference)
+        except InvalidReference as error:
+            raise RuntimeFailed(f'couldn\'t parse image name "{reference}": {error}', "InvalidImageName") from None
+        if str(name) in HOST.tags:
+            return HOST.id
+        async with self._pulls.setdefault(str(name), asyncio.Lock()):  # a second pull then finds all layers there
+            incoming = self._images.incoming()
+            try:
+                target = await self._registries.pull(name, auth, incoming, self._images.has_layer)
+                return await self._images.add(str(name), target, incoming)
+            except BadImage as error:
+                raise RuntimeFailed(f'failed to pull and unpack image "{name}": {error}', "ErrImagePull") from None
+            finally:
+                await self._images.discard(incoming)
+
     async def import_image(self, archive: str) -> Sequence[str]:
         try:
             return await self._images.import_archive(Path(archive))
@@ -257,6 +280,12 @@ class EmbeddedRuntime:
 
     async def close(self) -> None:
         await self._link.close()
+        await self._registries.close()
+
+    async def shut_down(self) -> None:
+        """`close`, and the node process ends too; even then what it parents runs on, and is adopted by the next."""
+        await self._link.shut_down()
+        await self._registries.close()
 
     # ------------------------------------------------------------------ inside
 

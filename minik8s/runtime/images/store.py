@@ -97,7 +97,7 @@ class ImageStore:
         return path
 
     async def discard(self, incoming: Path) -> None:
-        await worker.run("remove", paths=[str(incoming)])
+        await asyncio.to_thread(shutil.rmtree, incoming)
 
     async def import_archive(self, archive: Path) -> list[str]:
         """All images of a docker or OCI archive; the names that it gives them. BadImage."""
@@ -180,16 +180,13 @@ class ImageStore:
 
     async def _unpack(self, incoming: Path, layers: Sequence[tuple[str, str]]) -> None:
         async with self._unpacking:
-            missing = [diff_id for _, diff_id in layers if not self.has_layer(diff_id)]
-            if not missing:
+            if all(self.has_layer(diff_id) for _, diff_id in layers):
                 return
             jobs = [
                 {"blob": str(_blob_path(incoming, digest)), "layer": str(self.layers / layer_name(diff_id)), "diff_id": diff_id}
                 for digest, diff_id in layers
             ]
-            await worker.run("unpack", layers=jobs, scratch=str(incoming / "layers"))
-            used = await worker.run("usage", paths=[str(self.layers / layer_name(diff_id)) for diff_id in missing])
-            self._layer_bytes.update({Path(path).name: size for path, size in used.items()})
+            self._layer_bytes.update(await worker.run("unpack", layers=jobs, scratch=str(incoming / "layers")))
 
     def _record(self, image: StoredImage, name: str, digest: str) -> None:
         known = self._images.get(image.id, image)

@@ -1,4 +1,4 @@
-"""Slow image work in a process of its own, so that the agent's event loop goes on: unpacking layers, reading archives, deleting trees.
+"""Slow image work in a process of its own, so that the agent's event loop goes on: unpacking layers, reading archives.
 
 `run` starts `python -m minik8s.runtime.images.worker` for one job and ends it with the caller. A job is JSON on stdin, its outcome JSON on
 stdout: `{"result": ...}` or `{"error": text}`.
@@ -7,7 +7,6 @@ stdout: `{"result": ...}` or `{"error": text}`.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,39 +47,27 @@ def _extract(job: Mapping[str, Any]) -> Any:
 
 
 def _unpack(job: Mapping[str, Any]) -> Any:
-    """Layers from the lowest up: `[{"blob", "layer", "diff_id"}]`; one that is there already is kept. Each appears whole or not at all."""
+    """Layers from the lowest up: `[{"blob", "layer", "diff_id"}]`; one that is there already is kept. Each appears whole or not at all.
+
+    The result is the new layers' bytes on disk, by name.
+    """
     below: list[Path] = []
+    used = {}
     for entry in job["layers"]:
         layer = Path(entry["layer"])
         if not layer.is_dir():
             fresh = Path(job["scratch"]) / layer.name
-            shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(0o755, parents=True)
             unpack(Path(entry["blob"]), fresh, entry["diff_id"], below)
+            used[layer.name] = sum(path.lstat().st_blocks * 512 for path in fresh.rglob("*"))
             fresh.rename(layer)
         below.insert(0, layer)
-    return None
-
-
-def _remove(job: Mapping[str, Any]) -> Any:
-    for path in job["paths"]:
-        shutil.rmtree(path)
-    return None
-
-
-def _usage(job: Mapping[str, Any]) -> Any:
-    """Bytes on disk of each tree, by its path; a tree that is gone counts nothing."""
-    return {
-        path: sum(found.lstat().st_blocks * 512 for found in Path(path).rglob("*")) if Path(path).is_dir() else 0
-        for path in job["paths"]
-    }
+    return used
 
 
 _JOBS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "extract": _extract,
     "unpack": _unpack,
-    "remove": _remove,
-    "usage": _usage,
 }
 
 

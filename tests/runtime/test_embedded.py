@@ -1,0 +1,384 @@
+"""The embedded runtime on the real kernel. What a container sees was recorded from containerd 1.6 (golden/node: security, logs, phases);
+the message forms are runc's."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from runtime_bench import IMAGE, Bench, log_text
+
+from minik8s.runtime.base import (
+    ContainerConfig,
+    Dns,
+    Mount,
+    NamespaceMode,
+    Namespaces,
+    NotThere,
+    Resources,
+    RuntimeFailed,
+    Security,
+    State,
+)
+
+pytestmark = pytest.mark.root
+
+CAPS = 'grep -E "^(CapPrm|CapEff|CapBnd|NoNewPrivs|Seccomp|Groups):" /proc/self/status'
+
+
+async def test_a_container_runs_writes_its_log_and_ends(bench: Bench) -> None:
+    ended = await bench.run("echo out; echo err >&2; printf part; exit 3")
+    assert (ended.state, ended.exit_code, ended.reason, ended.message) == (State.EXITED, 3, "Error", "")
+    assert ended.created_at < ended.started_at < ended.finished_at
+    lines = [line.split(" ", 1) for line in Path(ended.log_path).read_text().splitlines()]
+    assert sorted(text for _, text in lines) == ["stderr F err", "stdout F out", "stdout P part"]
+    assert all(len(stamp) == 30 and stamp.endswith("Z") for stamp, _ in lines)
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "reason"),
+    [
+        ("exit 0", 0, "Completed"),
+        ("exit 7", 7, "Error"),
+        ("kill -9 $$; sleep 1", 0, "Completed"),
+        (["sleep", "nonsense"], 1, "Error"),
+    ],
+)
+async def test_exit_codes(bench: Bench, script: str, code: int, reason: str) -> None:
+    """pid 1 can't kill itself: the signal has no effect, as in any pid namespace (pid_namespaces(7))."""
+    ended = await bench.run(script)
+    assert (ended.exit_code, ended.reason) == (code, reason)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["nosuch"], 'exec: "nosuch": executable file not found in $PATH'),
+        (["/no/such"], 'exec: "/no/such": stat /no/such: no such file or directory'),
+        (["/tmp"], 'exec: "/tmp": permission denied'),
+    ],
+)
+async def test_a_command_that_can_not_start(bench: Bench, command: list[str], message: str) -> None:
+    """golden/node/answers/phases.json: exit code 128, StartError."""
+    pod = await bench.pod()
+    container = await bench.create(pod, command)
+    with pytest.raises(RuntimeFailed) as failed:
+        await bench.runtime.start_container(container)
+    found = await bench.runtime.container(container)
+    assert message in str(failed.value)
+    assert (found.state, found.exit_code, found.reason, found.started_at) == (State.EXITED, 128, "StartError", 0)
+    assert message in found.message
+    assert found.finished_at > 0
+
+
+async def test_a_working_directory_is_made_or_refused(bench: Bench) -> None:
+    assert await bench.output("pwd", working_dir="/not/there/yet") == "/not/there/yet\n"
+    pod = await bench.pod("other")
+    container = await bench.create(pod, "pwd", working_dir="/etc/passwd")
+    with pytest.raises(RuntimeFailed, match="error during container init: mkdir /etc/passwd: not a directory"):
+        await bench.runtime.start_container(container)
+
+
+@pytest.mark.parametrize(
+    ("security", "expected"),
+    [
+        ({}, "uid=0(root) gid=0(root) groups=0(root)\n/root\n"),
+        ({"run_as_user": 1000}, "uid=1000(user) gid=1000(user) groups=1000(user),2000(extra)\n/home/user\n"),
+        ({"run_as_user": 4321}, "uid=4321 gid=0(root) groups=0(root)\n/\n"),
+        ({"run_as_user": 1000, "run_as_group": 3000}, "uid=1000(user) gid=3000 groups=2000(extra),3000\n/home/user\n"),
+        (
+            {"run_as_user": 7, "run_as_group": 2000, "supplemental_groups": [5000, 5001]},
+            "uid=7 gid=2000(extra) groups=2000(extra),5000,5001\n/\n",
+        ),
+        ({"run_as_user": 1000, "supplemental_groups": [5000], "supplemental_groups_policy": "Strict"},
+         "uid=1000(user) gid=1000(user) groups=1000(user),5000\n/home/user\n"),
+        ({"run_as_username": "user"}, "uid=1000(user) gid=1000(user) groups=1000(user),2000(extra)\n/home/user\n"),
+    ],
+)  # fmt: skip
+async def test_who_a_process_is(bench: Bench, security: dict[str, object], expected: str) -> None:
+    assert await bench.output("id; echo $HOME", security=bench.user(**security)) == expected
+
+
+@pytest.mark.parametrize(
+    ("security", "expected"),
+    [
+        ({}, "0 0 00000000a80425fb 00000000a80425fb 00000000a80425fb 0 0"),
+        ({"run_as_user": 4321}, "0 0 0000000000000000 0000000000000000 00000000a80425fb 0 0"),
+        ({"drop_capabilities": ["ALL"]}, "0 0 0000000000000000 0000000000000000 0000000000000000 0 0"),
+        (
+            {"drop_capabilities": ["ALL"], "add_capabilities": ["NET_BIND_SERVICE", "CHOWN"]},
+            "0 0 0000000000000401 0000000000000401 0000000000000401 0 0",
+        ),
+        ({"add_capabilities": ["SYS_ADMIN", "NET_ADMIN"]}, "0 0 00000000a82435fb 00000000a82435fb 00000000a82435fb 0 0"),
+        ({"no_new_privs": True}, "0 0 00000000a80425fb 00000000a80425fb 00000000a80425fb 1 0"),
+        ({"seccomp": "RuntimeDefault"}, "0 0 00000000a80425fb 00000000a80425fb 00000000a80425fb 0 2"),
+    ],
+)
+async def test_what_a_process_may(bench: Bench, security: dict[str, object], expected: str) -> None:
+    """golden/node: ns-default, ns-drop-all, ns-drop-all-add, ns-add, ns-no-escalation, ns-seccomp-default."""
+    told = await bench.output(
+        'cat /proc/self/oom_score_adj; awk \'/^Cap(Inh|Amb)/ {print "x" $2}\' /proc/self/status | sort -u | tr -d x | tr -d "\\n" '
+        "| sed \"s/^0*$/0/\"; echo; awk '/^(CapPrm|CapEff|CapBnd|NoNewPrivs|Seccomp):/ {print $2}' /proc/self/status",
+        security=bench.user(**security),
+    )
+    assert " ".join(told.split()) == expected
+
+
+async def test_seccomp_refuses_what_containerd_refuses(bench: Bench) -> None:
+    script = "unshare -m true; mount -t tmpfs x /tmp; hostname x; unshare -U true; echo still $(expr 1 + 1)"
+    told = await bench.output(script, security=bench.user(seccomp="RuntimeDefault", add_capabilities=["NET_ADMIN"]))
+    assert told.count("Operation not permitted") == 3
+    assert told.endswith("still 2\n")
+    with pytest.raises(RuntimeFailed, match="not supported"):
+        await bench.create(await bench.pod("other"), "true", security=Security(seccomp="localhost/x.json"))
+
+
+async def test_the_file_system(bench: Bench) -> None:
+    """golden/node: ns-masked."""
+    told = await bench.output(
+        'grep -E " /(sys|proc/sys) " /proc/mounts | cut -d" " -f2,4 | cut -d, -f1; ls -A /dev | tr "\\n" " "'
+    )
+    assert (
+        told
+        == "/sys ro\n/proc/sys ro\nfd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero \n".replace(
+            " \n", " "
+        )
+    )
+    told = await bench.output(
+        "touch /x && echo fine; cat /proc/keys | wc -c; ls /proc/acpi 2>/dev/null | wc -l", pod={"name": "b"}
+    )
+    assert told == "fine\n0\n0\n"
+    told = await bench.output(
+        "touch /x; touch /tmp/x; echo y > /dev/shm/y && cat /dev/shm/y",
+        pod={"name": "c"},
+        security=Security(readonly_rootfs=True),
+    )
+    assert told == "touch: /x: Read-only file system\ntouch: /tmp/x: Read-only file system\ny\n"
+
+
+async def test_devices_are_fenced(bench: Bench) -> None:
+    """The devices cgroup: CAP_MKNOD makes the host's disk, nothing opens it."""
+    told = await bench.output("mknod /disk b 1 0; head -c1 /disk; echo x > /dev/null; head -c1 /dev/zero | wc -c")
+    assert told == "head: /disk: Operation not permitted\n1\n"
+
+
+async def test_mounts(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "a").write_text("A")
+    (tmp_path / "file").write_text("F")
+    mounts = [
+        Mount("/data/sub", str(tmp_path / "dir"), readonly=True),
+        Mount("/data", str(tmp_path / "dir")),
+        Mount("/etc/hosts", str(tmp_path / "file")),
+    ]
+    told = await bench.output(
+        "cat /data/sub/a /data/a /etc/hosts; echo; touch /data/sub/n; echo B > /data/b; cat /etc/hostname", mounts=mounts
+    )
+    assert told == "AAF\ntouch: /data/sub/n: Read-only file system\npod\n"
+    assert (tmp_path / "dir" / "b").read_text() == "B\n"
+
+
+async def test_a_link_in_a_volume_leads_nowhere_outside(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "out").symlink_to(tmp_path / "secret")
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "x").write_text("X")
+    mounts = [Mount("/v", str(tmp_path / "v")), Mount("/v/out/deep", str(tmp_path / "x"))]
+    with pytest.raises(RuntimeFailed, match="/v/out: File exists"):
+        await bench.output("true", mounts=mounts)
+    assert not list((tmp_path / "secret").iterdir())
+
+
+async def test_bidirectional_mounts_reach_the_host(bench: Bench, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for command in (["mount", "--bind", str(shared), str(shared)], ["mount", "--make-shared", str(shared)]):
+        process = await asyncio.create_subprocess_exec(*command)
+        assert await process.wait() == 0
+    try:
+        (shared / "in").mkdir()
+        security = Security(privileged=True)
+        mount = Mount("/s", str(shared), propagation="rshared")
+        await bench.output("mount -t tmpfs x /s/in && touch /s/in/made", mounts=[mount], security=security)
+        assert (shared / "in" / "made").exists()
+    finally:
+        process = await asyncio.create_subprocess_exec("umount", "-R", str(shared))
+        await process.wait()
+
+
+async def test_names_of_the_pod(bench: Bench) -> None:
+    dns = Dns(["10.96.0.10"], ["default.svc.cluster.local", "svc.cluster.local"], ["ndots:5"])
+    told = await bench.output("hostname; cat /etc/resolv.conf; echo $HOSTNAME", pod={"name": "web-0", "dns": dns})
+    search = "search default.svc.cluster.local svc.cluster.local"
+    assert told == f"web-0\n{search}\nnameserver 10.96.0.10\noptions ndots:5\nweb-0\n"
+
+
+async def test_sysctls(bench: Bench) -> None:
+    """golden/node: ns-sysctl."""
+    sysctls = {"kernel.shm_rmid_forced": "1", "net.ipv4.ip_unprivileged_port_start": "80"}
+    told = await bench.output(
+        "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_unprivileged_port_start", pod={"sysctls": sysctls}
+    )
+    assert told == "1\n80\n"
+    with pytest.raises(RuntimeFailed, match="failed to create sandbox"):
+        await bench.pod("bad", sysctls={"net.no.such": "1"})
+
+
+async def test_network_namespace(bench: Bench) -> None:
+    told = await bench.output("ip -o link | cut -d: -f2; ping -c1 -W1 127.0.0.1 | grep -c 'bytes from'")
+    assert told == " lo\n1\n"
+    told = await bench.output("hostname", pod={"name": "host", "namespaces": Namespaces(network=NamespaceMode.NODE)})
+    assert told == Path("/proc/sys/kernel/hostname").read_text()
+
+
+async def test_shared_processes(bench: Bench) -> None:
+    """shareProcessNamespace: pid 1 is the sandbox's; zombies vanish there; its root gives nothing away."""
+    shared = Namespaces(pid=NamespaceMode.POD)
+    pod = await bench.pod(namespaces=shared)
+    first = await bench.start(pod, "sleep 300", "first")
+    told = log_text(await bench.ended(await bench.start(pod, "ps -o pid,comm | sed 1d; ls /proc/1/root 2>&1", "second")))
+    assert "sleep" in told
+    assert "/proc/1/root: Permission denied" in told
+    await bench.runtime.stop_container(first, 0)
+    assert (await bench.runtime.container(first)).exit_code == 137
+
+
+async def test_a_container_without_own_pids_leaves_no_process(bench: Bench) -> None:
+    pod = await bench.pod(namespaces=Namespaces(pid=NamespaceMode.POD))
+    ended = await bench.ended(await bench.start(pod, "sleep 4321 & sleep 0.1; exit 4"))
+    assert ended.exit_code == 4
+    watch = await bench.start(pod, "sleep 300", "watch")
+    result = await bench.runtime.exec_sync(watch, ["ps"], 5)
+    assert b"4321" not in result.stdout
+
+
+async def test_ephemeral_containers_join_a_target(bench: Bench) -> None:
+    pod = await bench.pod()
+    target = await bench.start(pod, "sleep 300")
+    joined = Security(namespaces=Namespaces(pid=NamespaceMode.TARGET, target_id=target))
+    told = log_text(await bench.ended(await bench.start(pod, "ps", "debug", security=joined)))
+    assert "sleep 300" in told
+
+
+async def test_shared_memory_is_the_pods(bench: Bench) -> None:
+    pod = await bench.pod()
+    await bench.ended(await bench.start(pod, "echo hello > /dev/shm/x", "a"))
+    assert log_text(await bench.ended(await bench.start(pod, "cat /dev/shm/x", "b"))) == "hello\n"
+
+
+async def test_limits(bench: Bench) -> None:
+    """golden/node: ns-limits (cgroup v1's files)."""
+    limits = Resources(cpu_period=100_000, cpu_quota=25_000, cpu_shares=102, memory_limit=32 << 20, pids_limit=50)
+    told = await bench.output(
+        "cd /sys/fs/cgroup; cat cpu/cpu.cfs_quota_us cpu/cpu.shares memory/memory.limit_in_bytes pids/pids.max 2>/dev/null ||"
+        " cat cpu.max cpu.weight memory.max pids.max",
+        resources=limits,
+    )
+    assert told.split() in (["25000", "102", "33554432", "50"], ["25000", "100000", "4", "33554432", "50"])
+
+
+async def test_out_of_memory(bench: Bench) -> None:
+    ended = await bench.run("tail /dev/zero; exit $?", resources=Resources(memory_limit=8 << 20))
+    assert (ended.exit_code, ended.reason) == (137, "OOMKilled")
+
+
+async def test_stop_asks_first(bench: Bench) -> None:
+    pod = await bench.pod()
+    polite = await bench.start(pod, "trap 'echo bye; exit 5' USR1; while :; do sleep 0.05; done", "a", stop_signal="SIGUSR1")
+    await asyncio.sleep(0.1)
+    await bench.runtime.stop_container(polite, 5)
+    ended = await bench.runtime.container(polite)
+    assert (ended.exit_code, log_text(ended)) == (5, "bye\n")
+    stubborn = await bench.start(pod, "trap '' TERM; sleep 300", "b")
+    await bench.runtime.stop_container(stubborn, 0.1)
+    assert (await bench.runtime.container(stubborn)).exit_code == 137
+    await bench.runtime.stop_container(stubborn, 1)
+    await bench.runtime.stop_container("gone", 1)
+
+
+async def test_lists_and_removal(bench: Bench) -> None:
+    pod = await bench.pod(labels={"a": "b"}, annotations={"c": "d"})
+    container = await bench.create(pod, "true", labels={"e": "f"})
+    [found] = await bench.runtime.containers(pod)
+    assert (found.id, found.state, found.labels, found.image, found.sandbox_id) == (
+        container,
+        State.CREATED,
+        {"e": "f"},
+        IMAGE,
+        pod,
+    )
+    sandbox = await bench.runtime.sandbox(pod)
+    assert (sandbox.ready, sandbox.labels, sandbox.annotations, sandbox.name) == (True, {"a": "b"}, {"c": "d"}, "pod")
+    await bench.runtime.start_container(container)
+    await bench.runtime.stop_sandbox(pod)
+    assert not (await bench.runtime.sandbox(pod)).ready
+    with pytest.raises(RuntimeFailed, match="not ready"):
+        await bench.start(pod, "true", "late")
+    await bench.runtime.remove_container(container)
+    await bench.runtime.remove_container(container)
+    await bench.runtime.remove_sandbox(pod)
+    await bench.runtime.remove_sandbox(pod)
+    for call in (bench.runtime.sandbox(pod), bench.runtime.container(container), bench.runtime.start_container(container)):
+        with pytest.raises(NotThere):
+            await call
+
+
+async def test_the_sandbox_process_s_end_is_told(bench: Bench) -> None:
+    pod = await bench.pod()
+    events = bench.runtime.events()
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0.05)
+    [found] = (await bench.runtime._list())["sandboxes"]
+    process = await asyncio.create_subprocess_exec("kill", "-9", str(found["pid"]))
+    await process.wait()
+    async with asyncio.timeout(5):
+        assert (await first).sandbox_id == pod
+    assert not (await bench.runtime.sandbox(pod)).ready
+    await events.aclose()
+
+
+async def test_network_is_attached_and_detached(bench: Bench) -> None:
+    calls = []
+
+    async def attach(sandbox_id: str, netns: str) -> list[str]:
+        calls.append(("attach", sandbox_id, Path(netns).exists()))
+        return ["10.42.0.7"]
+
+    async def detach(sandbox_id: str, netns: str) -> None:
+        calls.append(("detach", sandbox_id, Path(netns).exists()))
+
+    bench.runtime._attach, bench.runtime._detach = attach, detach
+    pod = await bench.pod()
+    assert (await bench.runtime.sandbox(pod)).ips == ["10.42.0.7"]
+    await bench.pod("host", namespaces=Namespaces(network=NamespaceMode.NODE))
+    await bench.runtime.remove_sandbox(pod)
+    assert calls == [("attach", pod, True), ("detach", pod, True)]
+
+
+async def test_stats(bench: Bench) -> None:
+    pod = await bench.pod()
+    container = await bench.start(pod, "while :; do :; done")
+    await asyncio.sleep(0.2)
+    [found] = await bench.runtime.stats()
+    assert found.container_id == container
+    assert found.cpu_ns > 50_000_000
+    assert 0 < found.memory_working_set <= found.memory_usage
+
+
+async def test_images_in_use_keep_their_layers(bench: Bench) -> None:
+    pod = await bench.pod()
+    container = await bench.start(pod, "sleep 300")
+    image = await bench.runtime.image(IMAGE)
+    assert image
+    layers = bench.runtime._images.layers
+    before = sorted(path.name for path in layers.iterdir())
+    await bench.runtime.remove_image(IMAGE)
+    assert await bench.runtime.image(IMAGE) is None
+    assert sorted(path.name for path in layers.iterdir()) == before
+    assert (await bench.runtime.exec_sync(container, ["true"], 5)).exit_code == 0
+    await bench.runtime.remove_sandbox(pod)
+    await bench.runtime._collect()
+    assert [path.name for path in layers.iterdir()] == ["empty"]
+    with pytest.raises(NotThere, match="not found"):
+        await bench.runtime.create_container(pod, ContainerConfig("c", 0, image.id, IMAGE), bench.sandboxes[pod])

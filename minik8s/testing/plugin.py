@@ -1,38 +1,75 @@
-"""The pytest plugin: `clock` for a test on virtual time.
+"""The pytest plugin: fixtures that give a test virtual time and a whole cluster on it.
 
-A test (or fixture) that asks for `clock` runs on a `VirtualLoop`; all others keep the event loop they have.
-Needs pytest-asyncio 1.5 or newer for async tests.
+`clock`: the test runs on virtual time. `cluster`: a cluster in the test's process; `@pytest.mark.cluster(nodes=3, scheduler=False,
+controllers=["deployment-controller"], seed=1)` says what it has (`cluster.Parts`). `real_cluster`: a server with a URL and a kubeconfig,
+on real time, also for tests that are not async.
+
+A test that asks for `clock` or `cluster` runs on a `VirtualLoop`; all others keep the event loop they have. Async tests need
+pytest-asyncio 1.5 or newer. Heavy imports are made by the fixtures, as pytest loads this module in every run.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 from minik8s.testing.clock import VirtualClock, VirtualLoop
 
+if TYPE_CHECKING:
+    from minik8s.testing.cluster import Cluster
+    from minik8s.testing.real import RealCluster
 
-@pytest.hookimpl(optionalhook=True, trylast=True)
+VIRTUAL = "minik8s_virtual_clock"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "cluster(nodes, controllers, scheduler, seed): what the fixtures `cluster` and `real_cluster` have"
+    )
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Which event loop a test gets: the virtual one where the fixture is anywhere among those it needs."""
     virtual = VIRTUAL in getattr(item, "fixturenames", ())
     return {"virtual": VirtualLoop} if virtual else {"default": asyncio.new_event_loop}
 
 
-@pytest.fixture(name="minik8s_virtual_clock")
+@pytest_asyncio.fixture(name=VIRTUAL)
 async def _virtual_clock() -> VirtualClock:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualLoop):
-        raise pytest.UsageError("the fixture `clock` needs pytest-asyncio >= 1.5 and a test without a loop factory of its own")
+        raise pytest.UsageError("the fixtures `clock` and `cluster` need a test without an event loop of its own")
     return loop.clock
-
-
-VIRTUAL = "minik8s_virtual_clock"
 
 
 @pytest.fixture
 def clock(minik8s_virtual_clock: VirtualClock) -> VirtualClock:
     """The virtual clock that the test runs on, at 2026-01-01T00:00:00Z."""
     return minik8s_virtual_clock
+
+
+@pytest_asyncio.fixture
+async def cluster(request: pytest.FixtureRequest, clock: VirtualClock, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A cluster in this process, on virtual time; `cluster.Cluster` says what one can do with it."""
+    from minik8s.testing.cluster import Parts, running
+
+    marker = request.node.get_closest_marker("cluster")
+    async with running(clock, tmp_path, Parts(**marker.kwargs if marker else {})) as made:
+        yield made
+
+
+@pytest.fixture
+def real_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealCluster]:
+    """A server with a URL and a kubeconfig; of the marker's arguments `nodes` and `seed` count."""
+    from minik8s.testing.real import running
+
+    marker = request.node.get_closest_marker("cluster")
+    told = {name: value for name, value in (marker.kwargs if marker else {}).items() if name in ("nodes", "seed")}
+    with running(tmp_path, **told) as made:
+        yield made

@@ -1,0 +1,148 @@
+"""The scheduler in a cluster: what its users see of it (kube-scheduler's events, conditions and times)."""
+
+from typing import Any
+
+import pytest
+
+from minik8s.api.errors import InternalError
+from minik8s.api.resources import NODES, PODS
+from minik8s.testing.clock import VirtualClock
+from minik8s.testing.cluster import Cluster
+
+pytestmark = pytest.mark.cluster(nodes=0, controllers=["service-account-controller"])
+
+
+async def add_node(cluster: Cluster, name: str, cpu: str = "4", pods: str = "110", **spec: Any) -> None:
+    room = {"cpu": cpu, "memory": "8Gi", "pods": pods}
+    await cluster.apply(
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec, "status": {"allocatable": room}}
+    )
+    await cluster.client.patch(NODES, name, "", {"spec": {"taints": spec.get("taints")}})  # admission's not-ready taint away
+
+
+def pod(name: str, cpu: str = "100m", **spec: Any) -> dict[str, Any]:
+    container = {"name": "c", "image": "x", "resources": {"requests": {"cpu": cpu}}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container], **spec}}
+
+
+async def node_of(cluster: Cluster, name: str) -> str:
+    found = await cluster.get(f"pod/{name}")
+    assert found is not None
+    return str(found["spec"].get("nodeName", ""))
+
+
+def condition(obj: Any) -> Any:
+    return next((c for c in obj["status"].get("conditions") or () if c["type"] == "PodScheduled"), None)
+
+
+async def test_a_pod_gets_a_node_and_an_event(cluster: Cluster, clock: VirtualClock) -> None:
+    await add_node(cluster, "n")
+    await cluster.apply(pod("a"))
+    await clock.settle()
+    assert await node_of(cluster, "a") == "n"
+    found = await cluster.get("pod/a")
+    assert condition(found)["status"] == "True"
+    [event] = await cluster.all("events")
+    assert (event["reason"], event["message"], event["type"]) == ("Scheduled", "Successfully assigned default/a to n", "Normal")
+    assert clock.monotonic() == 0
+
+
+async def test_a_pod_that_fits_nowhere_says_why_and_waits(cluster: Cluster, clock: VirtualClock) -> None:
+    await add_node(cluster, "n", cpu="1")
+    await cluster.apply(pod("a", cpu="2"))
+    await clock.settle()
+    why = (
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, "
+        "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+    )
+    shown = condition(await cluster.get("pod/a"))
+    assert {key: shown[key] for key in ("status", "reason", "message", "lastTransitionTime", "observedGeneration")} == {
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": why,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "observedGeneration": 1,
+    }
+    [event] = await cluster.all("events")
+    assert (event["reason"], event["message"], event["type"], event["action"]) == (
+        "FailedScheduling",
+        why,
+        "Warning",
+        "Scheduling",
+    )
+    version = (await cluster.get("pod/a") or {})["metadata"]["resourceVersion"]
+    await clock.advance("58m")
+    assert (await cluster.get("pod/a") or {})["metadata"]["resourceVersion"] == version  # nothing new, nothing written
+    await add_node(cluster, "big")
+    await clock.settle()
+    assert await node_of(cluster, "a") == "big"
+
+
+async def test_the_end_of_a_pod_helps_after_the_back_off(cluster: Cluster, clock: VirtualClock) -> None:
+    await add_node(cluster, "n", cpu="1")
+    await cluster.apply([pod("a", cpu="1"), pod("b", cpu="1")])
+    await clock.settle()
+    assert (await node_of(cluster, "a"), await node_of(cluster, "b")) == ("n", "")
+    await cluster.delete("pod/a", grace_period=0)
+    await clock.advance(0.9)
+    assert await node_of(cluster, "b") == ""
+    await clock.advance(0.1)
+    assert await node_of(cluster, "b") == "n"
+
+
+async def test_gates_hold_and_other_schedulers_have_their_own(cluster: Cluster, clock: VirtualClock) -> None:
+    await add_node(cluster, "n")
+    await cluster.apply([pod("gated", schedulingGates=[{"name": "example.com/wait"}]), pod("other", schedulerName="mine")])
+    await clock.advance("10m")
+    assert (await node_of(cluster, "gated"), await node_of(cluster, "other")) == ("", "")
+    assert condition(await cluster.get("pod/gated"))["reason"] == "SchedulingGated"
+    await cluster.client.patch(PODS, "gated", "default", {"spec": {"schedulingGates": None}})
+    await clock.settle()
+    assert await node_of(cluster, "gated") == "n"
+
+
+async def test_a_cordoned_node_takes_nobody_until_it_is_uncordoned(cluster: Cluster, clock: VirtualClock) -> None:
+    await add_node(cluster, "n", unschedulable=True)
+    await cluster.apply(pod("a"))
+    await clock.settle()
+    assert "1 node(s) were unschedulable" in condition(await cluster.get("pod/a"))["message"]
+    await cluster.client.patch(NODES, "n", "", {"spec": {"unschedulable": None, "taints": None}})
+    await clock.advance(1)
+    assert await node_of(cluster, "a") == "n"
+
+
+async def test_many_pods_at_once_never_overfill_a_node(cluster: Cluster, clock: VirtualClock) -> None:
+    for name in "abc":
+        await add_node(cluster, name, pods="20")
+    await cluster.apply([pod(f"p{i}") for i in range(70)])
+    await clock.settle()
+    nodes = [p["spec"].get("nodeName", "") for p in await cluster.all("pods")]
+    assert sorted(nodes.count(name) for name in ("a", "b", "c", "")) == [10, 20, 20, 20]
+
+
+async def test_a_failed_binding_is_taken_back_and_tried_again(
+    cluster: Cluster, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_node(cluster, "n", cpu="1")
+    handle, failures = cluster.plane.desk.handle, 2
+
+    async def failing(user: Any, call: Any) -> Any:
+        nonlocal failures
+        if call.subresource == "binding" and failures:
+            failures -= 1
+            raise InternalError("no luck")
+        return await handle(user, call)
+
+    monkeypatch.setattr("minik8s.client.inprocess.InProcessTransport.request", lambda self, call: failing(self._user, call))
+    await cluster.apply(pod("a", cpu="1"))
+    await clock.advance(2.9)
+    assert await node_of(cluster, "a") == ""
+    await clock.advance(0.1)  # after 1 s, then 2 s more
+    assert await node_of(cluster, "a") == "n"
+
+
+async def test_a_pod_bound_by_somebody_else_is_left_alone(cluster: Cluster, clock: VirtualClock) -> None:
+    await add_node(cluster, "n", cpu="1")
+    await cluster.apply([pod("a", nodeName="n"), pod("b", cpu="1")])
+    await clock.settle()
+    assert await node_of(cluster, "b") == ""  # the room on `n` is counted, whoever took it

@@ -7,8 +7,6 @@ Limits: gRPC probes are not done yet (they count as failed, with a clear text).
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from urllib.parse import quote, unquote
 import aiohttp
 
 from minik8s.base.clock import Clock
+from minik8s.base.dialing import dial_error
 from minik8s.kubelet.pod import ContainerSpec
 from minik8s.runtime.base import Runtime, RuntimeFailed
 
@@ -112,7 +111,7 @@ class Actions:
             async with self._clock.timeout(timeout), self._clock.hold():
                 _, writer = await asyncio.open_connection(host, port)
         except (OSError, TimeoutError) as error:
-            return Outcome(False, _dial_error(host, port, error))
+            return Outcome(False, dial_error(host, port, error))
         writer.close()
         return Outcome(True)
 
@@ -128,7 +127,7 @@ class Actions:
             return Outcome(False, f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)')
         except aiohttp.ClientConnectorError as error:
             host, _, port = url.split("/")[2].rpartition(":")
-            return Outcome(False, f'Get "{url}": {_dial_error(host, int(port), error.os_error)}')
+            return Outcome(False, f'Get "{url}": {dial_error(host, int(port), error.os_error)}')
         except (aiohttp.ClientError, OSError) as error:
             return Outcome(False, f'Get "{url}": {error or type(error).__name__}')
         if any_status or 200 <= status < 400:
@@ -182,15 +181,6 @@ def _request(handler: Handler, target: Target) -> tuple[str, dict[str, str]]:
 def _escaped(path: str) -> str:
     where, mark, query = path.partition("?")
     return quote(unquote(where), safe="/%:=&+,;@!$'()*~") + mark + query
-
-
-def _dial_error(host: str, port: int, error: BaseException) -> str:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if isinstance(error, TimeoutError):
-        return f"dial tcp {address}: i/o timeout"
-    number = getattr(error, "errno", None)
-    text = os.strerror(number).lower() if number and number in errno.errorcode else str(error)
-    return f"dial tcp {address}: connect: {text}"
 
 
 def _shown(output: bytes) -> str:

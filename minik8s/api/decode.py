@@ -1,0 +1,235 @@
+"""Bytes and a content type to an object of the kind that is asked for: parse, identify, conform, and the say of `fieldValidation`.
+
+Everything that is wrong with a body is a BadRequest in upstream's words. Limits: MAX_DEPTH levels; the caller bounds the size,
+and moves YAML of more than some 64 kB off the event loop (`parse` is a plain function of bytes). JSON numbers beyond 64 bits
+become floats. Protobuf bodies are refused. Knows `errors`, `schema`, `yaml`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from minik8s.api import schema, yaml
+from minik8s.api.errors import BadRequest, UnsupportedMediaType
+from minik8s.api.kind import Object
+from minik8s.api.scalars import WrongTypeError
+from minik8s.api.schema import MalformedError
+
+JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
+MAX_DEPTH = yaml.MAX_DEPTH
+STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
+
+
+def decode(
+    data: bytes, content_type: str, group: str, version: str, kind: str, directive: str = WARN
+) -> tuple[Object, list[str]]:
+    """The object in a body, and the warnings about it. `apiVersion` and `kind` are filled in where they are missing.
+
+    `directive` is `fieldValidation`: Strict makes unknown and repeated fields a BadRequest, Warn makes them warnings, Ignore nothing.
+    """
+    media = media_type(content_type)
+    try:
+        body, repeated = parse(data, media, strict=directive != IGNORE)
+        identified = identify(body, group, version, kind)
+    except ValueError as error:
+        raise BadRequest(f"the object provided is unrecognized (must be of type {kind}): {error} ({_excerpt(data)})") from None
+    obj, unknown = schema.conform(identified, group, version, kind)
+    if directive == STRICT and repeated and media == YAML:
+        repeated = ["yaml: unmarshal errors:\n  " + "\n  ".join(repeated)]
+    return obj, judge(directive, version, kind, repeated + unknown)
+
+
+def judge(directive: str, version: str, kind: str, found: list[str]) -> list[str]:
+    """The warnings that the strict errors found make under this `fieldValidation`; MalformedError if it is Strict."""
+    if directive == STRICT and found:
+        raise MalformedError(version, kind, f"strict decoding error: {', '.join(found)}")
+    return found if directive == WARN else []
+
+
+def media_type(content_type: str) -> str:
+    """The media type of a body without its parameters, JSON if none is said; UnsupportedMediaType if it can't be read."""
+    media = content_type.partition(";")[0].strip().lower() or JSON
+    if media not in (JSON, YAML, PROTOBUF):
+        raise _unsupported()
+    return media
+
+
+def parse(data: bytes, media: str, *, strict: bool = False) -> tuple[Any, list[str]]:
+    """The value of a body and, where `strict` asks for them, its repeated fields. ValueError with upstream's words."""
+    if media == YAML:
+        return yaml.parse(data)
+    if media == PROTOBUF:
+        if data.startswith(b"k8s\0"):
+            raise _unsupported()
+        raise ValueError("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise ValueError(f"couldn't get version/kind; json parse error: {json_error(data)}") from None
+    keys, depth = _measure(value)
+    if depth > MAX_DEPTH:
+        raise ValueError("couldn't get version/kind; json parse error: exceeded max depth")
+    return value, _repeated(data, keys) if strict else []
+
+
+def parse_json(data: bytes, *, strict: bool = False) -> tuple[Any, list[str]]:
+    """As `parse`, for JSON that is no object of a kind (patches, options): ValueError says only what is wrong with the JSON."""
+    try:
+        return parse(data, JSON, strict=strict)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("couldn't get version/kind; json parse error: ")) from None
+
+
+def identify(body: Any, group: str, version: str, kind: str) -> Mapping[str, Any]:
+    """The body with its `apiVersion` and `kind`, if it is of this kind or doesn't say. ValueError if it says so badly, BadRequest if
+    it is of another kind.
+    """
+    if body is None:
+        body = {}
+    if not isinstance(body, dict):
+        struct = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+        raise ValueError(f"couldn't get version/kind; json parse error: {_cannot(body)} Go value of type {struct}")  # noqa: TRY004
+    for key in ("apiVersion", "kind"):
+        if not isinstance(body.get(key) or "", str):
+            told = f"{_cannot(body[key])} Go struct field .{key} of type string"
+            raise ValueError(f"couldn't get version/kind; json parse error: {told}")  # noqa: TRY004
+    wanted = f"{group}/{version}" if group else version
+    found, found_kind = body.get("apiVersion") or wanted, body.get("kind") or kind
+    if found == wanted and found_kind == kind:
+        return (
+            body
+            if "apiVersion" in body and "kind" in body
+            else {"apiVersion": wanted, "kind": kind, **body, **_named(wanted, kind)}
+        )
+    found_group, _, found_version = found.rpartition("/")
+    if "/" in found_group:
+        raise ValueError(f"unexpected GroupVersion string: {found}")
+    raise WrongKindError(found_kind, found_version, kind, _told_apart(found_group, found_version, found_kind, wanted, kind))
+
+
+class WrongKindError(BadRequest):
+    """A body of another kind. `cause` is why, without the words about the request."""
+
+    def __init__(self, found: str, version: str, kind: str, cause: str) -> None:
+        super().__init__(f'{found} in version "{version}" cannot be handled as a {kind}: {cause}')
+        self.cause = cause
+
+
+def json_error(data: bytes) -> str:
+    """What is wrong with this JSON, in the words of Go's decoder."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "invalid UTF-8"
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        where = _GO_PLACES.get(error.msg.partition(" at")[0])
+        if where is None or error.pos >= len(text):
+            return "unexpected end of JSON input"
+        return f"invalid character {_quoted(text[error.pos])} {where}"
+    except RecursionError:
+        return "exceeded max depth"
+    return "invalid character in number literal"  # what Python takes and JSON doesn't: NaN, Infinity, 1e400
+
+
+_GO_PLACES = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
+    "Illegal trailing comma before end of object": "looking for beginning of object key string",
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Expecting ':' delimiter": "after object key",
+    "Expecting ',' delimiter": "after value",
+    "Extra data": "after top-level value",
+    "Invalid control character": "in string literal",
+    "Invalid \\escape": "in string escape code",
+    "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
+}
+
+
+def _unsupported() -> UnsupportedMediaType:
+    accepted = ", ".join((JSON, YAML, PROTOBUF))
+    return UnsupportedMediaType(f"the body of the request was in an unknown format - accepted media types include: {accepted}")
+
+
+def _named(api_version: str, kind: str) -> dict[str, str]:
+    return {"apiVersion": api_version, "kind": kind}
+
+
+def _told_apart(group: str, version: str, found: str, wanted: str, kind: str) -> str:
+    """Why one kind is not the other."""
+    try:
+        schema.definition(group, version, found)
+    except LookupError:
+        if not found.endswith("List"):
+            shown = f"{group}/{version}" if group else version
+            return f'no kind "{found}" is registered for version "{shown}"'
+    family = wanted.rpartition("/")[0].partition(".")[0] or "core"
+    return f"converting ({version}.{found}) to ({family}.{kind}): unknown conversion"
+
+
+def _cannot(value: Any) -> str:
+    return f"json: cannot unmarshal {WrongTypeError(value, '').found} into"
+
+
+def _excerpt(data: bytes) -> str:
+    """The start of a body, as upstream shows it: text if it looks like JSON, else hexadecimal."""
+    if not data:
+        return "<empty>"
+    start = data[:30].decode(errors="replace") if data[:1] == b"{" else data[:30].hex()
+    return f"{start} ..." if len(data) > 30 else start
+
+
+def _quoted(character: str) -> str:
+    """A character as Go quotes it in an error."""
+    if character == "'":
+        return "'\\''"
+    return repr(character) if character != '"' else "'\"'"
+
+
+def _measure(value: Any) -> tuple[int, int]:
+    """The number of keys in a value, and its depth."""
+    keys = depth = 0
+    level = [value] if type(value) in (dict, list) else []
+    while level:
+        depth += 1
+        below = []
+        for each in level:
+            if type(each) is dict:
+                keys += len(each)
+                each = each.values()
+            below += [item for item in each if type(item) is dict or type(item) is list]
+        level = below
+    return keys, depth
+
+
+def _repeated(data: bytes, keys: int) -> list[str]:
+    """`duplicate field "x"` for each. A count tells almost always that there is none: each key in the text ends in `":`."""
+    spaced = any(mark in data for mark in (b" :", b"\t:", b"\n:", b"\r:", b'\\\\"'))
+    if not spaced and data.count(b'":') - data.count(b'\\":') == keys:
+        return []
+    found: list[str] = []
+    _tell_repeated(json.loads(data, object_pairs_hook=_Pairs), "", found)
+    return found[: schema.MAX_UNKNOWN]
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with all its keys."""
+
+
+def _tell_repeated(value: Any, path: str, found: list[str]) -> None:
+    if isinstance(value, _Pairs):
+        seen = set()
+        for key, item in value:
+            here = f"{path}.{key}" if path else key
+            if key in seen:
+                found.append(f'duplicate field "{here}"')
+            seen.add(key)
+            _tell_repeated(item, here, found)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _tell_repeated(item, f"{path}[{i}]", found)

@@ -19,6 +19,9 @@ from minik8s import config
 from minik8s.base.clock import RealClock
 from minik8s.server import start
 
+ADVERTISED = "192.0.2.1"
+"""Where the Service `kubernetes` leads (an address of RFC 5737): endpoints can't be on loopback, and no simulated pod calls it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RealCluster:
@@ -32,16 +35,9 @@ class RealCluster:
 def running(directory: Path, *, nodes: int = 1, seed: int = 0) -> Iterator[RealCluster]:
     """A server with its data in `directory`, until the block is left. What hinders its start is raised here."""
     port = _free_port()
-    flags = ["--data-dir", str(directory / "server"), "--bind-address", "127.0.0.1", "--https-listen-port", str(port)]
-    flags += [
-        "--advertise-address",
-        "127.0.0.1",
-        "--datastore-endpoint",
-        "memory",
-        "--disable-agent",
-        "--simulated-nodes",
-        str(nodes),
-    ]
+    flags = ["--data-dir", str(directory / "server"), "--datastore-endpoint", "memory", "--disable-agent"]
+    flags += ["--bind-address", "127.0.0.1", "--https-listen-port", str(port), "--advertise-address", ADVERTISED]
+    flags += ["--simulated-nodes", str(nodes)]
     parser = argparse.ArgumentParser()
     config.add_arguments(parser, config.SERVER)
     options = config.load(config.SERVER, parser.parse_args(flags), environment={})

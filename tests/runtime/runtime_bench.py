@@ -106,7 +106,9 @@ class Counted:
     @staticmethod
     def now(node: int, directory: Path) -> Counted:
         mounts = [line for line in Path("/proc/1/mountinfo").read_text().splitlines() if str(directory) in line]
-        groups = [str(path) for where in set(Cgroups().mounts.values()) for path in Path(where + CGROUP).glob("*")]
+        groups = [
+            str(path) for where in set(Cgroups().mounts.values()) for path in Path(where + CGROUP).glob("*") if path.is_dir()
+        ]
         children = Path(f"/proc/{node}/task/{node}/children").read_text().split()
         return Counted(tuple(mounts), tuple(groups), len(children), len(list(Path(f"/proc/{node}/fd").iterdir())))
 

@@ -8,8 +8,10 @@ since users and the kubelet's events know them. Sources: opencontainers/distribu
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import ipaddress
+import os
 import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -229,7 +231,7 @@ class _Repository:
 
     async def _authorize(self, challenge: str) -> str:
         auth = self._endpoint.auth
-        basic = aiohttp.BasicAuth(auth.username, auth.password).encode() if auth and auth.username else ""
+        basic = basic_authorization(auth.username, auth.password) if auth and auth.username else ""
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() == "basic":
             return basic
@@ -249,6 +251,11 @@ class _Repository:
                 )
             found = document(await response.content.read(LONGEST_DOCUMENT), "the token")
         return f"Bearer {found.get('token') or found.get('access_token') or ''}"
+
+
+def basic_authorization(username: str, password: str) -> str:
+    """The header's value (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
 
 
 def is_local(registry: str) -> bool:
@@ -291,6 +298,7 @@ def _save(into: Path, digest: str, data: bytes) -> None:
 
 def _explained(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        text = error.os_error.strerror or str(error.os_error)
-        return f"dial tcp {error.host}:{error.port}: connect: {text.partition('[')[0].strip().lower() or text}"
+        number = error.os_error.errno
+        text = os.strerror(number).lower() if number and number > 0 else str(error.os_error)
+        return f"dial tcp {error.host}:{error.port}: connect: {text}"
     return str(error) or type(error).__name__

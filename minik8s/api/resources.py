@@ -4,7 +4,7 @@ validation, printing) stands beside it in `kinds/`; its fields come from `schema
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 STANDARD_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 DURABLE, LAZY = "durable", "lazy"
@@ -28,6 +28,7 @@ class Resource:
     lazy_in: tuple[str, ...] = ()  # namespaces in which objects of a durable kind are lazy (heartbeats)
     stored_as: str = ""  # "group/version" of the row whose storage this one shares (events of two groups)
     creates_on_update: bool = False  # PUT of a missing name creates it
+    needs_version: bool = False  # PUT without a resourceVersion is refused
     returns_deleted: bool = False  # DELETE answers with the object instead of a Status
 
     @property
@@ -122,7 +123,15 @@ EVENTS_V1 = Resource(
     creates_on_update=True,
 )
 ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
-LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", creates_on_update=True, lazy_in=("kube-node-lease",))
+LEASES = Resource(
+    "coordination.k8s.io",
+    "v1",
+    "leases",
+    "Lease",
+    creates_on_update=True,
+    needs_version=True,
+    lazy_in=("kube-node-lease",),
+)
 DEPLOYMENTS = Resource(
     "apps", "v1", "deployments", "Deployment", short_names=("deploy",), categories=("all",), subresources=("scale", "status")
 )
@@ -148,6 +157,25 @@ REPLICATIONCONTROLLERS = Resource(
 PODTEMPLATES = Resource("", "v1", "podtemplates", "PodTemplate", returns_deleted=True)
 JOBS = Resource("batch", "v1", "jobs", "Job", categories=("all",), subresources=("status",))
 CRONJOBS = Resource("batch", "v1", "cronjobs", "CronJob", short_names=("cj",), categories=("all",), subresources=("status",))
+HORIZONTALPODAUTOSCALERS = Resource(
+    "autoscaling",
+    "v2",
+    "horizontalpodautoscalers",
+    "HorizontalPodAutoscaler",
+    short_names=("hpa",),
+    categories=("all",),
+    subresources=("status",),
+)
+HORIZONTALPODAUTOSCALERS_V1 = replace(HORIZONTALPODAUTOSCALERS, version="v1", stored_as="autoscaling/v2")
+PODDISRUPTIONBUDGETS = Resource(
+    "policy",
+    "v1",
+    "poddisruptionbudgets",
+    "PodDisruptionBudget",
+    short_names=("pdb",),
+    subresources=("status",),
+    needs_version=True,
+)
 CERTIFICATESIGNINGREQUESTS = Resource(
     "certificates.k8s.io",
     "v1",

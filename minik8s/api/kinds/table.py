@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minik8s.api.kind import Kind
 from minik8s.api.kinds import (
+    autoscaler,
     certificate,
     configmap,
     controllerrevision,
@@ -11,6 +12,7 @@ from minik8s.api.kinds import (
     cronjob,
     daemonset,
     deployment,
+    disruptionbudget,
     endpoints,
     event,
     job,
@@ -47,12 +49,14 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("authorization.k8s.io", "LocalSubjectAccessReview"): reviews.LOCAL_ACCESS_REVIEW,
     ("authorization.k8s.io", "SelfSubjectAccessReview"): reviews.SELF_ACCESS_REVIEW,
     ("authorization.k8s.io", "SubjectAccessReview"): reviews.ACCESS_REVIEW,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscaler.KIND,
     ("batch", "CronJob"): cronjob.KIND,
     ("batch", "Job"): job.KIND,
     ("certificates.k8s.io", "CertificateSigningRequest"): certificate.SIGNING_REQUEST,
     ("coordination.k8s.io", "Lease"): coordination.LEASE,
     ("discovery.k8s.io", "EndpointSlice"): endpoints.SLICE,
     ("events.k8s.io", "Event"): event.NEW_EVENT,
+    ("policy", "PodDisruptionBudget"): disruptionbudget.KIND,
     ("rbac.authorization.k8s.io", "ClusterRole"): rbac.CLUSTER_ROLE,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.CLUSTER_ROLE_BINDING,
     ("rbac.authorization.k8s.io", "Role"): rbac.ROLE,

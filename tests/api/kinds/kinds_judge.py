@@ -22,7 +22,7 @@ from minik8s.api import convert, names, schema
 from minik8s.api.errors import ApiError, Invalid, invalid_object
 from minik8s.api.kinds import service_allocation
 from minik8s.api.kinds.table import rules_of
-from minik8s.api.resources import BY_PATH, CREATE_ONLY, EVENTS_V1, SERVICES, Resource
+from minik8s.api.resources import BY_PATH, CREATE_ONLY, SERVICES, Resource
 
 GOLDEN = Path(__file__).resolve().parents[3].parent / "shared" / "golden"
 TIME = "2026-01-02T03:04:05Z"
@@ -96,7 +96,7 @@ class Desk:
         self.pool = Pool()
 
     def key(self, resource: Resource, namespace: str, name: str) -> tuple[str, str, str, str]:
-        return ("" if resource is EVENTS_V1 else resource.group), resource.plural, namespace, name
+        return group_of(resource), resource.plural, namespace, name
 
     def create(self, resource: Resource, namespace: str, body: Any) -> tuple[int, dict[str, Any], list[str]]:
         rules = rules_of(resource)
@@ -115,7 +115,7 @@ class Desk:
             errors = errors + rules.validate(obj) + rules.validate_create(obj)
         self.raise_if(resource, obj, errors)
         self.store(resource, namespace, obj)
-        return 201, obj, rules.warnings(obj, None)
+        return 201, dict(convert.to_served(obj, resource)), rules.warnings(obj, None)
 
     def review(self, resource: Resource, namespace: str, obj: dict[str, Any]) -> tuple[int, dict[str, Any], list[str]]:
         """Their errors name no kind (golden/notes.md)."""
@@ -147,11 +147,11 @@ class Desk:
         self.raise_if(resource, new, errors)
         del new["metadata"]["resourceVersion"]
         self.store(resource, namespace, new)
-        return 200, new, rules.warnings(new, old)
+        return 200, dict(convert.to_served(new, resource)), rules.warnings(new, old)
 
     def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
         obj = self.objects[self.key(resource, namespace, name)]
-        return convert.new_event(obj) if resource is EVENTS_V1 else obj
+        return dict(convert.to_served(obj, resource))
 
     def delete(self, resource: Resource, namespace: str, name: str) -> None:
         gone = self.objects.pop(self.key(resource, namespace, name), None)
@@ -159,7 +159,7 @@ class Desk:
             self.pool.give_back(service_allocation.held(gone))
 
     def store(self, resource: Resource, namespace: str, obj: dict[str, Any]) -> None:
-        stored = convert.core_event(obj) if resource is EVENTS_V1 else obj
+        stored = convert.to_stored(obj, resource)
         self.objects[self.key(resource, namespace, obj["metadata"]["name"])] = copy.deepcopy(stored)
 
     def allocate(self, resource: Resource, new: dict[str, Any], old: dict[str, Any] | None) -> list[Any]:
@@ -174,14 +174,17 @@ class Desk:
     @staticmethod
     def raise_if(resource: Resource, obj: dict[str, Any], errors: list[Any]) -> None:
         if errors:
-            group = resource.stored_as.partition("/")[0] if resource.stored_as else resource.group
-            raise invalid_object(resource.kind, group, obj["metadata"].get("name", ""), errors)
+            raise invalid_object(resource.kind, group_of(resource), obj["metadata"].get("name", ""), errors)
 
 
 def keep_all_but_status(new: dict[str, Any], old: dict[str, Any]) -> None:
     status, metadata = new.get("status"), new["metadata"]
     new.clear()
     new.update(copy.deepcopy(old) | {"metadata": metadata} | ({} if status is None else {"status": status}))
+
+
+def group_of(resource: Resource) -> str:
+    return resource.stored_as.partition("/")[0] if resource.stored_as else resource.group
 
 
 def merged(target: Any, patch: Any) -> Any:
@@ -228,6 +231,8 @@ def answer_to(desk: Desk, step: dict[str, Any], namespace: str) -> dict[str, Any
     if method == "post" and (name or desk.objects.get(desk.key(resource, where, body.get("metadata", {}).get("name", "")))):
         return None
     metadata = (body or {}).get("metadata", {})
+    if method == "put" and resource.needs_version:
+        return None
     if "generateName" in metadata or "resourceVersion" in metadata or metadata.get("namespace", where) != where:
         return None
     if body and method != "patch" and (body["kind"] != resource.kind or body["apiVersion"] != resource.api_version):

@@ -17,8 +17,9 @@ BEYOND = (
     "wd-deployment-live#2",
     "wd-replicationcontroller#6",
 )
-# what is so on purpose: data are the same however a client spaces them; a Job's labels are its template's from the start
-ON_PURPOSE = ("wd-revision-template#4", "wv-job#17")
+# what is so on purpose: data are the same however a client spaces them; a Job's labels are its template's from the start;
+# an empty list is as none
+ON_PURPOSE = ("wd-revision-template#4", "wv-job#17", "wv-hpa#6")
 
 
 def cases() -> list[object]:

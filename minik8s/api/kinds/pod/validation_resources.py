@@ -55,11 +55,11 @@ INTEGER_RESOURCES = {
 def validate_container_resources(resources: Frozen, claims: Collection[str], path: str) -> Errors:
     """ResourceRequirements of a container; `claims` are the names of the pod's resource claims."""
     if resources:
-        yield from _requirements(resources, claims, path, _container_resource_name)
+        yield from _requirements(resources, claims, path, container_resource_name)
 
 
 def validate_overhead(overhead: Frozen, path: str) -> Errors:
-    return _requirements({"limits": overhead}, (), path, _container_resource_name)
+    return _requirements({"limits": overhead}, (), path, container_resource_name)
 
 
 def validate_pod_level(spec: Frozen, claims: Collection[str], path: str) -> Errors:
@@ -152,7 +152,8 @@ def _is_divisible(name: str, amount: str) -> bool:
     return size > 0 and quantity.parse(amount).nano % size.nano == 0
 
 
-def _resource_name(name: str, path: str) -> Errors:
+def resource_name(name: str, path: str) -> Errors:
+    """The name of something that a cluster counts or measures."""
     errors = [invalid(path, name, message) for message in names.qualified_name(name)]
     if not errors and "/" not in name and name not in STANDARD_RESOURCES and not _is_standard_prefix(name):
         errors = [invalid(path, name, "must be a standard resource type or fully qualified")]
@@ -163,8 +164,9 @@ def _is_standard_prefix(name: str) -> bool:
     return is_huge_page(name) or name.startswith("requests.hugepages-")
 
 
-def _container_resource_name(name: str, path: str) -> Errors:
-    yield from _resource_name(name, path)
+def container_resource_name(name: str, path: str) -> Errors:
+    """The name of something that a container may ask for."""
+    yield from resource_name(name, path)
     if "/" not in name:
         if name not in CONTAINER_RESOURCES and not is_huge_page(name):
             yield invalid(path, name, "must be a standard resource for containers")
@@ -173,7 +175,7 @@ def _container_resource_name(name: str, path: str) -> Errors:
 
 
 def _pod_resource_name(name: str, path: str) -> Errors:
-    errors = list(_resource_name(name, path))
+    errors = list(resource_name(name, path))
     if not errors and not is_pod_level(name):
         errors = [unsupported(path, name, ("cpu", "hugepages-", "memory"))]
     yield from errors

@@ -197,14 +197,11 @@ def _resized(new: list[Object], old: list[Frozen]) -> list[Object]:
 
 def _keep_all_but_spec(pod: Object, old: Frozen) -> None:
     """Status and metadata stay as they were, but for managedFields."""
-    managed = pod["metadata"].get("managedFields")
-    version = pod["metadata"].get("resourceVersion")
     pod["status"] = old.get("status", {})
-    pod["metadata"] = dict(old["metadata"])
-    if managed is not None:
-        pod["metadata"]["managedFields"] = managed
-    if version is not None:
-        pod["metadata"]["resourceVersion"] = version
+    metadata = pod["metadata"]
+    kept = {key: metadata[key] for key in ("managedFields", "resourceVersion") if key in metadata}
+    metadata.clear()
+    metadata.update({**old["metadata"], **kept})
 
 
 # --- field selectors -------------------------------------------------------------------------------------------------

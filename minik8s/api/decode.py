@@ -16,7 +16,7 @@ import orjson
 from minik8s.api import schema, yaml
 from minik8s.api.errors import BadRequest, UnsupportedMediaType
 from minik8s.api.kind import Object
-from minik8s.api.scalars import WrongTypeError
+from minik8s.api.scalars import json_type
 from minik8s.api.schema import MalformedError
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
@@ -173,7 +173,7 @@ def _told_apart(group: str, version: str, found: str, wanted: str, kind: str) ->
 
 
 def _cannot(value: Any) -> str:
-    return f"json: cannot unmarshal {WrongTypeError(value, '').found} into"
+    return f"json: cannot unmarshal {json_type(value)} into"
 
 
 def _excerpt(data: bytes) -> str:

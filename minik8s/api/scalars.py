@@ -19,10 +19,15 @@ class WrongTypeError(ValueError):
     """A JSON value of another type than its field. `wanted` is the Go type that upstream names."""
 
     def __init__(self, value: Any, wanted: str, *, show: bool = False) -> None:
-        found = _JSON_NAMES.get(type(value), "null")
+        found = json_type(value)
         super().__init__(f"{found} {value}" if show else found)
         self.found = str(self)
         self.wanted = wanted
+
+
+def json_type(value: Any) -> str:
+    """The name of a value's JSON type, as Go's decoder tells it."""
+    return _JSON_NAMES.get(type(value), "null")
 
 
 def string(value: Any) -> str:

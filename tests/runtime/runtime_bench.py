@@ -18,6 +18,7 @@ import pytest
 
 from minik8s.runtime.base import Container, ContainerConfig, SandboxConfig, Security
 from minik8s.runtime.embedded.cgroups import Cgroups
+from minik8s.runtime.embedded.linux import start_time
 from minik8s.runtime.embedded.runtime import EmbeddedRuntime
 
 BUSYBOX = Path("/bin/busybox")
@@ -173,7 +174,7 @@ class Bench:
 
 
 def log_text(container: Container) -> str:
-    lines = [line.split(" ", 3) for line in Path(container.log_path).read_text().splitlines()]
+    lines = [line.split(" ", 3) for line in Path(container.log_path).read_bytes().decode().split("\n")[:-1]]
     return "".join(line[3] + ("\n" if line[2] == "F" else "") for line in lines)
 
 
@@ -181,7 +182,7 @@ async def end_node(runtime: EmbeddedRuntime) -> None:
     """Ends the node process alone, and takes its cgroup away."""
     hello = await runtime._link.call("hello")
     await runtime.shut_down()
-    wait_for(lambda: not Path(f"/proc/{hello['pid']}").exists())
+    wait_for(lambda: not start_time(hello["pid"]))
     for where in [*Path("/sys/fs/cgroup").glob(f"*{hello['cgroup']}"), *Path("/sys/fs/cgroup").glob(f"*{CGROUP}")]:
         wait_for(lambda where=where: _removed(where))
 

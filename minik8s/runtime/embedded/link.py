@@ -60,7 +60,7 @@ class NodeLink:
     async def session(self, name: str, **arguments: Any) -> FrameStreams:
         """A session of exec, attach or port_forward."""
         await self._connected()
-        reader, writer = await asyncio.open_unix_connection(self._socket, limit=LONGEST_LINE)
+        reader, writer = await asyncio.open_unix_connection(self._socket, limit=LONGEST_FRAME)
         try:
             writer.write(orjson.dumps({"id": 0, "call": name, **arguments}) + b"\n")
             line = await reader.readline()

@@ -1,0 +1,116 @@
+"""What outlives whom: containers outlive the agent and even the node process (design.md, "Who parents the containers")."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from runtime_bench import IMAGE, Bench, Counted, end_node, log_text, wait_for
+
+from minik8s.base.clock import RealClock
+from minik8s.runtime.base import State
+from minik8s.runtime.embedded.linux import start_time
+from minik8s.runtime.embedded.runtime import EmbeddedRuntime
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+async def own(tmp_path: Path, busybox_archive: Path) -> AsyncIterator[Bench]:
+    """A runtime with a node process that the test may kill."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: namespaces, mounts and cgroups are made")
+    runtime = EmbeddedRuntime(tmp_path / "e", RealClock())
+    await runtime.import_image(str(busybox_archive))
+    tested = Bench(runtime, tmp_path / "logs")
+    yield tested
+    await tested.clear()
+    await end_node(tested.runtime)
+    counted = Counted.now(os.getpid(), tmp_path / "e")
+    assert (counted.mounts, counted.cgroups) == ((), ())
+
+
+async def again(bench: Bench, directory: Path) -> EmbeddedRuntime:
+    """The agent ends without a word, another one starts."""
+    await bench.runtime.close()
+    bench.runtime = EmbeddedRuntime(directory, RealClock())
+    return bench.runtime
+
+
+async def test_what_ends_while_no_agent_is_there(own: Bench, tmp_path: Path) -> None:
+    pod = await own.pod(labels={"app": "x"})
+    runs = await own.start(pod, "sleep 300", "runs")
+    ends = await own.start(pod, "sleep 0.3; echo last words; exit 42", "ends")
+    node = (await own.runtime._link.call("hello"))["pid"]
+    runtime = await again(own, tmp_path / "e")
+    await asyncio.sleep(0.5)
+    assert (await runtime._link.call("hello"))["pid"] == node, "the same node process is found again"
+    assert (await runtime.sandbox(pod)).ready
+    assert (await runtime.container(runs)).state is State.RUNNING
+    ended = await runtime.container(ends)
+    assert (ended.state, ended.exit_code, ended.reason, log_text(ended)) == (State.EXITED, 42, "Error", "last words\n")
+    assert (await runtime.image(IMAGE)) is not None
+
+
+async def test_the_node_process_is_killed(own: Bench, tmp_path: Path) -> None:
+    """Its containers run on and their output waits for the next one. Of those that end with the next one there, the exit code is known
+    where the kernel tells it (Linux 6.15: PIDFD_GET_INFO)."""
+    pod = await own.pod()
+    runs = await own.start(pod, "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done", "runs")
+    ends = await own.start(pod, "trap 'echo bye; exit 42' TERM; while :; do sleep 0.05; done", "ends")
+    gone = await own.start(pod, "sleep 0.3; exit 1", "gone")
+    node = (await own.runtime._link.call("hello"))["pid"]
+    events = own.runtime.events()
+    told = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0.1)
+    await own.runtime.close()
+    os.kill(node, signal.SIGKILL)
+    wait_for(lambda: not start_time(node))
+    told.cancel()
+    await asyncio.sleep(0.5)
+    runtime = await again(own, tmp_path / "e")
+    assert (await runtime._link.call("hello"))["pid"] != node
+    assert (await runtime.sandbox(pod)).ready
+    assert (await runtime.container(runs)).state is State.RUNNING
+    lost = await runtime.container(gone)
+    assert (lost.state, lost.exit_code, lost.reason) == (State.EXITED, 255, "Unknown")
+    await runtime.stop_container(ends, 5)
+    stopped = await runtime.container(ends)
+    assert (stopped.exit_code, stopped.reason) in [(42, "Error"), (255, "Unknown")]
+    assert log_text(stopped) == "bye\n"
+    assert (await runtime.exec_sync(runs, ["echo", "hello"], 5)).stdout == b"hello\n"
+    await runtime.stop_container(runs, 0)
+    lines = log_text(await runtime.container(runs)).split()
+    numbers = [int(number) for number in lines[1::2]]
+    assert numbers == list(range(1, len(numbers) + 1)), "no line is lost or repeated"
+    assert len(numbers) > 10
+    await runtime.remove_sandbox(pod)
+
+
+async def test_a_node_process_that_dies_is_replaced(own: Bench) -> None:
+    pod = await own.pod()
+    container = await own.start(pod, "sleep 300")
+    events = own.runtime.events()
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0.05)
+    node = (await own.runtime._link.call("hello"))["pid"]
+    os.kill(node, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        event = await first
+    assert (event.sandbox_id, event.container_id) == ("", ""), "look at all: something may have been missed"
+    assert (await own.runtime.container(container)).state is State.RUNNING
+    await events.aclose()
+
+
+async def test_one_node_process_a_directory(own: Bench, tmp_path: Path) -> None:
+    await own.runtime.ready()
+    process = await asyncio.create_subprocess_exec(
+        "python3", "-I", "-S", "minik8s/runtime/embedded/node.py", str(tmp_path / "e"), stderr=asyncio.subprocess.PIPE
+    )
+    _, error = await process.communicate()
+    assert process.returncode == 1
+    assert error.decode() == f"a node process already runs on {tmp_path / 'e'}\n"

@@ -6,7 +6,7 @@ Source: "Scheduling Framework" (queue sort, back-off), kube-scheduler's defaults
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from heapq import heappop, heappush
@@ -119,9 +119,8 @@ class SchedulingQueue:
             heappop(self._delayed)
         return self._delayed[0][0] if self._delayed else None
 
-    def pods(self, place: Place) -> Iterator[QueuedPod]:
-        """Those in one place."""
-        return (pod for pod in self._pods.values() if pod.place is place)
+    def count(self, place: Place) -> int:
+        return sum(pod.place is place for pod in self._pods.values())
 
     # --- details ---
 

@@ -18,6 +18,7 @@ from typing import Any
 from minik8s.api.errors import ApiError, Conflict, NotFound
 from minik8s.api.resources import NAMESPACES, NODES, PODS
 from minik8s.base.clock import Clock, rfc3339
+from minik8s.base.metrics import Metrics
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
@@ -41,7 +42,16 @@ WORK = 2_000
 class Scheduler:
     """One scheduler. `run` it under an owner; several need a leader election around them."""
 
-    def __init__(self, client: Client, informers: Informers, clock: Clock, rng: Random, *, name: str = NAME) -> None:
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics | None = None,
+        *,
+        name: str = NAME,
+    ) -> None:
         self._name = name
         self._client = client
         self._informers = informers
@@ -51,6 +61,12 @@ class Scheduler:
         self.snapshot = Snapshot()
         self.queue = SchedulingQueue()
         self._decider = Decider(self.snapshot, rng)
+        metrics = metrics or Metrics()
+        self._attempts = metrics.counter(
+            "scheduler_schedule_attempts_total", "Number of attempts to schedule pods, by the result.", ("profile", "result")
+        )
+        self._pending = metrics.gauge("scheduler_pending_pods", "Number of pending pods, by the queue type.", ("queue",))
+        metrics.collect.append(self._count_pending)
         self._owner = Owner(name)
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._wake = asyncio.Event()
@@ -114,8 +130,10 @@ class Scheduler:
         """Each takes one of the slots and gives it back."""
         match instruction:
             case Bind(pod, node):
+                self._attempts.add((self._name, "scheduled"), 1)
                 self._owner.start(self._bind(pod, node), f"bind {pod.key}")
             case Unschedulable(pod, message):
+                self._attempts.add((self._name, "unschedulable"), 1)
                 self.queue.unschedulable(pod, self._clock.monotonic())
                 self._owner.start(self._report(pod, message), f"report {pod.key}")
 
@@ -131,6 +149,7 @@ class Scheduler:
             await self._client.create(PODS, binding, namespace, name=name, subresource="binding")
         except (ApiError, OSError) as error:
             log.info("cannot bind %s/%s to %s: %s", namespace, name, node, error)
+            self._attempts.add((self._name, "error"), 1)
             self._take_back(pod)
             if not isinstance(error, NotFound | Conflict):  # those mean that the pod is gone or has a node
                 self._events.event(pod.obj, WARNING, "FailedScheduling", f"binding rejected: {error}", action="Scheduling")
@@ -162,6 +181,10 @@ class Scheduler:
             log.info("cannot write the condition of %s: %s", pod.key, error)
         finally:
             self._slots.release()
+
+    def _count_pending(self) -> None:
+        for queue, place in (("active", Place.ACTIVE), ("backoff", Place.BACKOFF), ("unschedulable", Place.UNSCHEDULABLE)):
+            self._pending.set((queue,), self.queue.count(place))
 
     # --- taking in ---
 

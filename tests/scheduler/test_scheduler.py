@@ -1,11 +1,17 @@
 """The scheduler in a cluster: what its users see of it (kube-scheduler's events, conditions and times)."""
 
+import asyncio
+from random import Random
 from typing import Any
 
 import pytest
 
 from minik8s.api.errors import InternalError
 from minik8s.api.resources import NODES, PODS
+from minik8s.api.user import component
+from minik8s.base.metrics import Metrics
+from minik8s.client.informer import Informers
+from minik8s.scheduler.scheduler import Scheduler
 from minik8s.testing.clock import VirtualClock
 from minik8s.testing.cluster import Cluster
 
@@ -146,3 +152,18 @@ async def test_a_pod_bound_by_somebody_else_is_left_alone(cluster: Cluster, cloc
     await cluster.apply([pod("a", nodeName="n"), pod("b", cpu="1")])
     await clock.settle()
     assert await node_of(cluster, "b") == ""  # the room on `n` is counted, whoever took it
+
+
+async def test_metrics(cluster: Cluster, clock: VirtualClock) -> None:
+    client = cluster.plane.client(component("kube-scheduler"))
+    informers, metrics = Informers(client, clock, Random(0)), Metrics()
+    task = asyncio.create_task(Scheduler(client, informers, clock, Random(0), metrics, name="mine").run())
+    await add_node(cluster, "n", pods="1")
+    await cluster.apply([pod("a", schedulerName="mine"), pod("b", schedulerName="mine")])
+    await clock.settle()
+    lines = metrics.text().splitlines()
+    assert 'scheduler_schedule_attempts_total{profile="mine",result="scheduled"} 1' in lines
+    assert 'scheduler_schedule_attempts_total{profile="mine",result="unschedulable"} 1' in lines
+    assert 'scheduler_pending_pods{queue="unschedulable"} 1' in lines
+    task.cancel()
+    await informers.stop()

@@ -36,7 +36,7 @@ from minik8s.runtime.embedded import specs
 from minik8s.runtime.embedded.cgroups import Cgroups
 from minik8s.runtime.embedded.link import NodeLink
 from minik8s.runtime.images.manifests import BadImage
-from minik8s.runtime.images.reference import InvalidReference, parse
+from minik8s.runtime.images.reference import HOST_IMAGE, InvalidReference, parse
 from minik8s.runtime.images.registry import Registries
 from minik8s.runtime.images.store import HOST, ImageStore, StoredImage
 
@@ -45,6 +45,7 @@ Detach = Callable[[str, str], Awaitable[None]]
 
 _LONGEST_OUTPUT = 16 << 20  # of exec_sync, as CRI bounds it
 _EVENTS = 1024
+_IMAGES_NEED_ROOT = f"images need root: without it containers are plain processes on the host's file system, image {HOST_IMAGE}"
 _STATES = {"CREATED": State.CREATED, "STARTING": State.CREATED, "RUNNING": State.RUNNING, "EXITED": State.EXITED}
 
 
@@ -103,7 +104,7 @@ class EmbeddedRuntime:
         }  # fmt: skip
         spec = specs.sandbox_spec(config, host_resolv_conf)
         await self._link.call("run_sandbox", sandbox=sandbox_id, spec=spec, meta=meta)
-        if self._attach and not spec["host_network"] and not self._link.hello["plain"]:
+        if self._attach and not spec["host_network"] and not await self._is_plain():
             try:
                 ips = await self._attach(sandbox_id, await self._netns(sandbox_id))
                 await self._link.call("set_ips", sandbox=sandbox_id, ips=list(ips))
@@ -259,6 +260,8 @@ class EmbeddedRuntime:
             raise RuntimeFailed(f'couldn\'t parse image name "{reference}": {error}', "InvalidImageName") from None
         if str(name) in HOST.tags:
             return HOST.id
+        if await self._is_plain():
+            raise RuntimeFailed(f'failed to pull image "{name}": {_IMAGES_NEED_ROOT}', "ErrImagePull")
         async with self._pulls.setdefault(str(name), asyncio.Lock()):  # a second pull then finds all layers there
             incoming = self._images.incoming()
             try:
@@ -270,6 +273,8 @@ class EmbeddedRuntime:
                 await self._images.discard(incoming)
 
     async def import_image(self, archive: str) -> Sequence[str]:
+        if await self._is_plain():
+            raise RuntimeFailed(f"failed to import {archive}: {_IMAGES_NEED_ROOT}")
         try:
             return await self._images.import_archive(Path(archive))
         except BadImage as error:
@@ -296,6 +301,9 @@ class EmbeddedRuntime:
                     queue.get_nowait()
                 sandbox_id = container_id = ""
             queue.put_nowait(ContainerEvent(sandbox_id, container_id))
+
+    async def _is_plain(self) -> bool:
+        return bool((await self._link.call("hello"))["plain"])
 
     async def _list(self) -> Mapping[str, Any]:
         return await self._link.call("list")

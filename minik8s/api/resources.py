@@ -176,6 +176,14 @@ PODDISRUPTIONBUDGETS = Resource(
     subresources=("status",),
     needs_version=True,
 )
+LIMITRANGES = Resource("", "v1", "limitranges", "LimitRange", short_names=("limits",), creates_on_update=True)
+RESOURCEQUOTAS = Resource(
+    "", "v1", "resourcequotas", "ResourceQuota", short_names=("quota",), subresources=("status",), returns_deleted=True
+)
+PRIORITYCLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False, short_names=("pc",))
+RUNTIMECLASSES = Resource(
+    "node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False, creates_on_update=True, needs_version=True
+)
 CERTIFICATESIGNINGREQUESTS = Resource(
     "certificates.k8s.io",
     "v1",

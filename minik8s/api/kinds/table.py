@@ -6,6 +6,7 @@ from minik8s.api.kind import Kind
 from minik8s.api.kinds import (
     autoscaler,
     certificate,
+    classes,
     configmap,
     controllerrevision,
     coordination,
@@ -19,6 +20,7 @@ from minik8s.api.kinds import (
     namespace,
     node,
     pod,
+    quota,
     rbac,
     replicaset,
     replicationcontroller,
@@ -33,11 +35,13 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("", "ConfigMap"): configmap.CONFIGMAP,
     ("", "Endpoints"): endpoints.ENDPOINTS,
     ("", "Event"): event.EVENT,
+    ("", "LimitRange"): quota.LIMIT_RANGE,
     ("", "Namespace"): namespace.KIND,
     ("", "Node"): node.KIND,
     ("", "Pod"): pod.POD,
     ("", "PodTemplate"): storedtemplate.KIND,
     ("", "ReplicationController"): replicationcontroller.KIND,
+    ("", "ResourceQuota"): quota.QUOTA,
     ("", "Secret"): configmap.SECRET,
     ("", "Service"): service.KIND,
     ("apps", "ControllerRevision"): controllerrevision.KIND,
@@ -56,11 +60,13 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("coordination.k8s.io", "Lease"): coordination.LEASE,
     ("discovery.k8s.io", "EndpointSlice"): endpoints.SLICE,
     ("events.k8s.io", "Event"): event.NEW_EVENT,
+    ("node.k8s.io", "RuntimeClass"): classes.RUNTIME,
     ("policy", "PodDisruptionBudget"): disruptionbudget.KIND,
     ("rbac.authorization.k8s.io", "ClusterRole"): rbac.CLUSTER_ROLE,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.CLUSTER_ROLE_BINDING,
     ("rbac.authorization.k8s.io", "Role"): rbac.ROLE,
     ("rbac.authorization.k8s.io", "RoleBinding"): rbac.ROLE_BINDING,
+    ("scheduling.k8s.io", "PriorityClass"): classes.PRIORITY,
 }
 """(group, kind) -> its rules."""
 

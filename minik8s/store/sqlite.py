@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from minik8s.base.clock import Clock
@@ -48,6 +49,8 @@ WAL_PAGES = 16_384
 FORGET = 1000
 """How many revisions one step of a compaction covers: a few milliseconds that writes wait."""
 
+_revision_of = attrgetter("revision")
+
 Waiting = tuple[Write, "asyncio.Future[int]"]
 
 
@@ -64,6 +67,40 @@ async def open_sqlite(path: Path, clock: Clock) -> SqliteStore:
     return store
 
 
+class Lazy:
+    """Changes that are visible and not in the table yet, by key. A durable change takes those of its key along, or the table would
+    hold a change whose past it lacks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._by_key: dict[str, list[Change]] = {}
+
+    def rows_with(self, changes: Sequence[Change], lazy: Sequence[Change]) -> list[Change]:
+        """What the table must get so that `changes`, of which `lazy` may wait, can be answered; rising."""
+        if self.count + len(lazy) > LAZY_LIMIT:
+            return [*self.between(0, changes[0].revision), *changes]
+        waits = {change.revision for change in lazy}
+        keys = {change.key for change in changes if change.revision not in waits}
+        rows = [change for key in keys & self._by_key.keys() for change in self._by_key[key]]
+        rows += (change for change in changes if change.key in keys)
+        return sorted(rows, key=_revision_of)
+
+    def settle(self, rows: Sequence[Change], lazy: Sequence[Change]) -> None:
+        """`rows` are in the table, the others of `lazy` wait from now on."""
+        written = {change.revision for change in rows}
+        for key in {change.key for change in rows} & self._by_key.keys():
+            self.count -= len(self._by_key.pop(key))
+        for change in lazy:
+            if change.revision not in written:
+                self._by_key.setdefault(change.key, []).append(change)
+                self.count += 1
+
+    def between(self, after: int, to: int) -> list[Change]:
+        """Those with `after` < revision <= `to`, rising."""
+        found = [change for changes in self._by_key.values() for change in changes if after < change.revision <= to]
+        return sorted(found, key=_revision_of)
+
+
 class SqliteStore:
     """Fulfils `base.Store`. Made by `open_sqlite`."""
 
@@ -73,7 +110,7 @@ class SqliteStore:
         self._database = database
         self._clock = clock
         self._given = database.newest  # the highest revision ever taken, also by groups that failed
-        self._lazy: dict[int, Change] = {}  # by revision: visible, not in the table yet
+        self._lazy = Lazy()
         self._queue: list[Waiting] = []
         self._wanted = asyncio.Event()
         self._lazily = asyncio.Event()
@@ -125,12 +162,11 @@ class SqliteStore:
     async def older(self, after: int) -> tuple[Sequence[Change], int]:
         """The part of the log that is not in memory, for `Log`."""
         end = self.log.start
-        lazy = {change.revision: change for change in self._lazy.values() if after < change.revision <= end}
+        lazy = self._lazy.between(after, end)
         rows = await self._database.changes(after, end)
         if len(rows) == READ:
             end = rows[-1].revision
-        merged = {revision: change for revision, change in lazy.items() if revision <= end}
-        merged.update((change.revision, change) for change in rows)
+        merged = {change.revision: change for change in (*lazy, *rows) if change.revision <= end}
         return [merged[revision] for revision in sorted(merged)], end
 
     async def _write_groups(self) -> None:
@@ -153,33 +189,18 @@ class SqliteStore:
     async def _commit(self, writes: Sequence[Write]) -> list[Change | Conflict]:
         """Decides, makes durable, publishes; raises StoreError where nothing of it happened."""
         outcomes = decide(self.log.entries, self._given, writes)
-        changes: list[Change] = []
-        lazy: dict[int, Change] = {}
-        durable: list[Change] = []
-        for write, outcome in zip(writes, outcomes, strict=True):
-            if isinstance(outcome, Change):
-                changes.append(outcome)
-                if write.lazy:
-                    lazy[outcome.revision] = outcome
-                else:
-                    durable.append(outcome)
+        changes = [outcome for outcome in outcomes if isinstance(outcome, Change)]
         if not changes:
             return outcomes
         last = self._given = changes[-1].revision
-        self._lazy.update(lazy)
-        rows = [*self._lazy.values(), *durable] if len(self._lazy) > LAZY_LIMIT else with_ancestors(durable, self._lazy)
+        lazy = [outcome for write, outcome in zip(writes, outcomes, strict=True) if write.lazy and isinstance(outcome, Change)]
+        rows = self._lazy.rows_with(changes, lazy)
         reserve = last + RESERVE if lazy and last > self._database.reserved else 0
         if rows or reserve:
-            try:
-                await self._database.commit(rows, reserve)
-            except BaseException:
-                for revision in lazy:
-                    del self._lazy[revision]
-                raise
-            for row in rows:
-                self._lazy.pop(row.revision, None)
+            await self._database.commit(rows, reserve)
             self._dirty.set()
-        if self._lazy:
+        self._lazy.settle(rows, lazy)
+        if self._lazy.count:
             self._lazily.set()
         self.log.publish(changes)
         self.log.trim(max(TAIL, len(changes)))
@@ -188,9 +209,9 @@ class SqliteStore:
     async def _flush(self) -> None:
         """Makes lazy writes durable."""
         async with self._turn:
-            if self._lazy:
-                await self._database.commit(list(self._lazy.values()))
-                self._lazy.clear()
+            if rows := self._lazy.between(0, self._given):
+                await self._database.commit(rows)
+                self._lazy.settle(rows, [])
                 self._dirty.set()
 
     async def _write_lazy(self) -> None:
@@ -232,17 +253,6 @@ class SqliteStore:
         """A task ended by a mistake in the code: no write may wait for ever."""
         waiting, self._queue = self._queue, []
         _refuse(waiting, StoreFailed(f"the store stopped: {error}"))
-
-
-def with_ancestors(durable: Iterable[Change], lazy: Mapping[int, Change]) -> list[Change]:
-    """`durable` and the changes of `lazy` that they build upon, by revision: a row's previous one must be in the table."""
-    rows: dict[int, Change] = {}
-    for change in durable:
-        found: Change | None = change
-        while found is not None:
-            rows[found.revision] = found
-            found = lazy.get(found.previous.revision) if found.previous else None
-    return [rows[revision] for revision in sorted(rows)]
 
 
 def _answer(group: Sequence[Waiting], outcomes: Sequence[Change | Conflict]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import yaml
 
+from minik8s import KUBERNETES_VERSION
 from minik8s.api import resources
 from minik8s.api.errors import AlreadyExists, NotFound
 from minik8s.api.resources import EVENTS, Resource
@@ -26,12 +27,17 @@ from minik8s.base.clock import Clock, parse_duration
 from minik8s.base.pki import new_key
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
+from minik8s.client.informer import Informers
 from minik8s.controllers import CONTROLLERS
+from minik8s.controllers.manager import ControllerSettings
+from minik8s.kubelet.simulated import SimulatedNode
+from minik8s.runtime.simulated import addresses
 from minik8s.server import ControlPlane, Settings
 from minik8s.store.memory import MemoryStore
 
 Object = Mapping[str, Any]
 Until = Callable[[Object | None], bool] | str
+ROOT_CA = "no certificate: nobody connects to a cluster in a test's process\n"
 ADMIN = User("minik8s-test", (MASTERS, AUTHENTICATED))
 
 
@@ -54,6 +60,14 @@ class Cluster:
     plane: ControlPlane
     client: Client
     clock: Clock
+    nodes: dict[str, SimulatedNode]
+    _make_node: Callable[[str, Mapping[str, str]], SimulatedNode]
+
+    async def add_node(self, name: str, labels: Mapping[str, str] | None = None) -> SimulatedNode:
+        """One more node, registered; `await node.stop()` is as switching its machine off."""
+        node = self.nodes[name] = self._make_node(name, labels or {})
+        await node.start()
+        return node
 
     def client_as(self, user: str, groups: Iterable[str] = ()) -> Client:
         return self.plane.client(User(user, (*groups, AUTHENTICATED)))
@@ -147,6 +161,7 @@ async def running(clock: Clock, directory: Path, parts: Parts) -> AsyncIterator[
         service_networks=[ip_network("10.96.0.0/16")],
         service_account_key=_service_account_key(),
         controllers={name: CONTROLLERS[name] for name in names},
+        controller_settings=ControllerSettings(root_ca=ROOT_CA),
     )
     store = MemoryStore()
     async with AsyncExitStack() as stack:
@@ -158,8 +173,45 @@ async def running(clock: Clock, directory: Path, parts: Parts) -> AsyncIterator[
         await plane.start_controllers(stack)
         if parts.scheduler:
             await plane.start_scheduler(owner, stack)
-        cluster = Cluster(plane, plane.client(ADMIN), clock)
+        cluster = Cluster(plane, plane.client(ADMIN), clock, {}, _node_maker(plane, rng, stack))
+        stack.push_async_callback(_stop_nodes, cluster)
+        for number in range(parts.nodes):
+            await cluster.add_node(f"node-{number}")
+        for name in cluster.nodes:
+            await cluster.wait_for(f"node/{name}", _takes_pods)
         yield cluster
+
+
+def _node_maker(plane: ControlPlane, rng: Random, stack: AsyncExitStack) -> Callable[[str, Mapping[str, str]], SimulatedNode]:
+    """Makes nodes that share pod addresses and informers."""
+    informers = Informers(plane.client(ADMIN), plane.clock, rng, "nodes")
+    stack.push_async_callback(informers.stop)
+    pod_addresses = addresses()
+
+    def make(name: str, labels: Mapping[str, str]) -> SimulatedNode:
+        client = plane.client(User(f"system:node:{name}", ("system:nodes", AUTHENTICATED)))
+        return SimulatedNode(
+            name,
+            client,
+            informers,
+            plane.clock,
+            rng,
+            version=KUBERNETES_VERSION,
+            pod_addresses=pod_addresses,
+            labels=labels,
+        )
+
+    return make
+
+
+async def _stop_nodes(cluster: Cluster) -> None:
+    for node in cluster.nodes.values():
+        await node.stop()
+
+
+def _takes_pods(node: Object | None) -> bool:
+    """The node is Ready and the node controller, if there is one, has seen it."""
+    return node is not None and not node["spec"].get("taints") and _named("Ready")(node)
 
 
 def find(what: str) -> tuple[Resource, str]:

@@ -1,0 +1,248 @@
+"""Discovery: what is served, told from the resource table. `document(path, resources, address)` is all of it: /api, /apis, a
+group, a version, and the aggregated form of the first two.
+
+Pure functions: whoever serves them encodes, caches and counts. Sources: metav1.APIResourceList and its kin,
+apidiscovery.k8s.io/v2. Knows `api`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minik8s.api.errors import NotFound
+from minik8s.api.resources import Resource
+
+AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+"""The media type in which aggregated discovery is asked for and answered."""
+
+GROUP_ORDER = (
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+)
+"""Built-in groups in the order in which clients prefer them; others follow by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """What a subresource speaks. `kind` is a format for the parent's; group and version are the parent's if they are empty."""
+
+    verbs: tuple[str, ...]
+    kind: str = "{kind}"
+    group: str = ""
+    version: str = ""
+
+
+_CHANGE = ("get", "patch", "update")
+_PROXY = ("create", "delete", "get", "patch", "update")
+SUBRESOURCES = {
+    "approval": Subresource(_CHANGE),
+    "attach": Subresource(("create", "get"), "{kind}AttachOptions"),
+    "binding": Subresource(("create",), "Binding"),
+    "ephemeralcontainers": Subresource(_CHANGE),
+    "eviction": Subresource(("create",), "Eviction", "policy", "v1"),
+    "exec": Subresource(("create", "get"), "{kind}ExecOptions"),
+    "finalize": Subresource(("update",)),
+    "log": Subresource(("get",)),
+    "portforward": Subresource(("create", "get"), "{kind}PortForwardOptions"),
+    "proxy": Subresource(_PROXY, "{kind}ProxyOptions"),
+    "resize": Subresource(_CHANGE),
+    "scale": Subresource(_CHANGE, "Scale", "autoscaling", "v1"),
+    "status": Subresource(_CHANGE),
+    "token": Subresource(("create",), "TokenRequest", "authentication.k8s.io", "v1"),
+}
+
+
+def document(path: str, resources: Sequence[Resource], address: str = "", *, aggregated: bool = False) -> dict[str, Any] | None:
+    """The answer to GET of a discovery path, None if it is none (of a group that is not served, too). `address` is the
+    server's own `host:port`; `aggregated` asks /api and /apis for their AGGREGATED form. NotFound for a missing version.
+    """
+    parts = path.strip("/").split("/")
+    if aggregated and len(parts) == 1:
+        return aggregated_list(resources, core=parts == ["api"]) if parts[0] in ("api", "apis") else None
+    match parts:
+        case ["api"]:
+            return api_versions(resources, address)
+        case ["apis"]:
+            return group_list(resources)
+        case ["apis", group]:
+            return {"kind": "APIGroup", "apiVersion": "v1", **_group(resources, group)} if group in groups(resources) else None
+        case ["api", version]:
+            return resource_list(resources, "", version)
+        case ["apis", group, version]:
+            return resource_list(resources, group, version) if group in groups(resources) else None
+    return None
+
+
+def is_aggregated(media: str, parameters: dict[str, str]) -> bool:
+    """Whether a clause of an Accept header asks for aggregated discovery."""
+    wanted = (parameters.get("g"), parameters.get("v"), parameters.get("as"))
+    return media == "application/json" and wanted == ("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList")
+
+
+def etag(body: bytes) -> str:
+    """The ETag of a document, quoted."""
+    return f'"{hashlib.sha512(body).hexdigest().upper()}"'
+
+
+def api_versions(resources: Iterable[Resource], address: str) -> dict[str, Any]:
+    """The answer to /api."""
+    return {
+        "kind": "APIVersions",
+        "versions": versions(resources, ""),
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+    }
+
+
+def group_list(resources: Sequence[Resource]) -> dict[str, Any]:
+    """The answer to /apis."""
+    found = [_group(resources, group) for group in groups(resources)]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
+
+
+def resource_list(resources: Iterable[Resource], group: str, version: str) -> dict[str, Any]:
+    """The answer to /api/v1 or /apis/GROUP/VERSION."""
+    rows = [row for row in resources if (row.group, row.version) == (group, version)]
+    if not rows:
+        raise NotFound("the server could not find the requested resource", {})
+    entries = [entry for row in rows for entry in _entries(row)]
+    listed = {
+        "groupVersion": rows[0].api_version,
+        "resources": sorted(entries, key=lambda entry: str(entry["name"])),
+    }
+    return {"kind": "APIResourceList", **({"apiVersion": "v1"} if group else {}), **listed}
+
+
+def aggregated_list(resources: Sequence[Resource], *, core: bool) -> dict[str, Any]:
+    """The AGGREGATED answer to /api (`core`) or /apis."""
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": [
+            {
+                "metadata": {"name": group} if group else {},
+                "versions": [_aggregated_version(resources, group, version) for version in versions(resources, group)],
+            }
+            for group in ([""] if core else groups(resources))
+        ],
+    }
+
+
+def groups(resources: Iterable[Resource]) -> list[str]:
+    """The groups served under /apis, the preferred first."""
+    found = {row.group for row in resources if row.group}
+    return [*(group for group in GROUP_ORDER if group in found), *sorted(found.difference(GROUP_ORDER))]
+
+
+def versions(resources: Iterable[Resource], group: str) -> list[str]:
+    """The versions of a group, the preferred first: stable before beta before alpha, the higher first."""
+    return sorted({row.version for row in resources if row.group == group}, key=version_rank)
+
+
+def version_rank(version: str) -> tuple[int, int, int, str]:
+    """Sorts versions as clients prefer them; names that are no versions come last, by name."""
+    match = re.fullmatch(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?", version)
+    if match is None:
+        return 3, 0, 0, version
+    major, stage, minor = match.groups()
+    return {None: 0, "beta": 1, "alpha": 2}[stage], -int(major), -int(minor or 0), version
+
+
+def _group(resources: Sequence[Resource], group: str) -> dict[str, Any]:
+    found = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions(resources, group)]
+    return {"name": group, "versions": found, "preferredVersion": found[0]}
+
+
+def _entries(row: Resource) -> Iterable[dict[str, Any]]:
+    """The rows of an APIResourceList for a resource and its subresources."""
+    entry: dict[str, Any] = {
+        "name": row.plural,
+        "singularName": _singular(row),
+        "namespaced": row.namespaced,
+        "kind": row.kind,
+        "verbs": list(row.verbs),
+    }
+    if row.short_names:
+        entry["shortNames"] = list(row.short_names)
+    if row.categories:
+        entry["categories"] = list(row.categories)
+    if "list" in row.verbs and "create" in row.verbs:
+        entry["storageVersionHash"] = _storage_hash(row)
+    yield entry
+    for name in row.subresources:
+        spoken = SUBRESOURCES[name]
+        entry = {
+            "name": f"{row.plural}/{name}",
+            "singularName": "",
+            "namespaced": row.namespaced,
+            "kind": spoken.kind.format(kind=row.kind),
+            "verbs": list(spoken.verbs),
+        }
+        yield entry | ({"group": spoken.group, "version": spoken.version} if spoken.group else {})
+
+
+def _aggregated_version(resources: Iterable[Resource], group: str, version: str) -> dict[str, Any]:
+    rows = sorted((row for row in resources if (row.group, row.version) == (group, version)), key=lambda row: row.plural)
+    return {"version": version, "resources": [_aggregated_entry(row) for row in rows], "freshness": "Current"}
+
+
+def _aggregated_entry(row: Resource) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "resource": row.plural,
+        "responseKind": _response_kind("", "", row.kind),
+        "scope": "Namespaced" if row.namespaced else "Cluster",
+        "singularResource": _singular(row),
+        "verbs": list(row.verbs),
+    }
+    if row.short_names:
+        entry["shortNames"] = list(row.short_names)
+    if row.categories:
+        entry["categories"] = list(row.categories)
+    if row.subresources:
+        entry["subresources"] = [
+            {
+                "subresource": name,
+                "responseKind": _response_kind(spoken.group, spoken.version, spoken.kind.format(kind=row.kind)),
+                "verbs": list(spoken.verbs),
+            }
+            for name in sorted(row.subresources)
+            for spoken in [SUBRESOURCES[name]]
+        ]
+    return entry
+
+
+def _response_kind(group: str, version: str, kind: str) -> dict[str, str]:
+    return {"group": group, "version": version, "kind": kind}
+
+
+def _singular(row: Resource) -> str:
+    return row.singular or row.kind.lower()
+
+
+def _storage_hash(row: Resource) -> str:
+    """Tells the form that a resource is stored in: the start of a hash of its group, version and kind."""
+    stored = f"{row.stored_as or f'{row.group}/{row.version}'}/{row.kind}"
+    return base64.b64encode(hashlib.sha256(stored.encode()).digest()[:8]).decode()

@@ -131,15 +131,13 @@ _NAMESPACED_BINDINGS = (
     ("kube-system", "system::leader-locking-kube-scheduler", "system::leader-locking-kube-scheduler",
      "User system:kube-scheduler", "ServiceAccount kube-system/kube-scheduler"),
 )  # fmt: skip
-# How minik8s' agents join and work: a join token may ask for a node's certificate, a node may renew its own, and each agent
-# proxies Services and answers DNS with its node's identity (elsewhere kubeadm and k3s bind these roles).
+# How agents join: a join token may ask for a node's certificate, and a node may renew its own (elsewhere kubeadm binds these).
 _OWN_BINDINGS = (
     ("minik8s:node-bootstrapper", "system:node-bootstrapper", "Group system:bootstrappers"),
     ("minik8s:node-autoapprove-bootstrap", "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
      "Group system:bootstrappers"),
     ("minik8s:node-autoapprove-renewal", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
      "Group system:nodes"),
-    ("minik8s:node-proxier", "system:node-proxier", "Group system:nodes"),
 )  # fmt: skip
 
 

@@ -38,7 +38,8 @@ def validate_local_access_review(review: Frozen) -> list[FieldError]:
 
 def default_token_request(request: Object) -> None:
     spec = request["spec"] = request.get("spec") or {}
-    spec.setdefault("expirationSeconds", 3600)
+    if spec.get("expirationSeconds") is None:
+        spec["expirationSeconds"] = 3600
 
 
 def validate_token_request(request: Frozen) -> list[FieldError]:

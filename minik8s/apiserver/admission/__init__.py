@@ -11,8 +11,8 @@ from random import Random
 
 from minik8s.apiserver.admission.certificates import (
     CertificateApproval,
-    CertificateRequestor,
     CertificateSigning,
+    CertificateStamps,
     CertificateSubjectRestriction,
 )
 from minik8s.apiserver.admission.escalation import RBACEscalation
@@ -29,7 +29,7 @@ def plugins(
     reader: Reader, authorizer: Chain, clock: Clock, rng: Random, not_ready: int = 300, unreachable: int = 300
 ) -> list[Plugin]:
     """The plugins of an API server, in the order in which they see a request. `not_ready` and `unreachable` are the seconds for
-    which pods stay on such a node by default.
+    which pods stay on such a node by default (the same for both where one is given).
     """
     return [
         NamespaceLifecycle(reader),
@@ -37,8 +37,8 @@ def plugins(
         ServiceAccount(reader, clock, rng),
         TaintNodesByCondition(),
         Priority(),
-        DefaultTolerationSeconds(not_ready, unreachable),
-        CertificateRequestor(),
+        DefaultTolerationSeconds(not_ready, not_ready if unreachable is None else unreachable),
+        CertificateStamps(clock),
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),
         CertificateSubjectRestriction(),

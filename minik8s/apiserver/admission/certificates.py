@@ -1,7 +1,7 @@
 """Who may approve and sign certificate requests, and which subject none may ask for.
 
 CertificateApproval, CertificateSigning, CertificateSubjectRestriction of the admission chapter; the rights are the verbs `approve` and
-`sign` on `signers` ("Certificate Signing Requests" of the Kubernetes documentation). Also: a request says who made it.
+`sign` on `signers` ("Certificate Signing Requests" of the Kubernetes documentation).
 """
 
 from __future__ import annotations
@@ -14,22 +14,30 @@ from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS
 from minik8s.api.user import MASTERS, User
 from minik8s.apiserver.admission.plugin import Quiet, refused
 from minik8s.apiserver.contract import Admission, Attributes, Authorizer, Decision, Operation
+from minik8s.base.clock import Clock, rfc3339
 from minik8s.base.pki import parse_request
 
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client"
 
 
-class CertificateRequestor(Quiet):
-    """Writes the requesting user into the request, whatever it says itself."""
+class CertificateStamps(Quiet):
+    """Writes into a request who made it, whatever it says itself, and into its conditions since when they hold."""
 
-    name = "CertificateRequestor"
+    name = "CertificateStamps"
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
 
     def handles(self, request: Admission) -> bool:
-        return _creates(request)
+        return _creates(request) or _updates(request, "approval") or _updates(request, "status")
 
     async def admit(self, request: Admission) -> None:
-        if request.object is not None:
+        if request.object is None:
+            return
+        if request.old is None:
             certificate.requested_by(request.object, request.user)
+        else:
+            certificate.stamp_conditions(request.object, request.old, rfc3339(self._clock.now()))
 
 
 class CertificateApproval(Quiet):

@@ -1,19 +1,20 @@
 """The Node authorizer: a kubelet may read what its pods need, and write its own Node, Lease and its pods' status.
 
-What it may read follows from the pods that are bound to it now: their Secrets, ConfigMaps and ServiceAccounts. The
-NodeRestriction admission plugin narrows writes further, to the node's own objects. Whoever is no node gets no opinion.
+What it may read follows from the pods that are bound to it now: their Secrets, ConfigMaps and ServiceAccounts. As an agent is also
+its node's Service proxy and DNS server, it may read what `system:node-proxier` reads (elsewhere kube-proxy has an identity of its
+own for that). The NodeRestriction admission plugin narrows writes further, to the node's own objects. Whoever is no node gets no opinion.
 Source: "Using Node Authorization" of the Kubernetes documentation; the reasons are those that its users see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from minik8s.api.resources import PODS
 from minik8s.api.user import User
-from minik8s.apiserver.authz.policy import NODE_RULES
-from minik8s.apiserver.authz.rules import compile_rule
+from minik8s.apiserver.authz.policy import NODE_RULES, PROXY_RULES
+from minik8s.apiserver.authz.rules import Rule, compile_rule
 from minik8s.apiserver.contract import Attributes, Decision, Reader
 
 NODES_GROUP = "system:nodes"
@@ -39,7 +40,8 @@ class NodeAuthorizer:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._rules = [compile_rule(rule) for rule in NODE_RULES]
+        self._rules = [compile_rule(rule) for rule in (*NODE_RULES, *PROXY_RULES)]
+        self._proxy_rules = [compile_rule(rule) for rule in PROXY_RULES]
         self._witnesses: dict[tuple[str, str, str, str], str] = {}
         self._by_resource: Mapping[tuple[str, str], Callable[[str, Attributes], Verdict]] = {
             ("", "secrets"): self._read_referenced,
@@ -57,8 +59,9 @@ class NodeAuthorizer:
         if not node:
             return no(f'unknown node for user "{attributes.user.name}"')
         if judge := self._by_resource.get((attributes.group, attributes.resource)):
-            return judge(node, attributes)
-        return ALLOW if any(rule.allows(attributes) for rule in self._rules) else NOTHING
+            verdict = judge(node, attributes)
+            return ALLOW if verdict is not ALLOW and _allowed(self._proxy_rules, attributes) else verdict
+        return ALLOW if _allowed(self._rules, attributes) else NOTHING
 
     def _read_referenced(self, node: str, asked: Attributes) -> Verdict:
         if asked.verb not in ("get", "list", "watch"):
@@ -150,6 +153,10 @@ def references(spec: Mapping[str, Any]) -> Iterator[Reference]:
 
 def _bound(pod: Mapping[str, Any] | None, node: str) -> bool:
     return pod is not None and pod["spec"].get("nodeName") == node
+
+
+def _allowed(rules: Sequence[Rule], attributes: Attributes) -> bool:
+    return any(rule.allows(attributes) for rule in rules)
 
 
 def no(reason: str) -> Verdict:

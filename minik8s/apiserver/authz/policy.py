@@ -252,5 +252,8 @@ def _rule(text: str) -> dict[str, Any]:
     return rule | ({"resourceNames": names.split()} if names else {}) | {"verbs": verbs}
 
 
-NODE_RULES: list[dict[str, Any]] = dict(parse(CLUSTER_ROLES))["system:node"]
+_ROLES = dict(parse(CLUSTER_ROLES))
+NODE_RULES: list[dict[str, Any]] = _ROLES["system:node"]
 """What the Node authorizer gives every node, besides what it narrows to the node's own objects."""
+PROXY_RULES: list[dict[str, Any]] = _ROLES["system:node-proxier"]
+"""What else an agent needs: it proxies Services and answers DNS with its node's identity."""

@@ -419,6 +419,14 @@ async def test_a_request_says_who_made_it(door: Door) -> None:
     assert (spec["username"], spec["groups"], spec["uid"], spec["extra"]) == ("jane", ["g"], "7", {"k": ["v"]})
 
 
+async def test_a_verdict_says_since_when(door: Door) -> None:
+    old = csr(status={})
+    made = await door(
+        {**old, "status": {"conditions": [{"type": "Approved", "status": "True"}]}}, ADMIN, "UPDATE", "approval", old=old
+    )
+    assert {"lastUpdateTime", "lastTransitionTime"} < set(made["status"]["conditions"][0])
+
+
 async def test_nobody_asks_to_be_a_superuser(door: Door) -> None:
     signer = "kubernetes.io/kube-apiserver-client"
     assert await door.refusal(csr(groups=(MASTERS,), signer=signer)) == (

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -46,11 +46,12 @@ class Etcd:
     data: Path
     port: int
     peer_port: int
+    tls: dict[str, object] = field(default_factory=dict)  # flags that make it speak TLS
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         peer = f"http://127.0.0.1:{self.peer_port}"
@@ -62,6 +63,7 @@ class Etcd:
             "initial-advertise-peer-urls": peer,
             "initial-cluster": f"default={peer}",
             "log-level": "error",
+            **self.tls,
         }
         command = ["etcd", *(f"--{name}={value}" for name, value in flags.items())]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -72,12 +74,12 @@ class Etcd:
             self.process.wait()
             self.process = None
 
-    async def open(self) -> Store:
+    async def open(self, **files: Path) -> Store:
         """A store in it, as soon as it answers."""
         async with asyncio.timeout(30):
             while True:
                 try:
-                    return await open_store(self.endpoint, Path(), RealClock())
+                    return await open_store(self.endpoint, Path(), RealClock(), **files)
                 except StoreFailed:
                     await asyncio.sleep(0.05)
 
@@ -91,14 +93,14 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def new_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Etcd]]:
+def new_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Etcd]]:
     """Starts a real etcd; all are stopped at the end of the session."""
     if shutil.which("etcd") is None:
         pytest.skip("no etcd on this machine (Debian: etcd-server)")
     running: list[Etcd] = []
 
-    def start() -> Etcd:
-        running.append(Etcd(tmp_path_factory.mktemp("etcd"), *free_ports(2)))
+    def start(**tls: object) -> Etcd:
+        running.append(Etcd(tmp_path_factory.mktemp("etcd"), *free_ports(2), tls))
         running[-1].start()
         return running[-1]
 
@@ -108,7 +110,7 @@ def new_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
 
 
 @pytest.fixture(scope="session")
-def etcd(new_etcd: Callable[[], Etcd]) -> Etcd:
+def etcd(new_etcd: Callable[..., Etcd]) -> Etcd:
     return new_etcd()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from minik8s.base.clock import RealClock
+from minik8s.base.pki import Authority, write_pair
 from minik8s.store import open_store
 from minik8s.store.base import TOUCHED, Change, Entry, Store, StoreFailed
 
@@ -80,7 +81,7 @@ async def test_a_long_snapshot_is_read_in_pages_at_one_revision(
     assert snapshot.revision == max(written.values())
 
 
-async def test_a_restarted_etcd_is_watched_on_from_where_it_was(new_etcd: Callable[[], Etcd], read: Read) -> None:
+async def test_a_restarted_etcd_is_watched_on_from_where_it_was(new_etcd: Callable[..., Etcd], read: Read) -> None:
     own = new_etcd()
     try:
         store = await own.open()
@@ -107,7 +108,7 @@ async def test_a_restarted_etcd_is_watched_on_from_where_it_was(new_etcd: Callab
         own.stop()
 
 
-async def test_closing_while_etcd_is_away(new_etcd: Callable[[], Etcd], read: Read) -> None:
+async def test_closing_while_etcd_is_away(new_etcd: Callable[..., Etcd], read: Read) -> None:
     own = new_etcd()
     try:
         store = await own.open()
@@ -122,11 +123,36 @@ async def test_closing_while_etcd_is_away(new_etcd: Callable[[], Etcd], read: Re
         await waiting
 
 
-async def test_nobody_there(new_etcd: Callable[[], Etcd]) -> None:
+async def test_nobody_there(new_etcd: Callable[..., Etcd]) -> None:
     gone = new_etcd()
     gone.stop()
     with pytest.raises(StoreFailed, match=f"etcd {gone.endpoint}: UNAVAILABLE"):
         await open_store(gone.endpoint, Path(), RealClock())
+
+
+async def test_tls_with_certificates_on_both_sides(new_etcd: Callable[..., Etcd], tmp_path: Path) -> None:
+    authority = Authority.create("etcd", RealClock())
+    ca, cert, key = tmp_path / "ca.crt", tmp_path / "client.crt", tmp_path / "client.key"
+    ca.write_bytes(authority.pair.certificate)
+    write_pair(authority.client("root"), cert, key)
+    write_pair(authority.server(["127.0.0.1"]), tmp_path / "server.crt", tmp_path / "server.key")
+    own = new_etcd(
+        **{
+            "cert-file": tmp_path / "server.crt",
+            "key-file": tmp_path / "server.key",
+            "trusted-ca-file": ca,
+            "client-cert-auth": "true",
+        }
+    )
+    store = await own.open(ca=ca, cert=cert, key=key)
+    assert await store.write(P + "k", b"v", 0) == await store.revision()
+    await store.close()
+    for files in ({}, {"ca": ca}):
+        with pytest.raises(StoreFailed, match="UNAVAILABLE"):
+            await open_store(own.endpoint, Path(), RealClock(), **files)
+    with pytest.raises(StoreFailed, match=r"none\.crt: No such file"):
+        await open_store(own.endpoint, Path(), RealClock(), ca=tmp_path / "none.crt")
+    own.stop()
 
 
 @pytest.mark.parametrize("endpoint", ["http://", "http://a,http://b", "http://h:1/path", "mysql://h", "etcd"])

@@ -184,6 +184,9 @@ PRIORITYCLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "Priori
 RUNTIMECLASSES = Resource(
     "node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False, creates_on_update=True, needs_version=True
 )
+INGRESSES = Resource("networking.k8s.io", "v1", "ingresses", "Ingress", short_names=("ing",), subresources=("status",))
+INGRESSCLASSES = Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False)
+NETWORKPOLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", short_names=("netpol",))
 CERTIFICATESIGNINGREQUESTS = Resource(
     "certificates.k8s.io",
     "v1",

@@ -47,6 +47,19 @@ def needed(obj: Mapping[str, Any], keys: Sequence[str], path: str) -> Errors:
     return [required(f"{path}.{key}") for key in keys if not obj.get(key)]
 
 
+def domain_prefixed_path(value: str, path: str) -> Errors:
+    """`acme.io/foo`."""
+    domain, _, rest = value.partition("/")
+    if not value:
+        yield required(path)
+    elif not domain or not rest:
+        yield invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')
+    else:
+        yield from dns_subdomain(domain, path)
+        if not _URL_PATH.fullmatch(rest):
+            yield invalid(path, rest, names.pattern_error("Invalid path", _URL_PATH.pattern))
+
+
 def one_of(value: str, path: str, allowed: Collection[str]) -> Errors:
     """The value is one of those allowed, which are named in the order given."""
     return () if value in allowed else (unsupported(path, value, list(allowed)),)
@@ -102,4 +115,5 @@ def quantity_not_negative(value: str, path: str) -> Errors:
     return () if quantity.parse(value) >= 0 else (invalid(path, value, "must be greater than or equal to 0"),)
 
 
+_URL_PATH = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")
 _LEADING_ZEROS = re.compile(r"\b0+(?=\d)")

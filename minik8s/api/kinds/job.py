@@ -157,14 +157,7 @@ def validate_job_spec(spec: Mapping[str, Any], path: str) -> list[FieldError]:
 def _manager(manager: str | None, path: str) -> list[FieldError]:
     if manager is None:
         return []
-    domain, slash, rest = manager.partition("/")
-    errors: list[FieldError] = []
-    if not manager:
-        errors.append(required(path))
-    elif not slash or not domain or not rest:
-        errors.append(invalid(path, manager, 'must be a domain-prefixed path (such as "acme.io/foo")'))
-    else:
-        errors += checks.dns_subdomain(domain, path)
+    errors = list(checks.domain_prefixed_path(manager, path))
     return errors + ([too_long(path, 63)] if len(manager) > 63 else [])
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import uvloop
+
 from minik8s import config
 from minik8s.base.clock import RealClock
 from minik8s.server import start
@@ -52,7 +54,7 @@ def running(directory: Path, *, nodes: int = 1, seed: int = 0) -> Iterator[RealC
 
     def run() -> None:
         try:
-            with asyncio.Runner() as runner:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 loops.append(runner.get_loop())
                 runner.run(serve())
         except BaseException as error:  # told to the test, which waits for `started`

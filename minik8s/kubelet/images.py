@@ -164,8 +164,8 @@ def _covers(where: str, reference: str) -> bool:
     split = urlsplit(where if "://" in where else f"https://{where}")
     path = split.path.strip("/")
     path = "" if path in ("v1", "v2") else path
-    host, _, rest = reference.partition("/")
-    if "." not in host and ":" not in host and host != "localhost":
+    host, slash, rest = reference.partition("/")
+    if not slash or ("." not in host and ":" not in host and host != "localhost"):
         host, rest = "index.docker.io", reference
     host = "index.docker.io" if host in ("docker.io", "registry-1.docker.io") else host
     wanted, asked = split.netloc.split("."), host.split(".")

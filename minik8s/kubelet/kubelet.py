@@ -8,11 +8,8 @@ Neighbours: `worker.py` for a pod's life, `node.py` for the node object, `server
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import shutil
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -26,8 +23,9 @@ from minik8s.client.informer import Informers
 from minik8s.kubelet.actions import Actions
 from minik8s.kubelet.admission import admit
 from minik8s.kubelet.cgroups import Cgroups
+from minik8s.kubelet.files import DiskFiles, Files
 from minik8s.kubelet.images import Images
-from minik8s.kubelet.pod import GRACE_PERIOD, POD_UID, Pod, is_deleted, is_finished, key, uid
+from minik8s.kubelet.pod import GRACE_PERIOD, POD_UID, Pod, is_deleted, is_finished, is_host_network, key, uid
 from minik8s.kubelet.prober import Prober
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
@@ -57,10 +55,12 @@ class Kubelet:
         rng: Random,
         *,
         cgroups: Cgroups | None = None,
+        files: Files | None = None,
         strict_groups: bool = False,
     ) -> None:
         self.site, self.runtime, self.clock = site, runtime, clock
         self._strict_groups = strict_groups
+        self._stopped = False
         self._owner = Owner("kubelet")
         self._workers: dict[str, Worker] = {}
         self._orphans: dict[str, list[Sandbox]] = {}
@@ -71,7 +71,8 @@ class Kubelet:
         self._sources = Sources(client, clock, rng, self._volumes_changed)
         self._actions = Actions(runtime, clock)
         self._prober = Prober(self._actions, clock, rng, self.events, self._wake)
-        volumes = Volumes(site, clock, rng, self._sources, Tokens(client, clock))
+        if files is None:
+            files = DiskFiles(site, Volumes(site, clock, rng, self._sources, Tokens(client, clock)))
         images = Images(runtime, clock, self.events)
         starter = Starter(
             runtime,
@@ -80,7 +81,7 @@ class Kubelet:
             site,
             images,
             self._sources,
-            volumes,
+            files,
             self._actions,
             self._services.list,
         )
@@ -92,7 +93,7 @@ class Kubelet:
             site,
             self._statuses,
             starter,
-            volumes,
+            files,
             self._prober,
             self._actions,
             cgroups or Cgroups(),
@@ -109,6 +110,7 @@ class Kubelet:
 
     async def stop(self) -> None:
         """Leaves all containers running."""
+        self._stopped = True  # an informer that is shared lives on
         await self._owner.stop()
         await self._prober.stop()
         await self._sources.stop()
@@ -121,6 +123,18 @@ class Kubelet:
     def pods(self) -> list[Pod]:
         return [w.pod for w in self._workers.values() if not w.gone]
 
+    def workers(self) -> list[Worker]:
+        return list(self._workers.values())
+
+    def may_dial(self, address: str, _: int) -> bool:
+        """Whether the server may be connected to that address through this node: its pods' and Services' alone."""
+        sandboxes = (w.seen.sandbox for w in self._workers.values())
+        if any(address in s.ips for s in sandboxes if s is not None):
+            return True
+        if any(address in self.site.host_ips and is_host_network(w.pod) for w in self._workers.values()):
+            return True
+        return any(address in (s["spec"].get("clusterIPs") or ()) for s in self._services.list())
+
     def worker(self, namespace: str, name: str, pod_uid: str = "") -> Worker | None:
         """The worker of a pod, by name (of several with that name the one that is not gone)."""
         found = [w for w in self._workers.values() if key(w.pod) == (namespace, name) and pod_uid in ("", uid(w.pod))]
@@ -129,6 +143,8 @@ class Kubelet:
     # --- following ---
 
     def _pod_changed(self, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
+        if self._stopped:
+            return
         if new is None:
             if old is not None and (worker := self._workers.get(uid(old))):
                 worker.vanish(old)
@@ -162,19 +178,16 @@ class Kubelet:
         return True
 
     def _ended(self, worker: Worker) -> None:
-        """Nothing is left of the pod but files."""
-        pod_uid = uid(worker.pod)
-        self._workers.pop(pod_uid, None)
-        self._statuses.forget(pod_uid)
-        for directory in (self.site.layout.pod(pod_uid), self.site.layout.pod_logs(worker.pod)):
-            shutil.rmtree(directory, ignore_errors=True)
+        """Nothing is left of the pod."""
+        self._workers.pop(uid(worker.pod), None)
+        self._statuses.forget(uid(worker.pod))
 
     def _wake(self, pod_uid: str) -> None:
-        if worker := self._workers.get(pod_uid):
+        if (worker := self._workers.get(pod_uid)) and not self._stopped:
             worker.wake()
 
     def _volumes_changed(self, pod_uid: str) -> None:
-        if worker := self._workers.get(pod_uid):
+        if (worker := self._workers.get(pod_uid)) and not self._stopped:
             worker.volumes_changed()
 
     async def _follow_runtime(self) -> None:
@@ -202,7 +215,7 @@ class Kubelet:
             log.info("pod %s/%s is gone: its sandbox goes too", sandboxes[0].namespace, sandboxes[0].name)
             self._add(_departed(sandboxes[0]), gone=True)
         known = {uid(pod) for pod in self._pods.list()} | self._workers.keys()
-        await asyncio.get_running_loop().run_in_executor(None, _remove_others, self.site.layout.pods, known)
+        await self._tools.files.remove_others(known)
 
 
 def _departed(sandbox: Sandbox) -> Pod:
@@ -214,18 +227,3 @@ def _departed(sandbox: Sandbox) -> Pod:
         "metadata": {"namespace": sandbox.namespace, "name": sandbox.name, "uid": sandbox.labels.get(POD_UID) or sandbox.uid},
         "spec": {"containers": [], "terminationGracePeriodSeconds": int(grace) if grace.isdecimal() else 30},
     }
-
-
-def _remove_others(pods: Path, known: Iterable[str]) -> None:
-    """Directories of pods that are gone, except where something is still mounted."""
-    from minik8s.kubelet.volumes import mounting
-
-    if not pods.is_dir():
-        return
-    keep = set(known)
-    for directory in pods.iterdir():
-        if directory.name in keep:
-            continue
-        for point in mounting.mounts_below(directory):
-            mounting.unmount(point)
-        shutil.rmtree(directory)

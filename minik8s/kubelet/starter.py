@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from minik8s.api.resources import SECRETS, Resource
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
 from minik8s.kubelet.actions import Actions, HookFailed, Target
-from minik8s.kubelet.configs import Ingredients, container_config, message_path, sandbox_config
+from minik8s.kubelet.configs import Ingredients, container_config, sandbox_config
 from minik8s.kubelet.downward import Surroundings
 from minik8s.kubelet.env import ConfigError, environment, references
+from minik8s.kubelet.files import Files
 from minik8s.kubelet.images import Images, StartFailed
 from minik8s.kubelet.lifecycle import MIN_GRACE, Start
-from minik8s.kubelet.names import hosts, parse_resolv_conf
 from minik8s.kubelet.pod import ContainerSpec, Pod, Role, field_path, find_container, grace_period, is_host_network, key, uid
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
-from minik8s.kubelet.volumes import Volumes
-from minik8s.runtime.base import Dns, Mount, Runtime, RuntimeFailed, Sandbox, SandboxConfig
+from minik8s.runtime.base import Runtime, RuntimeFailed, Sandbox, SandboxConfig
 
 T = TypeVar("T")
 
@@ -42,19 +40,19 @@ class Starter:
         site: Site,
         images: Images,
         sources: Sources,
-        volumes: Volumes,
+        files: Files,
         actions: Actions,
         services: Callable[[], Iterable[Mapping[str, Any]]],
     ) -> None:
         self._runtime, self._clock, self._events, self._site = runtime, clock, events, site
-        self._images, self._sources, self._volumes, self._actions = images, sources, volumes, actions
+        self._images, self._sources, self._files, self._actions = images, sources, files, actions
         self._services = services
 
     async def run_sandbox(self, pod: Pod, attempt: int) -> str:
         """The new sandbox's id. StartFailed where there is none."""
         try:
             config = self._sandbox_config(pod, attempt)
-            Path(config.log_directory).mkdir(parents=True, exist_ok=True, mode=0o755)
+            self._files.prepare(pod)
             return await whole(self._runtime.run_sandbox(config))
         except (ValueError, RuntimeFailed, OSError) as error:
             text = f"Failed to create pod sandbox: {error}"
@@ -75,7 +73,7 @@ class Starter:
         config = self._sandbox_config(pod, sandbox.attempt)
         try:
             env = await self._environment(pod, container, sandbox)
-            mounts = await self._mounts(pod, container, step.attempt, sandbox, env)
+            mounts = await self._files.mounts(pod, container, step.attempt, sandbox, env)
             wanted = container_config(
                 pod, role, container, step.attempt, Ingredients(image, env, mounts, target_id), self._site
             )
@@ -125,13 +123,7 @@ class Starter:
         return Surroundings(ips, self._site.host_ips, self._site.allocatable, rfc3339(self._clock.now()))
 
     def _sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig:
-        return sandbox_config(pod, attempt, self._site, self._host_dns())
-
-    def _host_dns(self) -> Dns:
-        try:
-            return parse_resolv_conf(Path(self._site.resolv_conf).read_text())
-        except FileNotFoundError:
-            return Dns()
+        return sandbox_config(pod, attempt, self._site, self._files.host_dns())
 
     def _failed(self, pod: Pod, path: str, reason: str, message: str) -> StartFailed:
         self._events.event(pod, WARNING, "Failed", f"Error: {message}", field_path=path)
@@ -152,31 +144,8 @@ class Starter:
             lambda resource, name: found[resource, name],
             self._services(),
             self.surroundings(pod, sandbox),
-            lambda volume, path: self._volumes.read(pod, volume, path),
+            lambda volume, path: self._files.read(pod, volume, path),
         )
-
-    async def _mounts(
-        self, pod: Pod, container: ContainerSpec, attempt: int, sandbox: Sandbox, env: Mapping[str, str]
-    ) -> list[Mount]:
-        mounts = await self._volumes.mounts(pod, container, env)
-        taken = {m.container_path for m in mounts}
-        if "/etc/hosts" not in taken and (sandbox.ips or is_host_network(pod)):
-            mounts.append(Mount("/etc/hosts", str(self._write_hosts(pod, sandbox))))
-        message = self._site.layout.message(uid(pod), container["name"], attempt)
-        message.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        message.touch()
-        message.chmod(0o666)  # whatever user the container runs as
-        mounts.append(Mount(message_path(container), str(message)))
-        return mounts
-
-    def _write_hosts(self, pod: Pod, sandbox: Sandbox) -> Path:
-        path = self._site.layout.hosts(uid(pod))
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        host = Path(self._site.hosts_file)
-        of_host = host.read_text() if is_host_network(pod) and host.exists() else ""
-        path.write_text(hosts(pod, sandbox.ips, self._site.cluster_domain, of_host))
-        path.chmod(0o644)
-        return path
 
 
 async def whole(work: Awaitable[T]) -> T:

@@ -26,14 +26,15 @@ from minik8s.kubelet.actions import Actions, HookFailed, Target
 from minik8s.kubelet.backoffs import Crash, Failure
 from minik8s.kubelet.cgroups import Cgroups
 from minik8s.kubelet.configs import cgroup_parent
+from minik8s.kubelet.files import Files
 from minik8s.kubelet.images import StartFailed
 from minik8s.kubelet.lifecycle import Facts, Instruction, Plan, Seen, Stop, Waiting, decide
-from minik8s.kubelet.messages import termination_message
 from minik8s.kubelet.pod import (
     ContainerSpec,
     Pod,
     Role,
     all_containers,
+    containers,
     field_path,
     find_container,
     full_name,
@@ -48,7 +49,7 @@ from minik8s.kubelet.site import Site
 from minik8s.kubelet.starter import Starter
 from minik8s.kubelet.status import OWN_CONDITIONS, Scene, sandbox_ready, status_of
 from minik8s.kubelet.statuses import Statuses
-from minik8s.kubelet.volumes import MountFailed, Volumes
+from minik8s.kubelet.volumes import MountFailed
 from minik8s.runtime.base import Container, NotThere, Runtime, RuntimeFailed, Sandbox, State
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Tools:
     site: Site
     statuses: Statuses
     starter: Starter
-    volumes: Volumes
+    files: Files
     prober: Prober
     actions: Actions
     cgroups: Cgroups
@@ -84,7 +85,7 @@ class Worker:
         self._sandboxes = set(sandboxes)
         self._task: asyncio.Task[Any] | None = None
         self._step: asyncio.Task[Any] | None = None
-        self._dirty = asyncio.Event()
+        self._dirty, self._looked = asyncio.Event(), asyncio.Event()
         self._failures: dict[str, Failure] = {}
         self._crashes: dict[str, Crash] = {}
         self._hooked: set[str] = set()
@@ -129,9 +130,19 @@ class Worker:
     def holds(self, sandbox_id: str) -> bool:
         return sandbox_id in self._sandboxes
 
+    def waiting_reason(self, container: str) -> str:
+        """Why a container waits; empty where it doesn't, or only as all do at first."""
+        waiting = self._waiting.get(container)
+        return waiting.reason if waiting else ""
+
     @property
-    def is_idle(self) -> bool:
-        return self._task is None
+    def default_reason(self) -> str:
+        return "PodInitializing" if containers(self.pod, Role.INIT) else "ContainerCreating"
+
+    async def until_ended(self, container_id: str) -> None:
+        """Returns when the container does not run (any more)."""
+        while any(c.id == container_id and c.state is State.RUNNING for c in self.seen.containers):
+            await self._looked.wait()
 
     def _hurry(self) -> None:
         if self._step:
@@ -198,6 +209,8 @@ class Worker:
         tools, pod = self._tools, self.pod
         now = tools.clock.now()
         self.seen = seen = await self._look()
+        self._looked.set()
+        self._looked = asyncio.Event()
         if self._renew_at is not None and self._renew_at <= now:
             self._stale = True
         previous = tools.statuses.told(pod)
@@ -216,22 +229,18 @@ class Worker:
     async def _look(self) -> Seen:
         runtime = self._tools.runtime
         sandboxes: list[Sandbox] = []
-        containers: list[Container] = []
+        found: list[Container] = []
         for sandbox_id in sorted(self._sandboxes):
             try:
                 sandboxes.append(await runtime.sandbox(sandbox_id))
             except NotThere:
                 self._sandboxes.discard(sandbox_id)
                 continue
-            containers += await runtime.containers(sandbox_id)
-        for container in containers:
+            found += await runtime.containers(sandbox_id)
+        for container in found:
             if container.state is State.EXITED and container.id not in self._messages:
-                self._messages[container.id] = self._message(container)
-        return lifecycle.seen(sandboxes, containers)
-
-    def _message(self, container: Container) -> str:
-        found = find_container(self.pod, container.name)
-        return termination_message(self._tools.site.layout, self.pod, found[1], container) if found else ""
+                self._messages[container.id] = self._tools.files.message(self.pod, container)
+        return lifecycle.seen(sandboxes, found)
 
     def _facts(self, previous: Mapping[str, Any]) -> Facts:
         return Facts(
@@ -329,13 +338,14 @@ class Worker:
             case lifecycle.DeletePod():
                 await self._delete()
             case lifecycle.Forget():
+                await self._tools.files.remove(self.pod)
                 self._on_end(self)
 
     async def _mount(self) -> None:
         surroundings = self._tools.starter.surroundings(self.pod, self.seen.sandbox)
         self._stale = False
         try:
-            self._renew_at = await self._tools.volumes.mount(self.pod, surroundings)
+            self._renew_at = await self._tools.files.mount(self.pod, surroundings)
         except MountFailed as error:
             for name, why in error.failures:
                 text = f'MountVolume.SetUp failed for volume "{name}" : {why}'
@@ -427,7 +437,7 @@ class Worker:
 
     async def _tear_down(self) -> None:
         tools = self._tools
-        await tools.volumes.unmount(uid(self.pod))
+        await tools.files.unmount(uid(self.pod))
         tools.cgroups.remove(cgroup_parent(self.pod, tools.site))
         self._mounted, self._torn_down, self._renew_at = False, True, None
 

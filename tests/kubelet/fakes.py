@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from minik8s.api.call import Call
-from minik8s.api.errors import Conflict, NotFound
+from minik8s.api.errors import AlreadyExists, Conflict, NotFound
 from minik8s.api.resources import PODS, Resource
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.client.transport import WatchEvent
@@ -320,13 +320,23 @@ class FakeApi:
             case "create", _ if call.resource.plural == "events":
                 return self._event(call.body)
             case "create", _:
+                meta = call.body["metadata"]
+                if (call.resource, meta.get("namespace", ""), meta["name"]) in self.objects:
+                    raise AlreadyExists(f"{meta['name']} already exists")
+                return self.put(call.resource, call.body)
+            case "update", _:
+                self._get(place)
                 return self.put(call.resource, call.body)
             case "get", _:
                 return self._get(place)
             case "patch", "status":
                 return self._patch_status(place, call.body)
+            case "patch", _ if call.resource.plural == "events":
+                return call.body
             case "patch", _:
-                return self._get(place) if call.resource.plural != "events" else self._event(call.body)
+                meta = self._get(place)["metadata"]
+                merged = {part: {**meta.get(part, {}), **values} for part, values in call.body["metadata"].items()}
+                return self.change(*place, **merged)
             case "delete", _:
                 return self._delete(place, call.body)
         raise AssertionError(call)
@@ -363,7 +373,7 @@ class FakeApi:
 
     def _patch_status(self, place: tuple[Resource, str, str], patch: dict[str, Any]) -> dict[str, Any]:
         obj = self._get(place)
-        if patch.get("metadata", {}).get("uid", obj["metadata"]["uid"]) != obj["metadata"]["uid"]:
+        if "uid" in patch.get("metadata", {}) and patch["metadata"]["uid"] != obj["metadata"]["uid"]:
             raise Conflict("uid")
         status = dict(obj.get("status") or {})
         order = [c["type"] for c in patch["status"].get("$setElementOrder/conditions", [])]
@@ -391,7 +401,7 @@ class FakeApi:
 
     def _delete(self, place: tuple[Resource, str, str], options: dict[str, Any]) -> dict[str, Any]:
         obj = self._get(place)
-        if options.get("preconditions", {}).get("uid", obj["metadata"]["uid"]) != obj["metadata"]["uid"]:
+        if options.get("preconditions", {}).get("uid") not in (None, obj["metadata"]["uid"]):
             raise Conflict("uid")
         self._trace("api: delete the pod")
         if obj["metadata"].get("finalizers"):

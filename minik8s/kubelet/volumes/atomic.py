@@ -43,14 +43,14 @@ def write(volume: Path, files: Mapping[str, File], now: float, rng: Random, grou
     fresh.chmod(0o755)
     for path, file in files.items():
         _write_file(fresh, path, file)
-    old = current.readlink() if current.is_symlink() else None
     temporary = volume / (DATA + "_tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(fresh.name)
     temporary.replace(current)
     _link(volume, {PurePosixPath(path).parts[0] for path in files})
-    if old is not None:
-        shutil.rmtree(volume / old, ignore_errors=True)
+    for entry in list(os.scandir(volume)):
+        if entry.name.startswith("..") and entry.name not in (DATA, fresh.name) and entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(volume / entry.name)
     if group is not None:
         own_by_group(volume, group, writable=False)
     return True

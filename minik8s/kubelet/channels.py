@@ -1,0 +1,183 @@
+"""exec, attach and port-forward over a WebSocket: the `channel.k8s.io` protocols, on the server's side.
+
+Each binary message begins with its channel: 0 stdin, 1 stdout, 2 stderr, 3 error (a Status at the end), 4 terminal size; v5 also
+255, which closes the channel that it names (so that stdin can end). With `base64.` in front, messages are text.
+Source: k8s.io/apimachinery/pkg/util/remotecommand, KEP-4006.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from minik8s.runtime.base import RuntimeFailed, Streams
+
+log = logging.getLogger(__name__)
+
+STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+PROTOCOLS = (
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+    "v1.channel.k8s.io",
+    "v1.base64.channel.k8s.io",
+)
+HEARTBEAT = 30.0
+MAX_MESSAGE = 1024 * 1024
+
+
+class Channels:
+    """One WebSocket; `text` where messages are base64."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self._socket = socket
+        protocol = socket.ws_protocol or ""
+        self._text = "base64" in protocol
+        self._modern = protocol.startswith(("v4", "v5"))
+
+    @classmethod
+    async def accept(cls, request: web.Request) -> Channels:
+        socket = web.WebSocketResponse(protocols=PROTOCOLS, heartbeat=HEARTBEAT, max_msg_size=MAX_MESSAGE, compress=False)
+        await socket.prepare(request)
+        return cls(socket)
+
+    async def send(self, channel: int, data: bytes = b"") -> None:
+        """Raises ConnectionResetError when the client is gone."""
+        if self._text:
+            await self._socket.send_str(str(channel) + base64.b64encode(data).decode())
+        else:
+            await self._socket.send_bytes(bytes([channel]) + data)
+
+    async def receive(self) -> tuple[int, bytes] | None:
+        """The next message; None when the client is gone."""
+        while True:
+            message = await self._socket.receive()
+            if message.type is aiohttp.WSMsgType.BINARY and message.data:
+                return message.data[0], message.data[1:]
+            if message.type is aiohttp.WSMsgType.TEXT and message.data[:1].isdigit():
+                return int(message.data[0]), base64.b64decode(message.data[1:])
+            if message.type not in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
+                return None
+
+    async def finish(self, status: Mapping[str, Any]) -> None:
+        """Tells how it ended and closes. Old protocols know text alone, and only of failure."""
+        if self._modern:
+            await self.send(ERROR, orjson.dumps(status))
+        elif status["status"] != "Success":
+            await self.send(ERROR, str(status.get("message", "")).encode())
+        await self._socket.close()
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+    @property
+    def socket(self) -> web.WebSocketResponse:
+        return self._socket
+
+
+async def run_command(channels: Channels, streams: Streams, command: Sequence[str], *, stdin: bool, outputs: set[int]) -> None:
+    """Joins a running exec or attach to the client, until it ends or the client goes."""
+    first = min(outputs, default=ERROR)
+    await channels.send(first)  # tells the client that it is connected
+    inward = asyncio.ensure_future(_to_process(channels, streams, stdin))
+    outward = asyncio.ensure_future(_from_process(channels, streams, outputs))
+    try:
+        done, _ = await asyncio.wait({inward, outward}, return_when=asyncio.FIRST_COMPLETED)
+        if outward in done:
+            outward.result()
+            await channels.finish(exit_status(await streams.wait(), command))
+    except (ConnectionError, RuntimeError):
+        log.debug("the client of an exec is gone")
+    except RuntimeFailed as error:
+        await channels.finish(failure(str(error)))
+    finally:
+        for task in (inward, outward):
+            task.cancel()
+        await asyncio.wait({inward, outward})
+        await streams.close()
+
+
+async def _to_process(channels: Channels, streams: Streams, stdin: bool) -> None:
+    """Returns when the client is gone."""
+    while (message := await channels.receive()) is not None:
+        channel, data = message
+        if channel == STDIN and stdin:
+            await streams.write(data)
+        elif channel == CLOSE and data[:1] == bytes([STDIN]) and stdin:
+            await streams.close_stdin()
+        elif channel == RESIZE:
+            await _resize(streams, data)
+
+
+async def _resize(streams: Streams, data: bytes) -> None:
+    try:
+        size = orjson.loads(data)
+        width, height = int(size["Width"]), int(size["Height"])
+    except (ValueError, TypeError, KeyError):
+        return  # not a size: nothing to do about it
+    await streams.resize(width, height)
+
+
+async def _from_process(channels: Channels, streams: Streams, outputs: set[int]) -> None:
+    async for channel, data in streams.output():
+        if channel in outputs:
+            await channels.send(channel, data)
+
+
+def exit_status(code: int, command: Sequence[str]) -> dict[str, Any]:
+    """The Status that ends an exec."""
+    if code == 0:
+        return {"metadata": {}, "status": "Success"}
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": f"command terminated with non-zero exit code: exit status {code}",
+        "reason": "NonZeroExitCode",
+        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+    }
+
+
+def failure(message: str) -> dict[str, Any]:
+    return {"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500}
+
+
+async def forward_ports(channels: Channels, ports: Sequence[int], dial: Any) -> None:
+    """Port-forward: for each port a data channel and an error channel, which both begin with the port (2 bytes, little end first)."""
+    opened: list[Streams] = []
+    tasks: list[asyncio.Future[None]] = []
+    try:
+        for place, port in enumerate(ports):
+            head = port.to_bytes(2, "little")
+            await channels.send(2 * place, head)
+            await channels.send(2 * place + 1, head)
+            try:
+                streams: Streams = await dial(port)
+            except RuntimeFailed as error:
+                await channels.send(2 * place + 1, str(error).encode())
+                continue
+            opened.append(streams)
+            tasks.append(asyncio.ensure_future(_from_port(channels, streams, 2 * place)))
+        while (message := await channels.receive()) is not None:
+            channel, data = message
+            if channel % 2 == 0 and channel // 2 < len(opened):
+                await opened[channel // 2].write(data)
+    finally:
+        for task in tasks:
+            task.cancel()
+        for streams in opened:
+            await streams.close()
+        await channels.close()
+
+
+async def _from_port(channels: Channels, streams: Streams, channel: int) -> None:
+    async for _, data in streams.output():
+        await channels.send(channel, data)

@@ -1,0 +1,125 @@
+"""What the machine is and has: read from /proc, /sys and /etc. Linux only."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from minik8s.api import quantity
+from minik8s.api.quantity import Quantity
+
+ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "riscv64": "riscv64",
+}
+MAX_PODS = 110
+EVICTION_MEMORY = 100 * 1024 * 1024  # upstream's default evictionHard: memory.available<100Mi
+EVICTION_DISK = 0.10  # nodefs.available<10%
+EVICTION_INODES = 0.05
+EVICTION_PIDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What does not change while the agent runs."""
+
+    capacity: Mapping[str, Quantity]
+    allocatable: Mapping[str, Quantity]
+    architecture: str
+    kernel: str
+    os_image: str
+    machine_id: str
+    system_uuid: str
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """What runs short."""
+
+    memory: bool = False
+    disk: bool = False
+    pids: bool = False
+
+
+def inspect(data_dir: Path, max_pods: int = MAX_PODS) -> Machine:
+    """`data_dir`: on whose file system the pods' files are."""
+    disk = os.statvfs(data_dir)
+    size = disk.f_blocks * disk.f_frsize
+    memory = _meminfo()["MemTotal"]
+    common = {
+        "cpu": quantity.of(len(os.sched_getaffinity(0))),
+        "pods": quantity.of(max_pods),
+        **{name: quantity.of(amount, quantity.BINARY) for name, amount in _hugepages().items()},
+    }
+    capacity = {
+        **common,
+        "memory": quantity.of(memory, quantity.BINARY),
+        "ephemeral-storage": quantity.of(size // 1024 * 1024, quantity.BINARY),
+    }
+    allocatable = {
+        **common,
+        "memory": quantity.of(max(memory - EVICTION_MEMORY, 0), quantity.BINARY),
+        "ephemeral-storage": quantity.of(int(size * (1 - EVICTION_DISK))),
+    }
+    return Machine(
+        capacity=capacity,
+        allocatable=allocatable,
+        architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
+        kernel=platform.release(),
+        os_image=_os_image(),
+        machine_id=_text("/etc/machine-id"),
+        system_uuid=_text("/sys/class/dmi/id/product_uuid"),
+        boot_id=_text("/proc/sys/kernel/random/boot_id"),
+    )
+
+
+def pressure(data_dir: Path) -> Pressure:
+    """What runs short now, by upstream's default eviction thresholds."""
+    disk = os.statvfs(data_dir)
+    low_disk = disk.f_blocks > 0 and disk.f_bavail < disk.f_blocks * EVICTION_DISK
+    low_inodes = disk.f_files > 0 and disk.f_favail < disk.f_files * EVICTION_INODES
+    threads = int(_text("/proc/loadavg").split()[3].partition("/")[2])
+    limit = int(_text("/proc/sys/kernel/pid_max") or "32768")
+    return Pressure(
+        memory=_meminfo()["MemAvailable"] < EVICTION_MEMORY,
+        disk=low_disk or low_inodes,
+        pids=threads > limit * (1 - EVICTION_PIDS),
+    )
+
+
+def _meminfo() -> dict[str, int]:
+    """Bytes."""
+    rows = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    return {row[0].rstrip(":"): int(row[1]) * (1024 if row[-1] == "kB" else 1) for row in rows}
+
+
+def _hugepages() -> dict[str, int]:
+    names = {"hugepages-1048576kB": "hugepages-1Gi", "hugepages-2048kB": "hugepages-2Mi"}
+    found = {}
+    for directory, name in names.items():
+        count = _text(f"/sys/kernel/mm/hugepages/{directory}/nr_hugepages") or "0"
+        found[name] = int(count) * int(directory.removeprefix("hugepages-").removesuffix("kB")) * 1024
+    return found
+
+
+def _os_image() -> str:
+    for line in _text("/etc/os-release").splitlines():
+        name, _, value = line.partition("=")
+        if name == "PRETTY_NAME":
+            return value.strip('"')
+    return "Linux"
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,70 @@
+"""Nodes that only pretend: the real kubelet on a simulated runtime, without disk, many in one process.
+
+`SimulatedNode` is one; who composes a cluster makes as many as it wants, with one iterator of pod addresses and one Informers for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from random import Random
+
+from minik8s.api import quantity
+from minik8s.base.clock import Clock
+from minik8s.client.client import Client
+from minik8s.client.informer import Informers
+from minik8s.kubelet.cgroups import Cgroups
+from minik8s.kubelet.files import NoFiles
+from minik8s.kubelet.kubelet import Kubelet
+from minik8s.kubelet.layout import Layout
+from minik8s.kubelet.machine import Machine
+from minik8s.kubelet.node import NodeConfig, NodeReporter
+from minik8s.kubelet.site import Site
+from minik8s.runtime.simulated import SimulatedRuntime
+
+CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "110", "ephemeral-storage": "100Gi"}
+NOWHERE = Path("/nonexistent")
+
+
+class SimulatedNode:
+    """`client` acts as the node (`system:node:NAME`); `informers` may be shared by all simulated nodes."""
+
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        informers: Informers,
+        clock: Clock,
+        rng: Random,
+        *,
+        version: str,
+        pod_addresses: Iterator[str],
+        address: str = "192.0.2.1",
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        capacity = {resource: quantity.parse(text) for resource, text in CAPACITY.items()}
+        machine = Machine(capacity, capacity, "amd64", "simulated", "simulated", "", "", "")
+        site = Site(
+            node=name,
+            layout=Layout(NOWHERE, NOWHERE),
+            host_ips=[address],
+            cluster_dns=["10.96.0.10"],
+            capacity=capacity,
+            allocatable=capacity,
+        )
+        self.runtime = SimulatedRuntime(clock, pod_addresses)
+        self.kubelet = Kubelet(site, self.runtime, client, informers, clock, rng, cgroups=Cgroups(NOWHERE), files=NoFiles())
+        config = NodeConfig(name, [address], machine, version, labels=labels or {})
+        self._reporter = NodeReporter(config, self.runtime, client, clock)
+
+    async def start(self) -> None:
+        """Returns when the node is registered and ready."""
+        await self.kubelet.start()
+        await self._reporter.start()
+
+    async def stop(self) -> None:
+        """As a machine that is switched off: the node stays, and nobody renews its lease."""
+        await self._reporter.stop()
+        await self.kubelet.stop()
+        await self.runtime.close()

@@ -80,7 +80,7 @@ class Type:
 
     name: str
     fields: Mapping[str, Field]
-    required: frozenset[str] = frozenset()
+    required: tuple[str, ...] = ()
     map_type: str = ""
     kinds: tuple[tuple[str, str, str], ...] = ()
     leaf: str = ""  # the shape of a type that is a scalar
@@ -98,7 +98,7 @@ def type_of(name: str) -> Type:
     return Type(
         name,
         {field: _field(text) for field, text in facts.get("fields", {}).items()},
-        frozenset(facts.get("required", "").split()),
+        tuple(facts.get("required", "").split()),
         facts.get("map", ""),
         tuple((group, version, kind) for group, version, kind in facts.get("kinds", ())),
         facts.get("leaf", ""),
@@ -115,10 +115,14 @@ def types() -> Iterator[str]:
     return iter(_facts())
 
 
+def packed() -> bytes:
+    """The file of facts, for who needs to know whether it changed."""
+    return files("minik8s.api").joinpath("schema.json.gz").read_bytes()
+
+
 @cache
 def _facts() -> dict[str, dict[str, Any]]:
-    packed = files("minik8s.api").joinpath("schema.json.gz").read_bytes()
-    return cast("dict[str, dict[str, Any]]", orjson.loads(gzip.decompress(packed)))
+    return cast("dict[str, dict[str, Any]]", orjson.loads(gzip.decompress(packed())))
 
 
 @cache

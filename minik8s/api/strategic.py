@@ -232,4 +232,6 @@ def as_go(value: Any) -> str:
     """As Go prints a value: `map[a:b]`."""
     if isinstance(value, Mapping):
         return f"map[{' '.join(f'{key}:{as_go(item)}' for key, item in sorted(value.items()))}]"
-    return f"[{' '.join(map(as_go, value))}]" if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return f"[{' '.join(map(as_go, value))}]"
+    return "<nil>" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,128 @@
+"""OpenAPI v3. Expected: golden answers discovery/disc-openapi; what kubectl looks for: its query parameter verifier and `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from minik8s.api.resources import RESOURCES, Resource
+from minik8s.apiserver import openapi
+
+
+def document(name: str) -> dict[str, Any]:
+    body = openapi.document(name, RESOURCES)
+    assert body is not None
+    found = orjson.loads(body)
+    assert isinstance(found, dict)
+    return found
+
+
+NAMES = list(openapi.index(RESOURCES)["paths"])
+
+
+def test_index() -> None:
+    paths = openapi.index(RESOURCES)["paths"]
+    assert {"api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "version", "openid/v1/jwks"} <= paths.keys()
+    url, _, digest = paths["apis/apps/v1"]["serverRelativeURL"].partition("?hash=")
+    assert url == "/openapi/v3/apis/apps/v1"
+    assert len(digest) == 128
+
+
+def test_the_hash_changes_with_the_document_alone() -> None:
+    more = (*RESOURCES, Resource("apps", "v1", "things", "Deployment"))
+    assert openapi.digest("apis/apps/v1", RESOURCES) != openapi.digest("apis/apps/v1", more)
+    assert openapi.digest("api/v1", RESOURCES) == openapi.digest("api/v1", more)
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_document_is_whole(name: str) -> None:
+    found = document(name)
+    assert (found["openapi"], found["info"]) == ("3.0.0", {"title": "Kubernetes", "version": "1.36"})
+    schemas = {f"#/components/schemas/{each}" for each in found["components"]["schemas"]}
+    assert set(references(found)) <= schemas
+    operations = [op["operationId"] for item in found["paths"].values() for op in item.values() if isinstance(op, dict)]
+    assert len(operations) == len(set(operations))
+
+
+@pytest.mark.parametrize(
+    "name", ["api/v9", "apis/nothing.example.org", "apis/nothing.example.org/v1", "apis/apps/v2", "", "v1"]
+)
+def test_documents_that_are_not(name: str) -> None:
+    assert openapi.document(name, RESOURCES) is None
+
+
+def test_each_kind_has_a_patch_that_takes_field_validation() -> None:
+    for row in RESOURCES:
+        if "patch" not in row.verbs:
+            continue
+        prefix = f"{row.base_path}/namespaces/{{namespace}}" if row.namespaced else row.base_path
+        operation = document(row.base_path[1:])["paths"][f"{prefix}/{row.plural}/{{name}}"]["patch"]
+        kind = {"group": row.group, "version": row.version, "kind": row.kind}
+        assert operation["x-kubernetes-group-version-kind"] == kind
+        assert "fieldValidation" in [parameter["name"] for parameter in operation["parameters"]]
+        assert "application/strategic-merge-patch+json" in operation["requestBody"]["content"]
+
+
+def test_types() -> None:
+    schemas = document("api/v1")["components"]["schemas"]
+    pod = schemas["io.k8s.api.core.v1.Pod"]
+    assert {"group": "", "version": "v1", "kind": "Pod"} in pod["x-kubernetes-group-version-kind"]
+    spec = schemas["io.k8s.api.core.v1.PodSpec"]
+    assert spec["required"] == ["containers"]
+    assert spec["properties"]["containers"] == {
+        "type": "array",
+        "items": {"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"},
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "x-kubernetes-patch-strategy": "merge",
+        "x-kubernetes-patch-merge-key": "name",
+    }
+    port = schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]
+    assert port["protocol"] == {"type": "string", "default": "TCP"}
+    assert port["containerPort"] == {"type": "integer", "format": "int32", "default": 0}
+    assert spec["properties"]["nodeSelector"] == {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "x-kubernetes-map-type": "atomic",
+    }
+    assert schemas["io.k8s.apimachinery.pkg.api.resource.Quantity"] == {"oneOf": [{"type": "string"}, {"type": "number"}]}
+
+
+def test_a_group_document_as_upstream_has_it() -> None:
+    found = document("apis/coordination.k8s.io")
+    get = found["paths"]["/apis/coordination.k8s.io/"]["get"]
+    assert (get["operationId"], get["tags"]) == ("getCoordinationAPIGroup", ["coordination"])
+    group = found["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.APIGroup"]
+    assert group["required"] == ["name", "versions"]
+    assert group["properties"]["preferredVersion"] == {
+        "allOf": [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.GroupVersionForDiscovery"}],
+        "default": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "operation"),
+    [
+        ("/api/v1/namespaces/{namespace}/pods/{name}", "get", "readCoreV1NamespacedPod"),
+        ("/api/v1/namespaces/{namespace}/pods", "delete", "deleteCoreV1CollectionNamespacedPod"),
+        ("/api/v1/pods", "get", "listCoreV1PodForAllNamespaces"),
+        ("/api/v1/nodes/{name}/status", "put", "replaceCoreV1NodeStatus"),
+        ("/api/v1/namespaces/{namespace}/pods/{name}/eviction", "post", "createCoreV1NamespacedPodEviction"),
+    ],
+)
+def test_operation_ids(path: str, method: str, operation: str) -> None:
+    assert document("api/v1")["paths"][path][method]["operationId"] == operation

@@ -60,9 +60,12 @@ class Cgroups:
 
     def limit(self, path: str, resources: Mapping[str, Any]) -> None:
         """Sets the limits given; what is 0 or empty stays as it is."""
-        for controller, name, value in (settings_v2 if self.v2 else settings_v1)(resources):
+        settings = (settings_v2 if self.v2 else settings_v1)(resources)
+        if _raises_memory(settings, self.mounts.get("memory", "") + path):
+            settings.reverse()
+        for controller, name, value in settings:
             where = self.mounts.get(controller)
-            if where and (controller != "memory" or "memsw" not in name or os.path.exists(f"{where}{path}/{name}")):
+            if where and ("sw" not in name or os.path.exists(f"{where}{path}/{name}")):  # swap may not be accounted
                 write(f"{where}{path}/{name}", value)
 
     def allow_devices(self, path: str, rules: Iterable[str]) -> None:
@@ -83,21 +86,12 @@ class Cgroups:
             os.makedirs(where + path, exist_ok=True)
             write(f"{where}{path}/cgroup.procs", "0")
 
-    def processes(self, path: str) -> list[int]:
-        for directory in self.directories(path):
-            try:
-                return [int(pid) for pid in read(f"{directory}/cgroup.procs").split()]
-            except FileNotFoundError:
-                return []
-        return []
-
     def kill(self, path: str) -> None:
-        """SIGKILL to all in the group."""
-        for pid in self.processes(path):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        """SIGKILL to all in the group and in those that its processes made below it."""
+        for group in _tree(next(iter(self.directories(path)), "")):
+            for pid in read(f"{group}/cgroup.procs").split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
 
     def oom_kills(self, path: str) -> int:
         """How many of its processes the kernel killed for want of memory."""
@@ -109,12 +103,11 @@ class Cgroups:
         """True when it is gone everywhere; False while processes are still leaving it."""
         gone = True
         for directory in self.directories(path):
-            try:
-                os.rmdir(directory)
-            except FileNotFoundError:
-                continue
-            except OSError:
-                gone = False
+            for group in _tree(directory):
+                try:
+                    os.rmdir(group)
+                except OSError:
+                    gone = False
         return gone
 
     def usage(self, path: str) -> tuple[int, int, int] | None:
@@ -190,6 +183,17 @@ def write(path: str, value: str) -> None:
 def read(path: str) -> str:
     with open(path) as file:
         return file.read().strip()
+
+
+def _tree(directory: str) -> list[str]:
+    """The group and all below it, the lowest first; nothing where it is gone."""
+    return [where for where, _, _ in os.walk(directory, topdown=False)] if directory else []
+
+
+def _raises_memory(settings: list[tuple[str, str, str]], directory: str) -> bool:
+    """v1 wants limit <= limit with swap at any moment: a limit that rises is set after that, one that falls before."""
+    wanted = next((int(value) for _, name, value in settings if name == "memory.limit_in_bytes"), 0)
+    return bool(wanted) and os.path.exists(directory) and wanted > int(read(f"{directory}/memory.limit_in_bytes"))
 
 
 def _counter(path: str, key: str) -> int:

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from minik8s.runtime.embedded import container as inside
 from minik8s.runtime.embedded import linux, records, sandbox
@@ -27,7 +27,7 @@ from minik8s.runtime.embedded.wire import STDERR, STDOUT, Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
     Done = Callable[[str], None]
 
@@ -139,15 +139,13 @@ class Pods:
             return
         shm = f"{directory}/shm"
         os.mkdir(shm, 0o700)
-        ours, theirs = _report_channel()
-        pid = self._fork(None if spec["shared_pid"] else 0)
-        if pid == 0:
-            ours.close()
-            sandbox.hold(spec, shm, self._pause, theirs)
-        theirs.close()
+        pid_of = None if spec["shared_pid"] else 0
+        pid, report = self._spawn(pid_of, (), lambda channel: sandbox.hold(spec, shm, self._pause, channel))
         record["pid"], record["starttime"] = pid, linux.start_time(pid)
         self._processes[pid] = self._ending(record)
-        self._listen(ours, lambda message: record.update(error=message.get("error", "")), lambda: made(record.pop("error", "")))
+        self._listen(
+            report, lambda message: record.update(error=message.get("error", "")), lambda: made(record.pop("error", ""))
+        )
 
     def set_ips(self, sandbox_id: str, ips: list[str]) -> None:
         record = self.sandbox(sandbox_id)
@@ -216,21 +214,20 @@ class Pods:
         if not pod["ready"]:
             raise Refused(f"sandbox {pod['id']!r} is not ready")
         pid_of = self._pid_namespace(spec, pod)
+        log = Log(spec["log_path"])
         stdio, sources, stdin = self._open_stdio(one)
-        one.output = Output(self._loop, Log(spec["log_path"]), sources, stdin, terminal=False, stdin_once=spec["stdin_once"])
-        ours, theirs = _report_channel()
-        pid = self._fork(pid_of)
-        if pid == 0:
-            ours.close()
-            scene = {"directory": one.directory, "cgroup": one.cgroup, "pause": pod["pid"]}
-            inside.run(spec, scene, stdio, theirs, self._cgroups)
-        theirs.close()
-        for fd in set(stdio):
-            os.close(fd)
+        one.output = Output(self._loop, log, sources, stdin, stdin_once=spec["stdin_once"])
+        scene = {"directory": one.directory, "cgroup": one.cgroup, "pause": pod["pid"]}
+        try:
+            pid, report = self._spawn(pid_of, stdio, lambda channel: inside.run(spec, scene, stdio, channel, self._cgroups))
+        except OSError:
+            one.output.close()
+            raise
         one.record.update(state=STARTING, pid=pid, starttime=linux.start_time(pid))
+        records.save(one.directory, one.record)
         one.started = done
         self._processes[pid] = lambda code: self._container_ended(one, code)
-        self._listen(ours, lambda message: self._reported(one, message), lambda: self._running(one))
+        self._listen(report, lambda message: self._reported(one, message), lambda: self._running(one))
 
     def stop(self, container_id: str, grace: float, done: Done) -> None:
         one = self._containers.get(container_id)
@@ -271,15 +268,16 @@ class Pods:
         one = self.running(container_id)
         spec = {**one.record["spec"], **changes}
         tty = spec["tty"]
+        if tty:
+            spec["env"] = ["TERM=xterm", *spec["env"]]
         stdio, sources, sink = _pipes(stdin=spec["stdin"], tty=tty)
-        ours, theirs = _report_channel()
-        pid = self._fork(0 if self._plain else one.record["pid"])
-        if pid == 0:
-            ours.close()
-            inside.join(spec, {**one.record, "cgroup": one.cgroup}, stdio, theirs, self._cgroups)
-        theirs.close()
-        for fd in set(stdio):
-            os.close(fd)
+        scene = {**one.record, "cgroup": one.cgroup}
+        pid_of = 0 if self._plain else one.record["pid"]
+        try:
+            pid, report = self._spawn(pid_of, stdio, lambda channel: inside.join(spec, scene, stdio, channel, self._cgroups))
+        except OSError:
+            _close_all([*sources.values(), sink])
+            raise
         state: dict[str, Any] = {"error": "", "code": None, "session": None}
 
         def reported(message: dict[str, Any]) -> None:
@@ -290,8 +288,7 @@ class Pods:
         def running() -> None:
             done(state["error"])
             if state["error"]:
-                for fd in [*sources.values(), *([sink] if sink >= 0 else [])]:
-                    os.close(fd)
+                _close_all([*sources.values(), sink])
                 return
             state["session"] = Session(self._loop, connection, sources, state.get("sink", sink), terminal=tty)
             connection.on_closed = lambda: self._signal(pid, signal.SIGKILL)
@@ -304,7 +301,7 @@ class Pods:
                 state["session"].finish(code)
 
         self._processes[pid] = ended
-        self._listen(ours, reported, running)
+        self._listen(report, reported, running)
 
     # ------------------------------------------------------------------ after a restart
 
@@ -331,9 +328,9 @@ class Pods:
         if not self._adopt_process(one.record, lambda code: self._container_ended(one, code, known=code >= 0)):
             return False
         spec = one.record["spec"]
-        one.record["state"] = RUNNING
+        one.record.update(state=RUNNING, started_at=one.record["started_at"] or time.time())
         sources = {} if spec["tty"] else {stream: _open_fifo(f"{one.directory}/{stream}") for stream in ("stdout", "stderr")}
-        one.output = Output(self._loop, Log(spec["log_path"]), sources, -1, terminal=False, stdin_once=False)
+        one.output = Output(self._loop, Log(spec["log_path"]), sources, -1, stdin_once=False)
         return True
 
     def _adopt_process(self, record: dict[str, Any], ended: Callable[[int], None]) -> bool:
@@ -379,7 +376,7 @@ class Pods:
 
     def _reported(self, one: Container, message: dict[str, Any]) -> None:
         if message.get("terminal") and one.output:
-            one.output.add("stdout", message["fd"], terminal=True, stdin=one.record["spec"]["stdin"])
+            one.output.add_terminal(message["fd"], stdin=one.record["spec"]["stdin"])
         if "user" in message:
             one.record["user"] = message["user"]
         one.start_error = message.get("error", "")
@@ -452,6 +449,24 @@ class Pods:
         if spec["pid_mode"] == "TARGET":
             return int(self.running(spec["pid_target"]).record["pid"])
         return int(pod["pid"]) if spec["pid_mode"] == "POD" else None
+
+    def _spawn(
+        self, namespace_of: int | None, stdio: Iterable[int], become: Callable[[socket.socket], NoReturn]
+    ) -> tuple[int, socket.socket]:
+        """A child that becomes something else; (its pid, the socket on which it reports). `stdio` is the child's from here on."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            pid = self._fork(namespace_of)
+            if pid == 0:
+                ours.close()
+                become(theirs)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            _close_all(set(stdio))
+        return pid, ours
 
     def _fork(self, namespace_of: int | None) -> int:
         if namespace_of == 0:
@@ -540,8 +555,10 @@ def _kill_group(pid: int) -> None:
         return
 
 
-def _report_channel() -> tuple[socket.socket, socket.socket]:
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _open_fifo(path: str) -> int:

@@ -50,12 +50,16 @@ class Log:
 def format_entries(stream: str, data: bytes, now_ns: int) -> tuple[bytes, bytes]:
     """(whole entries, the unfinished rest of at most 16 KiB)."""
     *lines, rest = data.split(b"\n")
-    entries = []
-    for line in lines:
-        while len(line) > _LONGEST:
-            entries.append(entry(stream, b"P", line[:_LONGEST], now_ns))
-            line = line[_LONGEST:]
-        entries.append(entry(stream, b"F", line, now_ns))
+    if lines and max(map(len, lines)) <= _LONGEST:  # the usual case, without a turn of this loop for each line
+        whole = head(stream, b"F", now_ns)
+        entries = [whole + (b"\n" + whole).join(lines) + b"\n"]
+    else:
+        entries = []
+        for line in lines:
+            while len(line) > _LONGEST:
+                entries.append(entry(stream, b"P", line[:_LONGEST], now_ns))
+                line = line[_LONGEST:]
+            entries.append(entry(stream, b"F", line, now_ns))
     while len(rest) > _LONGEST:
         entries.append(entry(stream, b"P", rest[:_LONGEST], now_ns))
         rest = rest[_LONGEST:]
@@ -63,6 +67,10 @@ def format_entries(stream: str, data: bytes, now_ns: int) -> tuple[bytes, bytes]
 
 
 def entry(stream: str, tag: bytes, line: bytes, now_ns: int) -> bytes:
+    return head(stream, tag, now_ns) + line + b"\n"
+
+
+def head(stream: str, tag: bytes, now_ns: int) -> bytes:
     seconds, nanos = divmod(now_ns, 1_000_000_000)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{stamp}.{nanos:09d}Z {stream} ".encode() + tag + b" " + line + b"\n"
+    return f"{stamp}.{nanos:09d}Z {stream} ".encode() + tag + b" "

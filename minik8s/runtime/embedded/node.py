@@ -11,6 +11,7 @@ import fcntl
 import gc
 import hashlib
 import os
+import resource
 import signal
 import socket
 import struct
@@ -98,6 +99,9 @@ class Node:
             connection.refuse(call, str(error), "NotFound")
         except (Refused, OSError) as error:
             connection.refuse(call, str(error))
+        except Exception as error:
+            connection.refuse(call, f"{type(error).__name__} in the node process: {error}")
+            raise
 
     def _event(self, sandbox_id: str, container_id: str) -> None:
         for watcher in list(self._watchers):
@@ -268,6 +272,8 @@ def main(arguments: list[str]) -> int:
     os.makedirs(directory, 0o700, exist_ok=True)
     os.chmod(directory, 0o700)
     os.closerange(3, 1024)
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)  # a container takes three
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     lock = os.open(f"{directory}/node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

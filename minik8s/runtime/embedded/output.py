@@ -18,26 +18,23 @@ _LAST_READS = 16
 
 
 class Output:
-    """`sources` are descriptors by stream name (owned); with a terminal the one source is its master, and so is stdin."""
+    """`sources` are descriptors by stream name and `stdin` another (-1: none), all owned; a terminal comes later, by `add_terminal`."""
 
-    def __init__(self, loop: Loop, log: Log, sources: dict[str, int], stdin: int, *, terminal: bool, stdin_once: bool) -> None:
+    def __init__(self, loop: Loop, log: Log, sources: dict[str, int], stdin: int, *, stdin_once: bool) -> None:
         self._loop, self.log, self._stdin_once = loop, log, stdin_once
         self._sources: dict[int, str] = {}
         self._attached: list[Attachment] = []
         self._terminal = -1
         self._stdin = Sink(loop, stdin, self._room) if stdin >= 0 else None
         for stream, fd in sources.items():
-            self.add(stream, fd, terminal=terminal)
+            self._add(stream, fd)
 
-    def add(self, stream: str, fd: int, *, terminal: bool, stdin: bool = False) -> None:
-        """One more source; a terminal arrives only when the container has made it."""
-        os.set_blocking(fd, False)
-        self._sources[fd] = stream
-        if terminal:
-            self._terminal = fd
-            if stdin:
-                self._stdin = Sink(self._loop, os.dup(fd), self._room)
-        self._loop.watch(fd, READ, lambda _events: self._readable(fd))
+    def add_terminal(self, master: int, *, stdin: bool) -> None:
+        """The container has made its terminal: its one source, and with `stdin` what it reads."""
+        self._terminal = master
+        if stdin:
+            self._stdin = Sink(self._loop, os.dup(master), self._room)
+        self._add("stdout", master)
 
     def attach(self, connection: Connection, *, stdin: bool) -> None:
         attachment = Attachment(connection, self._stdin if stdin else None, self._terminal, self._stdin_ended)
@@ -66,6 +63,11 @@ class Output:
         for fd in list(self._sources):
             self._drop(fd)
         self.finish()
+
+    def _add(self, stream: str, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._sources[fd] = stream
+        self._loop.watch(fd, READ, lambda _events: self._readable(fd))
 
     def _readable(self, fd: int) -> None:
         self._read(fd)

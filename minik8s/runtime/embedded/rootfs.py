@@ -72,18 +72,22 @@ def gather(spec: Mapping[str, Any], directory: str, shm: int) -> Gathered:
 
 def mount_root(spec: Mapping[str, Any], directory: str) -> str:
     """Before the pivot: the image's layers with a writable one above; returns where."""
-    root, upper = f"{directory}/rootfs", directory
+    root = f"{directory}/rootfs"
     os.makedirs(root, exist_ok=True)
-    if spec["host"]:  # an upper layer below / can't lie on the same file system: it is a tmpfs of this namespace alone
-        upper = f"{directory}/host"
-        os.makedirs(upper, exist_ok=True)
-        linux.mount("minik8s", upper, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
-    for name in ("upper", "work"):
-        os.makedirs(f"{upper}/{name}", 0o755, exist_ok=True)
-    layers = [name.replace("\\", "\\\\").replace(":", "\\:") for name in spec["layers"]]
     os.chdir(spec["layers_dir"])
-    options = f"lowerdir={':'.join(layers)},upperdir={upper}/upper,workdir={upper}/work"
-    linux.mount("overlay", root, "overlay", 0, options)
+    if not spec["host"]:
+        try:
+            _mount_overlay(spec["layers"], directory, root)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        else:
+            return root
+    # Above / itself, or on a file system that can't be an upper layer (another overlay), it is a tmpfs of this namespace alone.
+    memory = f"{directory}/memory"
+    os.makedirs(memory, exist_ok=True)
+    linux.mount("minik8s", memory, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+    _mount_overlay(spec["layers"], memory, root)
     return root
 
 
@@ -119,6 +123,13 @@ def mount_console(terminal: str) -> None:
     """The container's own terminal also is its /dev/console (containers with `tty`)."""
     os.close(os.open("/dev/console", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     linux.mount(terminal, "/dev/console", "", linux.MS_BIND)
+
+
+def _mount_overlay(layers: Sequence[str], upper: str, root: str) -> None:
+    for name in ("upper", "work"):
+        os.makedirs(f"{upper}/{name}", 0o755, exist_ok=True)
+    options = f"lowerdir={':'.join(layers)},upperdir={upper}/upper,workdir={upper}/work"
+    linux.mount("overlay", root, "overlay", 0, options)
 
 
 def _mount_layers(directory: str, layers: Sequence[str], target: str) -> None:

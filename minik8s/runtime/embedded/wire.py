@@ -146,4 +146,9 @@ class Connection:
                 return
             line = bytes(self._in[:end])
             del self._in[: end + 1]
-            self._on_message(self, json.loads(line))
+            try:
+                message = json.loads(line)
+            except ValueError:
+                self.close()
+                return
+            self._on_message(self, message)

@@ -186,6 +186,7 @@ class Informer:
             token = page["metadata"].get("continue", "")
             if not token:
                 break
+            await self._clock.sleep(0)  # an answer in the same process may come without a pause
         gone = [(ns, name) for ns, objects in self._objects.items() for name in objects if (ns, name) not in seen]
         for namespace, name in gone:
             self._drop(namespace, name)

@@ -5,20 +5,26 @@ controllers=["deployment-controller"], seed=1)` says what it has (`cluster.Parts
 on real time, also for tests that are not async.
 
 A test that asks for `clock` or `cluster` runs on a `VirtualLoop`; all others keep the event loop they have. Async tests need
-pytest-asyncio 1.5 or newer. Heavy imports are made by the fixtures, as pytest loads this module in every run.
+pytest-asyncio 1.5 or newer; without it only `real_cluster` is of use. Heavy imports are made by the fixtures, as pytest loads this
+module in every run.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
 from minik8s.testing.clock import VirtualClock, VirtualLoop
+
+async_fixture: Callable[..., Any] = pytest.fixture
+with suppress(ImportError):  # pytest loads the plugin also for projects without pytest-asyncio
+    async_fixture = import_module("pytest_asyncio").fixture
 
 if TYPE_CHECKING:
     from minik8s.testing.cluster import Cluster
@@ -33,14 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(optionalhook=True, trylast=True)
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Which event loop a test gets: the virtual one where the fixture is anywhere among those it needs."""
     virtual = VIRTUAL in getattr(item, "fixturenames", ())
     return {"virtual": VirtualLoop} if virtual else {"default": asyncio.new_event_loop}
 
 
-@pytest_asyncio.fixture(name=VIRTUAL)
+@async_fixture(name=VIRTUAL)
 async def _virtual_clock() -> VirtualClock:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualLoop):
@@ -54,7 +60,7 @@ def clock(minik8s_virtual_clock: VirtualClock) -> VirtualClock:
     return minik8s_virtual_clock
 
 
-@pytest_asyncio.fixture
+@async_fixture
 async def cluster(request: pytest.FixtureRequest, clock: VirtualClock, tmp_path: Path) -> AsyncIterator[Cluster]:
     """A cluster in this process, on virtual time; `cluster.Cluster` says what one can do with it."""
     from minik8s.testing.cluster import Parts, running

@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from minik8s.testing.clock import VirtualClock, VirtualLoop
 
-async_fixture: Callable[..., Any] = pytest.fixture
+async_fixture = pytest.fixture
 with suppress(ImportError):  # pytest loads the plugin also for projects without pytest-asyncio
     async_fixture = import_module("pytest_asyncio").fixture
 

@@ -13,36 +13,42 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
 from types import SimpleNamespace
 
 from aiohttp import web
 
-from minik8s.api.errors import ServiceUnavailable
-from minik8s.api.user import User
-from minik8s.apiserver import authn, discovery, openapi, pages
+from minik8s.api.user import User, component, service_account
+from minik8s.apiserver import authn, discovery, openapi, pages, reviews
+from minik8s.apiserver.admission import plugins
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.authz import authorizer_for
+from minik8s.apiserver.connect import Connector, tunnel_page
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.provision import provision_defaults, provision_kubernetes_service
-from minik8s.apiserver.request import Request
 from minik8s.base import jointoken
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.host import default_address, node_name
 from minik8s.base.logging import configure
 from minik8s.base.metrics import Metrics
-from minik8s.base.pki import ClusterPKI
+from minik8s.base.pki import ClusterPKI, parse_request
 from minik8s.base.tasks import Owner
 from minik8s.client import kubeconfig
 from minik8s.client.client import Client
+from minik8s.client.informer import Informers
 from minik8s.client.inprocess import InProcessTransport
+from minik8s.controllers import CONTROLLERS
+from minik8s.controllers.manager import ControllerSettings, Manager, Start
+from minik8s.scheduler.scheduler import Scheduler
 from minik8s.store import open_store
 from minik8s.store.base import Store, StoreError
+from minik8s.tunnel.server import PATH as TUNNEL
+from minik8s.tunnel.server import Tunnels
 
 log = logging.getLogger(__name__)
 
@@ -57,30 +63,56 @@ class Settings:
 
     service_networks: list[Network]
     service_account_key: bytes
-    not_ready_toleration: int = 300
-    unreachable_toleration: int = 300
+    static_tokens: authn.StaticTokens = field(default_factory=lambda: authn.StaticTokens({}))
+    toleration_seconds: int = 300
+    controllers: Mapping[str, Start] = field(default_factory=lambda: CONTROLLERS)
+    controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
+    scheduler: bool = True
 
 
 class ControlPlane:
-    """The API server of this process, without its sockets: what the parts beside it (and tests) need of it."""
+    """The API server of this process, without its sockets, and the parts beside it: what a server runs, and a test too."""
 
     def __init__(self, store: Store, clock: Clock, rng: Random, settings: Settings) -> None:
         self.clock = clock
-        self.rng = rng
         self.metrics = Metrics()
+        self._rng = rng
+        self._settings = settings
         self.desk = FrontDesk(store, clock, rng, settings.service_networks)
-        self.accounts = ServiceAccountTokens(settings.service_account_key, self.desk.reader, clock)
-        self.authorizer = authorizer_for(self.desk.reader)
-        self.desk.authorizer = self.authorizer
+        accounts = ServiceAccountTokens(settings.service_account_key, self.desk.reader, clock)
+        self.authenticator = authn.Authenticator(settings.static_tokens, accounts, self.desk.reader, clock)
+        authorizer = authorizer_for(self.desk.reader)
+        self.desk.authorizer = authorizer
+        self.desk.admission += plugins(self.desk.reader, authorizer, clock, rng, settings.toleration_seconds)
+        reviews.install(self.desk, authorizer, self.authenticator)
 
     def client(self, user: User) -> Client:
         """A client in this process, under an identity."""
         return Client(InProcessTransport(user, self.desk.handle, self.desk.watch))
 
-    async def start(self, owner: Owner) -> None:
+    async def start_api(self, owner: Owner) -> None:
         """Reads the store and makes what must exist."""
         await self.desk.start(owner)
         await provision_defaults(self.desk)
+
+    async def start_controllers(self, stack: AsyncExitStack) -> None:
+        """Runs the controllers until the stack is left."""
+        informers = Informers(self.client(component("kube-controller-manager")), self.clock, self._rng, "controllers")
+        stack.push_async_callback(informers.stop)
+
+        def client_of(name: str) -> Client:
+            return self.client(service_account("kube-system", name))
+
+        settings = self._settings
+        manager = Manager(client_of, informers, self.clock, self._rng, settings.controller_settings, settings.controllers)
+        stack.push_async_callback(manager.stop)
+        await manager.start()
+
+    async def start_scheduler(self, owner: Owner, stack: AsyncExitStack) -> None:
+        client = self.client(component("kube-scheduler"))
+        informers = Informers(client, self.clock, self._rng, "scheduler")
+        stack.push_async_callback(informers.stop)
+        owner.start(Scheduler(client, informers, self.clock, self._rng).run(), "scheduler")
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -123,21 +155,33 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     settings = Settings(
         service_networks=networks,
         service_account_key=pki.service_account_key,
-        not_ready_toleration=options.default_not_ready_toleration_seconds,
-        unreachable_toleration=options.default_unreachable_toleration_seconds,
+        static_tokens=authn.static_tokens(admin_token, token, agent_token),
+        toleration_seconds=options.default_not_ready_toleration_seconds,
+        controller_settings=ControllerSettings(
+            root_ca=pki.server_ca.pair.certificate.decode(),
+            cluster_cidr=options.cluster_cidr,
+            node_monitor_grace_period=options.node_monitor_grace_period,
+            sign=lambda request, usages, seconds: pki.client_ca.sign(parse_request(request), usages, seconds),
+        ),
     )
     plane = ControlPlane(store, clock, rng, settings)
     owner = Owner("server", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     stack.push_async_callback(owner.stop)
-    await plane.start(owner)
+    await plane.start_api(owner)
 
     name = options.node_name or node_name()
     address = options.advertise_address or options.node_ip or default_address()
     await provision_kubernetes_service(plane.desk, str(networks[0][1]), address, options.https_listen_port)
-    authenticator = authn.Authenticator(
-        authn.static_tokens(admin_token, token, agent_token), plane.accounts, plane.desk.reader, clock
+    tunnels = Tunnels()
+    stack.push_async_callback(tunnels.close)
+    connector = Connector(plane.desk.reader, tunnels, rng)
+    face = HttpFace(
+        plane.desk,
+        authenticate_with(plane.authenticator),
+        _pages(plane) | {TUNNEL: tunnel_page(tunnels)},
+        connector,
+        RequestMetrics(plane.metrics),
     )
-    face = HttpFace(plane.desk, authenticate_with(authenticator), _pages(plane), _connect, RequestMetrics(plane.metrics))
     names = ("localhost", "127.0.0.1", name, address, str(networks[0][1]), *_KUBERNETES_NAMES, *options.tls_san)
     await _listen(face, options, pki, names, stack)
     access = _admin_access(pki, options.https_listen_port)
@@ -145,6 +189,12 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         with _one_line(f"cannot write {file}"):
             kubeconfig.write(Path(file), access)
     _say("kube-apiserver", f"https://{address}:{options.https_listen_port}")
+    if "scheduler" not in options.disable:
+        await plane.start_scheduler(owner, stack)
+        _say("kube-scheduler", "batches of pods, one snapshot each")
+    if "controller-manager" not in options.disable:
+        await plane.start_controllers(stack)
+        _say("kube-controller-manager", f"{len(settings.controllers)} controllers")
     print(f"\n  kubectl --kubeconfig {data / 'admin.kubeconfig'} get nodes", flush=True)
     print(
         f"  minik8s agent --server https://{address}:{options.https_listen_port} --token $(sudo cat {data / 'agent-token'})\n",
@@ -196,13 +246,9 @@ async def _listen(
     stack.push_async_callback(close)
 
 
-def _pages(plane: ControlPlane) -> Mapping[str, PageHandler]:
+def _pages(plane: ControlPlane) -> dict[str, PageHandler]:
     checks = {"ping": lambda: "", "etcd": lambda: "", "poststarthook/rbac/bootstrap-roles": lambda: ""}
     return pages.pages(checks, plane.metrics) | discovery.pages() | openapi.pages()
-
-
-async def _connect(http: web.BaseRequest, request: Request) -> web.StreamResponse:
-    raise ServiceUnavailable("no node is connected")
 
 
 def _admin_access(pki: ClusterPKI, port: int) -> kubeconfig.Access:

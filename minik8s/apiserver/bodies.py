@@ -12,12 +12,11 @@ from typing import Any
 
 import orjson
 
-from minik8s.api import decode, patch, schema, strategic
+from minik8s.api import decode, patch, schema
 from minik8s.api.call import PATCH_TYPES
 from minik8s.api.errors import (
     BadRequest,
     FieldError,
-    UnsupportedMediaType,
     forbidden,
     invalid,
     invalid_object,
@@ -25,13 +24,9 @@ from minik8s.api.errors import (
     unsupported,
 )
 from minik8s.api.kind import Frozen, Object
+from minik8s.api.names import validate_field_manager
 from minik8s.api.resources import Resource
 from minik8s.apiserver.request import Request, is_true
-
-UNKNOWN_FORMAT = (
-    "the body of the request was in an unknown format - accepted media types include: "
-    "application/json, application/yaml, application/vnd.kubernetes.protobuf"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +68,14 @@ class DeleteOptions:
 def object_of(request: Request, wanted: TypeOf) -> Object:
     """The request's object, private and of the wanted type."""
     check_options(request)
-    body, strict = _body_of(request, wanted.kind)
-    if body is None:
-        body = {}
-    _check_type(body, wanted)
-    obj, unknown = schema.conform(body, wanted.group, wanted.version, wanted.kind)
-    _field_validation(request, [*strict, *unknown], wanted)
+    directive = request.query.get("fieldValidation") or decode.WARN
+    if isinstance(request.body, bytes):
+        obj, warnings = decode.decode(request.body, request.content_type, wanted.group, wanted.version, wanted.kind, directive)
+        request.warnings += warnings
+    else:
+        obj, _ = schema.conform(request.body, wanted.group, wanted.version, wanted.kind)
+        obj |= {"apiVersion": wanted.api_version, "kind": wanted.kind}
     obj.setdefault("metadata", {})
-    obj["kind"], obj["apiVersion"] = wanted.kind, wanted.api_version
     return obj
 
 
@@ -108,44 +103,32 @@ def check_namespace(request: Request, obj: Object) -> None:
 # --- patches ---------------------------------------------------------------------------------------------------------
 
 
-def patch_of(request: Request) -> Any:
-    """The patch document of a PATCH request, still to be applied."""
-    media = media_type(request.content_type)
-    if media not in PATCH_TYPES.values() or media == PATCH_TYPES["apply"]:
-        raise UnsupportedMediaType("415: Unsupported Media Type", {})
+def patch_of(request: Request) -> patch.Patch:
+    """The patch of a PATCH request, still to be applied."""
     check_options(request)
-    if not isinstance(request.body, bytes):
-        return request.body
-    return decode.decode_patch(request.body)
+    if isinstance(request.body, bytes):
+        return patch.read(request.body, request.content_type, request.query.get("fieldValidation") or decode.WARN)
+    return patch.of(_PATCH_NAMES[media_type(request.content_type)], request.body)
 
 
-def patched(request: Request, document: Any, old: Frozen, wanted: TypeOf | None = None) -> Object:
+def patched(request: Request, change: patch.Patch, old: Frozen, wanted: TypeOf | None = None) -> Object:
     """`old` with the patch applied, as a private object that passed the schema."""
     wanted = wanted or TypeOf.of(request.resource)
-    media = media_type(request.content_type)
-    if media == PATCH_TYPES["json"]:
-        result = patch.json_patch(old, document)
-    elif media == PATCH_TYPES["merge"]:
-        result = patch.merge_patch(old, document)
-    else:
-        result = strategic.strategic_merge_patch(old, document, wanted.group, wanted.version, wanted.kind)
-    try:
-        obj, unknown = schema.conform(result, wanted.group, wanted.version, wanted.kind)
-    except BadRequest as error:
-        raise invalid_object("", "", "", [invalid("patch", orjson.dumps(result).decode(), error.message)]) from None
-    _field_validation(request, unknown, wanted)
-    obj["kind"], obj["apiVersion"] = wanted.kind, wanted.api_version
+    directive = request.query.get("fieldValidation") or decode.WARN
+    obj, warnings = change.apply(old, wanted.group, wanted.version, wanted.kind, directive)
+    request.warnings += warnings
     metadata = obj.setdefault("metadata", {})
     if metadata.get("name") != old["metadata"]["name"]:
-        raise BadRequest(
-            f"the name of the object ({metadata.get('name', '')}) does not match the name on the URL ({old['metadata']['name']})"
-        )
+        name, own = metadata.get("name", ""), old["metadata"]["name"]
+        raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({own})")
     if metadata.get("namespace", "") != old["metadata"].get("namespace", ""):
         raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
     if metadata.get("resourceVersion") == old["metadata"].get("resourceVersion"):
         metadata.pop("resourceVersion", None)
     return obj
 
+
+_PATCH_NAMES = {media: name for name, media in PATCH_TYPES.items()}
 
 # --- options ---------------------------------------------------------------------------------------------------------
 
@@ -155,7 +138,7 @@ _PROPAGATION = ("Foreground", "Background", "Orphan")
 
 def check_options(request: Request) -> None:
     """CreateOptions, UpdateOptions and PatchOptions of the query."""
-    errors = _dry_run_errors([value for value in (request.query.get("dryRun"),) if value])
+    errors = _dry_run_errors(request.dry_run)
     if request.verb == "patch":
         applying = media_type(request.content_type) == PATCH_TYPES["apply"]
         if applying and not request.query.get("fieldManager"):
@@ -164,10 +147,8 @@ def check_options(request: Request) -> None:
             errors.append(forbidden("force", "may not be specified for non-apply patch"))
     validation = request.query.get("fieldValidation", "")
     if validation not in ("", "Ignore", "Warn", "Strict"):
-        errors.append(unsupported("fieldValidation", validation, ("", "Ignore", "Warn", "Strict")))
+        errors.append(unsupported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn")))
     if manager := request.query.get("fieldManager"):
-        from minik8s.api.names import validate_field_manager
-
         errors += validate_field_manager(manager)
     if errors:
         raise invalid_object(_OPTIONS_KIND[request.verb], "meta.k8s.io", "", errors)
@@ -178,13 +159,7 @@ def delete_options_of(request: Request) -> DeleteOptions:
     query = request.query
     found: Object = {}
     if request.body:
-        body, _ = _body_of(request, "DeleteOptions")
-        if body:
-            kind = body.get("kind", "DeleteOptions")
-            if kind != "DeleteOptions":
-                version = body.get("apiVersion", "v1")
-                raise BadRequest(f'no kind "{kind}" is registered for version "{version}"')
-            found, _ = schema.conform(body, "", "v1", "DeleteOptions")
+        found = _delete_body(request)
     else:
         grace = request.int_param("gracePeriodSeconds")
         if grace is not None:
@@ -193,7 +168,7 @@ def delete_options_of(request: Request) -> DeleteOptions:
             found["orphanDependents"] = is_true(query["orphanDependents"])
         if policy := query.get("propagationPolicy"):
             found["propagationPolicy"] = policy
-    dry = found.get("dryRun") or [value for value in (query.get("dryRun"),) if value]
+    dry = found.get("dryRun") or request.dry_run
     propagation, orphan = found.get("propagationPolicy", ""), found.get("orphanDependents")
     errors = _dry_run_errors(dry)
     if propagation and orphan is not None:
@@ -214,68 +189,29 @@ def delete_options_of(request: Request) -> DeleteOptions:
     )
 
 
+def _delete_body(request: Request) -> Object:
+    body = request.body
+    if isinstance(body, bytes):
+        try:
+            body, _ = decode.parse(body, decode.media_type(request.content_type))
+            body = decode.identify(body, "", "v1", "DeleteOptions")
+        except decode.WrongKindError:
+            kind, version = body["kind"], body.get("apiVersion", "v1")
+            raise BadRequest(f'no kind "{kind}" is registered for version "{version}"') from None
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+    try:
+        found, _ = schema.conform(body, "", "v1", "DeleteOptions")
+    except schema.MalformedError as error:
+        raise BadRequest(error.cause) from None
+    return found
+
+
 def _dry_run_errors(values: Sequence[str]) -> list[FieldError]:
     if all(value == "All" for value in values):
         return []
     return [unsupported("dryRun", list(values), ("All",))]
 
 
-# --- bytes and types -------------------------------------------------------------------------------------------------
-
-
 def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-def _body_of(request: Request, kind: str) -> tuple[Any, list[str]]:
-    """(the decoded body, what strict decoding has against its bytes)."""
-    if not isinstance(request.body, bytes):
-        return request.body, []
-    media = media_type(request.content_type) or "application/json"
-    if media not in decode.MEDIA_TYPES:
-        raise UnsupportedMediaType(UNKNOWN_FORMAT)
-    strict = request.query.get("fieldValidation", "") != "Ignore"
-    return decode.decode(request.body, media, kind, find_duplicates=strict)
-
-
-def _check_type(body: Any, wanted: TypeOf) -> None:
-    """That a body's apiVersion and kind, where it has them, are the wanted ones."""
-    api_version = body.get("apiVersion") or wanted.api_version
-    kind = body.get("kind") or wanted.kind
-    if api_version == wanted.api_version and kind == wanted.kind:
-        return
-    group, slash, version = api_version.rpartition("/")
-    if "/" in group:
-        raise BadRequest(
-            f"the object provided is unrecognized (must be of type {wanted.kind}): unexpected GroupVersion string: {api_version}"
-        )
-    if group == wanted.group and kind == wanted.kind and slash:
-        raise BadRequest(
-            f"the API version in the data ({api_version}) does not match the expected API version ({wanted.api_version})"
-        )
-    known = _is_known(group, version, kind)
-    detail = (
-        f"converting ({version}.{kind}) to ({wanted.group or 'core'}.{wanted.kind}): unknown conversion"
-        if known
-        else f'no kind "{kind}" is registered for version "{api_version}" in scheme "minik8s/api/resources.py"'
-    )
-    raise BadRequest(f'{kind} in version "{version}" cannot be handled as a {wanted.kind}: {detail}')
-
-
-def _is_known(group: str, version: str, kind: str) -> bool:
-    try:
-        return bool(schema.definition(group, version, kind))
-    except LookupError:
-        return False
-
-
-def _field_validation(request: Request, found: Sequence[str], wanted: TypeOf) -> None:
-    mode = request.query.get("fieldValidation") or "Warn"
-    if not found or mode == "Ignore":
-        return
-    if mode == "Warn":
-        request.warnings += found
-        return
-    raise BadRequest(
-        f'{wanted.kind} in version "{wanted.version}" cannot be handled as a {wanted.kind}: strict decoding error: {", ".join(found)}'
-    )

@@ -144,7 +144,7 @@ def encode_page(page: Page, resource: Resource, form: Form, now: float, include:
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": f"{_META}/{form.version}",
                 "metadata": metadata,
-                "items": items,
+                "items": items or None,
             },
             form,
         )

@@ -169,6 +169,8 @@ class FrontDesk:
     # --- verbs -------------------------------------------------------------------------------------------------------
 
     async def _get(self, request: Request) -> Reply:
+        if "resourceVersion" in request.query:
+            await listing.catch_up(self.cache, listing.revision_param(request))
         return Reply(200, self.registry.get(request))
 
     async def _list(self, request: Request) -> Reply:
@@ -216,7 +218,7 @@ def attributes_of(request: Request) -> Attributes:
         version=resource.version,
         resource=resource.plural,
         subresource=request.subresource,
-        namespace=request.namespace,
+        namespace=request.name if resource is resources.NAMESPACES else request.namespace,
         name=request.name,
     )
 
@@ -246,4 +248,5 @@ def _request_of(user: User, call: Call) -> Request:
         user=user,
         body=call.body,
         content_type=call.content_type,
+        dry_run=tuple(filter(None, (call.query.get("dryRun", ""),))),
     )

@@ -29,6 +29,7 @@ from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watc
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.request import STREAMS, PathNotFound, Request, parse_path
+from minik8s.tunnel.server import PATH as TUNNEL
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Content:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-PageHandler = Callable[[web.BaseRequest, User], Awaitable[Content]]
+PageHandler = Callable[[web.BaseRequest, User], Awaitable[Content | web.StreamResponse]]
 Connect = Callable[[web.BaseRequest, Request], Awaitable[web.StreamResponse]]
 
 
@@ -115,6 +116,8 @@ class HttpFace:
             return await self._page(http, attributes)
         context.request = request
         request.user, request.query = user, query
+        if "dryRun" in query:
+            request.dry_run = tuple(value for name, value in _parameters(http.path_qs) if name == "dryRun")
         request.content_type = http.headers.get("Content-Type", "")
         if is_watch(request):
             request.verb = "watch"
@@ -191,10 +194,11 @@ class HttpFace:
         handler = self._pages.get(path) or self._pages.get(path.rstrip("/")) or self._prefixed(path)
         if handler is None and path not in ("/", ""):
             return _plain(404, "404 page not found\n")
-        self._desk.check(attributes)
-        if handler is None:
-            handler = self._pages["/"]
-        content = await handler(http, user)
+        if path != TUNNEL:  # which judges by itself
+            self._desk.check(attributes)
+        content = await (handler or self._pages["/"])(http, user)
+        if isinstance(content, web.StreamResponse):
+            return content
         headers = {"Content-Type": content.media, **content.headers}
         return web.Response(body=content.body, status=content.code, headers=headers)
 
@@ -222,13 +226,17 @@ async def _read(http: web.BaseRequest) -> bytes:
         raise RequestTooLarge(f"Request entity too large: limit is {BODY_LIMIT}") from None
 
 
+def _parameters(path_qs: str) -> list[tuple[str, str]]:
+    return parse_qsl(path_qs.partition("?")[2], keep_blank_values=True)
+
+
 def _split(path_qs: str) -> tuple[str, Mapping[str, str]]:
-    path, _, query = path_qs.partition("?")
+    path = path_qs.partition("?")[0]
     if "%" in path:
         path = unquote(path)
     parameters: dict[str, str] = {}
-    if query:
-        for name, value in parse_qsl(query, keep_blank_values=True):
+    if len(path) < len(path_qs):
+        for name, value in _parameters(path_qs):
             parameters.setdefault(name, value)
     return path, parameters
 

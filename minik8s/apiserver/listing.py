@@ -105,7 +105,9 @@ async def list_page(cache: Cache, request: Request) -> Page:
         if revision < 0:
             revision = cache.revision
     else:
-        await _catch_up(cache, asked)
+        await catch_up(cache, asked)
+        if request.query.get("resourceVersion") == "0":
+            limit = 0  # any state will do: upstream gives all of its cache
         exact = match == "Exact" or (asked > 0 and limit > 0 and not match)
         revision = asked if exact and asked else cache.revision
     older = {} if revision >= cache.revision else _undone(cache, collection, revision)
@@ -129,7 +131,7 @@ def _page(
         if entry is None or (selection.narrow and not selection.matches(entry)):
             continue
         entries.append(entry)
-        if len(entries) == limit and at + 1 < len(keys):
+        if len(entries) == limit and (at + 1 < len(keys) or collection.keys(selection.namespace)[-1] > key):
             remaining = None if selection.narrow else len(keys) - at - 1
             return Page(entries, revision, _write_token(selection.namespace, key, revision), remaining)
     return Page(entries, revision)
@@ -159,7 +161,7 @@ def _undone(cache: Cache, collection: Collection, revision: int) -> Mapping[str,
     return collection.undone(revision)
 
 
-async def _catch_up(cache: Cache, asked: int) -> None:
+async def catch_up(cache: Cache, asked: int) -> None:
     """A revision that is not here yet may be on its way; one that does not come is a Timeout (upstream waits 3 s)."""
     if asked <= cache.revision:
         return
@@ -171,7 +173,7 @@ async def _catch_up(cache: Cache, asked: int) -> None:
             "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
             "retryAfterSeconds": 1,
         }
-        raise ApiTimeout(f"Too large resource version: {asked}, current: {cache.revision}", causes) from None
+        raise ApiTimeout(f"Timeout: Too large resource version: {asked}, current: {cache.revision}", causes) from None
 
 
 def revision_param(request: Request) -> int:
@@ -201,6 +203,8 @@ def check_list_options(request: Request) -> None:
                     "resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
                 )
             )
+            if match != "NotOlderThan":
+                errors.append(_unsupported_match(match, ("NotOlderThan",)))
         elif not version:
             errors.append(
                 forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
@@ -219,6 +223,9 @@ def check_list_options(request: Request) -> None:
                 forbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
             )
         elif match != "NotOlderThan":
+            errors.append(
+                forbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+            )
             errors.append(_unsupported_match(match, ("NotOlderThan",)))
     if errors:
         raise invalid_object("ListOptions", "meta.k8s.io", "", errors)

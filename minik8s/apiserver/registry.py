@@ -18,6 +18,7 @@ import orjson
 
 from minik8s.api import convert, names
 from minik8s.api.errors import (
+    ApiError,
     BadRequest,
     FieldError,
     InternalError,
@@ -45,7 +46,8 @@ Change = Callable[[Frozen], Awaitable[Object]]
 ATTEMPTS = 32
 NAME_ATTEMPTS = 8
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-_KEPT_METADATA = ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "uid", "selfLink")
+_FILLED_METADATA = ("deletionTimestamp", "deletionGracePeriodSeconds", "uid")
+_SERVER_METADATA = (*_FILLED_METADATA, "creationTimestamp", "selfLink", "resourceVersion", "managedFields")
 
 
 class Registry:
@@ -74,31 +76,45 @@ class Registry:
         obj = bodies.object_of(request, bodies.TypeOf.of(request.resource))
         metadata = obj.setdefault("metadata", {})
         bodies.check_namespace(request, obj)
-        if metadata.get("resourceVersion"):
+        if metadata.get("resourceVersion", "0") != "0":
             raise BadRequest("resourceVersion should not be set on objects to be created")
         return await self.create_object(request, obj)
 
     async def create_object(self, request: Request, obj: Object) -> Answer:
         """Creates `obj`, a private object that passed the schema."""
-        rules = rules_of(request.resource)
-        metadata = obj["metadata"]
-        generated = bool(metadata.get("generateName")) and not metadata.get("name")
+        rules, metadata = rules_of(request.resource), obj["metadata"]
         self._stamp(obj, request, rules)
-        for attempt in range(NAME_ATTEMPTS if generated else 1):
-            if generated:
-                metadata["name"] = self._generated_name(metadata["generateName"])
-            if attempt == 0:
-                await self._admit_create(request, obj, rules)
-            try:
-                return await self._create(request, obj)
-            except Conflict as conflict:
-                if generated and attempt + 1 < NAME_ATTEMPTS:
-                    continue
-                await self.cache.wait(conflict.current)
-                current = self.cache.of(request.resource).get(request.namespace, metadata["name"])
-                deleting = current is not None and "deletionTimestamp" in current.obj["metadata"]
-                raise object_exists(request.resource, metadata["name"], deleting=deleting) from None
+        generated = bool(metadata.get("generateName")) and not metadata.get("name")
+        if generated:
+            metadata["name"] = self._generated_name(metadata["generateName"])
+        rules.default(obj)
+        rules.prepare_create(obj)
+        await self._mutate(request, Operation.CREATE, obj, None)
+        with self._allocators.reserve(request.resource, obj, None):
+            errors = names.validate_metadata(obj, rules.name_rule, request.resource.namespaced)
+            raise_invalid(request.resource, obj, errors + rules.validate(obj) + rules.validate_create(obj))
+            request.warnings += rules.warnings(obj, None)
+            await self._validate(request, Operation.CREATE, obj, None)
+            for attempt in range(NAME_ATTEMPTS):
+                try:
+                    return await self._create(request, obj)
+                except Conflict:
+                    if not generated or attempt + 1 == NAME_ATTEMPTS:
+                        raise self._exists(request, metadata["name"]) from None
+                    metadata["name"] = self._generated_name(metadata["generateName"])
         raise InternalError("no free name was found")
+
+    async def _create(self, request: Request, obj: Object) -> Answer:
+        if not dry_run(request):
+            return await self._store_object(request.resource, obj, 0)
+        if self.cache.of(request.resource).get(request.namespace, obj["metadata"]["name"]) is not None:
+            raise self._exists(request, obj["metadata"]["name"])
+        return obj
+
+    def _exists(self, request: Request, name: str) -> ApiError:
+        current = self.cache.of(request.resource).get(request.namespace, name)
+        deleting = current is not None and "deletionTimestamp" in current.obj["metadata"]
+        return object_exists(request.resource, name, deleting=deleting)
 
     async def update(self, request: Request) -> tuple[Answer, bool]:
         """A PUT: (the answer, whether it created the object)."""
@@ -182,22 +198,27 @@ class Registry:
                 raise object_conflict(request.resource, request.name)
             if not raw:
                 await self._prepare_update(request, new, old)
-            if new == old:
-                return entry
-            if dry_run(request):
-                return new
-            try:
-                if deletion.is_finished(new):
-                    revision = await self._write(request.resource, entry.namespace, entry.name, None, entry.revision)
-                    new["metadata"]["resourceVersion"] = str(revision)
+            with self._allocators.reserve(request.resource, new, old):
+                if not raw:
+                    await self._validate_update(request, new, old)
+                if new == old:
+                    return entry
+                if dry_run(request):
                     return new
-                with self._allocators.reserve(request.resource, new, old):
-                    return await self._store_object(request.resource, new, entry.revision)
-            except Conflict as conflict:
-                if not unconditional and request.verb == "update":
-                    raise object_conflict(request.resource, request.name) from None
-                await self.cache.wait(conflict.current)
+                try:
+                    return await self._write_update(request, new, entry)
+                except Conflict as conflict:
+                    if not unconditional and request.verb == "update":
+                        raise object_conflict(request.resource, request.name) from None
+                    await self.cache.wait(conflict.current)
         raise object_conflict(request.resource, request.name)
+
+    async def _write_update(self, request: Request, new: Object, entry: Entry) -> Answer:
+        if not deletion.is_finished(new):
+            return await self._store_object(request.resource, new, entry.revision)
+        revision = await self._write(request.resource, entry.namespace, entry.name, None, entry.revision)
+        new["metadata"]["resourceVersion"] = str(revision)
+        return new
 
     async def _prepare_update(self, request: Request, new: Object, old: Frozen) -> None:
         rules, metadata = rules_of(request.resource), new["metadata"]
@@ -205,20 +226,25 @@ class Registry:
             detail = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
             raise object_conflict(request.resource, request.name, detail)
         rules.default(new)
-        for name in _KEPT_METADATA:
+        for name in _FILLED_METADATA:
             if name in old["metadata"]:
-                metadata[name] = old["metadata"][name]
-            else:
-                metadata.pop(name, None)
+                metadata.setdefault(name, old["metadata"][name])
+        metadata["creationTimestamp"] = old["metadata"]["creationTimestamp"]
         metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if "generation" in old["metadata"]:
+            metadata["generation"] = old["metadata"]["generation"]
         if request.resource.namespaced:
             metadata["namespace"] = request.namespace
-        prepare, validate = _update_rules(rules, request.subresource)
-        prepare(new, old)
+        _update_rules(rules, request.subresource)[0](new, old)
         await self._mutate(request, Operation.UPDATE, new, old)
         if rules.generation and request.subresource != "status" and rules.generation_of(new) != rules.generation_of(old):
             metadata["generation"] = old["metadata"].get("generation", 0) + 1
-        raise_invalid(request.resource, new, names.validate_metadata_update(new, old) + validate(new, old))
+
+    async def _validate_update(self, request: Request, new: Object, old: Frozen) -> None:
+        rules = rules_of(request.resource)
+        errors = names.validate_metadata_update(new, old)
+        errors = errors + errors + _update_rules(rules, request.subresource)[1](new, old)  # upstream's kinds check it again
+        raise_invalid(request.resource, new, errors)
         request.warnings += rules.warnings(new, old)
         await self._validate(request, Operation.UPDATE, new, old)
 
@@ -226,7 +252,7 @@ class Registry:
 
     def _stamp(self, obj: Object, request: Request, rules: Kind) -> None:
         metadata = obj["metadata"]
-        for name in (*_KEPT_METADATA, "resourceVersion", "managedFields"):
+        for name in _SERVER_METADATA:
             metadata.pop(name, None)
         metadata["uid"] = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
         metadata["creationTimestamp"] = rfc3339(self.clock.now())
@@ -236,24 +262,6 @@ class Registry:
             metadata.pop("namespace", None)
         if rules.generation:
             metadata["generation"] = 1
-
-    async def _admit_create(self, request: Request, obj: Object, rules: Kind) -> None:
-        rules.default(obj)
-        rules.prepare_create(obj)
-        await self._mutate(request, Operation.CREATE, obj, None)
-        errors = names.validate_metadata(obj, rules.name_rule, request.resource.namespaced)
-        raise_invalid(request.resource, obj, errors + rules.validate(obj) + rules.validate_create(obj))
-        request.warnings += rules.warnings(obj, None)
-        await self._validate(request, Operation.CREATE, obj, None)
-
-    async def _create(self, request: Request, obj: Object) -> Answer:
-        if dry_run(request):
-            if self.cache.of(request.resource).get(request.namespace, obj["metadata"]["name"]) is not None:
-                raise object_exists(request.resource, obj["metadata"]["name"])
-            with self._allocators.reserve(request.resource, obj, None):
-                return obj
-        with self._allocators.reserve(request.resource, obj, None):
-            return await self._store_object(request.resource, obj, 0)
 
     def _generated_name(self, prefix: str) -> str:
         return prefix[:58] + "".join(self._rng.choices(_NAME_LETTERS, k=5))
@@ -319,7 +327,7 @@ def encode(obj: Frozen) -> bytes:
 
 
 def dry_run(request: Request) -> bool:
-    return bool(request.query.get("dryRun"))
+    return bool(request.dry_run)
 
 
 def raise_invalid(resource: Resource, obj: Frozen, errors: Sequence[FieldError]) -> None:

@@ -55,6 +55,7 @@ class Request:
     user: User = ANONYMOUS
     body: Any = None
     content_type: str = ""
+    dry_run: tuple[str, ...] = ()  # all values of the parameter
     warnings: list[str] = field(default_factory=list)
 
     def int_param(self, name: str) -> int | None:
@@ -93,16 +94,14 @@ def parse_path(method: str, path: str, table: Mapping[tuple[str, str, str], Reso
 
 def _parse(method: str, group: str, version: str, rest: list[str], table: Mapping[tuple[str, str, str], Resource]) -> Request:
     namespace = ""
-    if rest[0] == "namespaces" and len(rest) > 1:
-        namespace = rest[1]
-        if len(rest) > 2 and (group or rest[2] not in ("finalize", "status")):
-            rest = rest[2:]
+    if rest[0] == "namespaces" and len(rest) > 2 and (group or rest[2] not in ("finalize", "status")):
+        namespace, rest = rest[1], rest[2:]
     if (resource := table.get((group, version, rest[0]))) is None:
         raise _unknown(group, table)
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
     request = Request("", resource, namespace, name, subresource)
-    if namespace and not resource.namespaced and resource.plural != "namespaces":
+    if namespace and not resource.namespaced:
         raise NotFound(NO_SUCH_RESOURCE, {})
     if subresource:
         _check_subresource(request, method, rest)

@@ -9,10 +9,12 @@ from minik8s.controllers.manager import Start
 
 CONTROLLERS: Mapping[str, Start] = {
     "namespace-controller": namespace.start_deletion,
-    "service-account-controller": namespace.start_contents,
+    "service-account-controller": namespace.start_service_accounts,
+    "root-ca-cert-publisher": namespace.start_root_ca,
     "deployment-controller": deployment.start,
     "replicaset-controller": replicaset.start,
-    "endpointslice-controller": endpoints.start,
+    "endpointslice-controller": endpoints.start_slices,
+    "endpoint-controller": endpoints.start_endpoints,
     "node-controller": nodes.start,
     "node-ipam-controller": nodes.start_ipam,
     "certificate-controller": certificates.start,

@@ -29,6 +29,7 @@ MAX_ADDRESSES = 1000
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
+MANAGED_ENDPOINTS = "endpoints.kubernetes.io/managed-by"
 HEADLESS = "service.kubernetes.io/headless"
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
@@ -169,7 +170,7 @@ def endpoints_of(service: Object, pods: Sequence[Object], existing: Object | Non
     metadata = service["metadata"]
     labels = dict(metadata.get("labels") or {})
     labels |= {HEADLESS: ""} if service["spec"].get("clusterIP") == "None" else {}
-    labels["endpoints.kubernetes.io/managed-by"] = "endpoint-controller"
+    labels[MANAGED_ENDPOINTS] = "endpoint-controller"
     base: Object = existing or {
         "apiVersion": "v1",
         "kind": "Endpoints",
@@ -198,24 +199,26 @@ def _bare_ports(found: Object) -> list[Mutable]:
     return [_port(port.get("name", ""), port.get("protocol", "TCP"), port.get("port")) for port in found.get("ports") or ()]
 
 
-def start(context: Context) -> list[Reconciler[Key]]:
-    return [_Controller(context).reconciler]
+def start_slices(context: Context) -> list[Reconciler[Key]]:
+    return [_Slices(context).reconciler]
 
 
-class _Controller:
-    def __init__(self, context: Context) -> None:
+def start_endpoints(context: Context) -> list[Reconciler[Key]]:
+    return [_Endpoints(context).reconciler]
+
+
+class _Selecting:
+    """What both kinds share: a Service with a selector, its pods, and when either changed."""
+
+    def __init__(self, name: str, context: Context, kept: Resource) -> None:
         self._context = context
         self._services = context.informer(SERVICES)
         self._pods = context.informer(PODS)
-        self._slices = context.informer(ENDPOINTSLICES)
-        self._endpoints = context.informer(ENDPOINTS)
-        self._nodes = context.informer(NODES)
-        self._slices.add_index("service", _slice_service)
+        self._kept = context.informer(kept)
         self._services.add_index("selected", _selected)
-        self.reconciler: Reconciler[Key] = Reconciler("endpoint", self._reconcile, context.clock, workers=4)
+        self.reconciler: Reconciler[Key] = Reconciler(name, self._reconcile, context.clock, workers=4)
         self._services.on_change(enqueue(self.reconciler))
         self._pods.on_change(self._pod_changed)
-        self._slices.on_change(self._slice_changed)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         if old is not None and new is not None and _shown(old) == _shown(new):
@@ -223,83 +226,24 @@ class _Controller:
         for pod in filter(None, (old, new)):
             labels = pod["metadata"].get("labels") or {}
             namespace = pod["metadata"]["namespace"]
-            for pair in labels.items():
-                for service in self._services.indexed("selected", f"{namespace}/{pair[0]}={pair[1]}"):
+            for key, value in labels.items():
+                for service in self._services.indexed("selected", f"{namespace}/{key}={value}"):
                     if selectors.of_labels(service["spec"]["selector"]).matches(labels):
                         self.reconciler.add(key_of(service))
 
-    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
-        for found in filter(None, (old, new)):
-            for key in _slice_service(found):
-                namespace, _, name = key.partition("/")
-                self.reconciler.add((namespace, name))
-
     async def _reconcile(self, key: Key) -> float | None:
-        namespace, name = key
         service = self._services.get(*key)
         if service is None:
             await self._forget(key)
-            return None
-        if not service["spec"].get("selector") or service["spec"].get("type") == "ExternalName":
-            return None
-        pods = [pod for pod in self._pods.list(namespace) if leads_to(service, pod)]
-        zones = {
-            node["metadata"]["name"]: (node["metadata"].get("labels") or {}).get("topology.kubernetes.io/zone", "")
-            for node in self._nodes.list()
-        }
-        existing = list(self._slices.indexed("service", f"{namespace}/{name}"))
-        await self._write_slices(existing, slices(service, pods, zones, existing))
-        await self._write_endpoints(key, service, pods)
+        elif service["spec"].get("selector") and service["spec"].get("type") != "ExternalName":
+            await self._write(service, [pod for pod in self._pods.list(key[0]) if leads_to(service, pod)])
         return None
 
-    async def _write_slices(self, existing: Sequence[Object], wanted: Sequence[Mutable]) -> None:
-        client, now = self._context.client, rfc3339(self._context.clock.now())
-        by_name = {found["metadata"]["name"]: found for found in existing}
-        kept = {found["metadata"].get("name", "") for found in wanted}
-        writes = []
-        for found in wanted:
-            if "name" not in found["metadata"]:
-                found["metadata"]["annotations"] = {TRIGGER_TIME: now}
-                writes.append(client.create(ENDPOINTSLICES, found))
-            elif found != by_name[found["metadata"]["name"]]:
-                annotations = {**(found["metadata"].get("annotations") or {}), TRIGGER_TIME: now}
-                found["metadata"]["annotations"] = annotations
-                writes.append(client.update(ENDPOINTSLICES, found))
-        answers = await asyncio.gather(*writes)
-        for name, surplus in by_name.items():
-            if name not in kept:
-                await self._delete(ENDPOINTSLICES, surplus)
-        if answers:
-            newest = max(int(answer["metadata"]["resourceVersion"]) for answer in answers)
-            await self._slices.caught_up(str(newest))
-
-    async def _write_endpoints(self, key: Key, service: Object, pods: Sequence[Object]) -> None:
-        existing = self._endpoints.get(*key)
-        written: Object
-        wanted = endpoints_of(service, pods, existing)
-        if wanted == existing:
-            return
-        wanted["metadata"]["annotations"] = {
-            **(wanted["metadata"].get("annotations") or {}),
-            TRIGGER_TIME: rfc3339(self._context.clock.now()),
-        }
-        if existing is not None:
-            written = await self._context.client.update(ENDPOINTS, wanted)
-        else:
-            try:
-                written = await self._context.client.create(ENDPOINTS, wanted)
-            except AlreadyExists:
-                return
-        await self._endpoints.caught_up(written["metadata"]["resourceVersion"])
+    async def _write(self, service: Object, pods: Sequence[Object]) -> None:
+        raise NotImplementedError
 
     async def _forget(self, key: Key) -> None:
-        """A Service that is gone takes its Endpoints along at once; its slices have an owner reference, too."""
-        namespace, name = key
-        for found in list(self._slices.indexed("service", f"{namespace}/{name}")):
-            await self._delete(ENDPOINTSLICES, found)
-        endpoints = self._endpoints.get(*key)
-        if endpoints is not None and "endpoints.kubernetes.io/managed-by" in (endpoints["metadata"].get("labels") or {}):
-            await self._delete(ENDPOINTS, endpoints)
+        raise NotImplementedError
 
     async def _delete(self, resource: Resource, obj: Object) -> None:
         metadata = obj["metadata"]
@@ -307,6 +251,73 @@ class _Controller:
             await self._context.client.delete(resource, metadata["name"], metadata["namespace"], uid=metadata["uid"])
         except NotFound:
             return
+
+
+class _Slices(_Selecting):
+    def __init__(self, context: Context) -> None:
+        super().__init__("endpointslice", context, ENDPOINTSLICES)
+        self._nodes = context.informer(NODES)
+        self._kept.add_index("service", _slice_service)
+        self._kept.on_change(self._slice_changed)
+
+    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
+        for found in filter(None, (old, new)):
+            for key in _slice_service(found):
+                namespace, _, name = key.partition("/")
+                self.reconciler.add((namespace, name))
+
+    async def _write(self, service: Object, pods: Sequence[Object]) -> None:
+        client, now = self._context.client, rfc3339(self._context.clock.now())
+        zones = {
+            node["metadata"]["name"]: (node["metadata"].get("labels") or {}).get("topology.kubernetes.io/zone", "")
+            for node in self._nodes.list()
+        }
+        existing = list(self._kept.indexed("service", "/".join(key_of(service))))
+        wanted = slices(service, pods, zones, existing)
+        by_name = {found["metadata"]["name"]: found for found in existing}
+        writes = []
+        for found in wanted:
+            current = by_name.pop(found["metadata"].get("name", ""), None)
+            if found == current:
+                continue
+            annotations = {**(found["metadata"].get("annotations") or {}), TRIGGER_TIME: now}
+            found["metadata"] = {**found["metadata"], "annotations": annotations}
+            write = client.create if current is None else client.update
+            writes.append(write(ENDPOINTSLICES, found))
+        answers = await asyncio.gather(*writes)
+        for surplus in by_name.values():
+            await self._delete(ENDPOINTSLICES, surplus)
+        if answers:
+            newest = max(int(answer["metadata"]["resourceVersion"]) for answer in answers)
+            await self._kept.caught_up(str(newest))
+
+    async def _forget(self, key: Key) -> None:
+        for found in list(self._kept.indexed("service", "/".join(key))):
+            await self._delete(ENDPOINTSLICES, found)
+
+
+class _Endpoints(_Selecting):
+    def __init__(self, context: Context) -> None:
+        super().__init__("endpoint", context, ENDPOINTS)
+
+    async def _write(self, service: Object, pods: Sequence[Object]) -> None:
+        existing = self._kept.get(*key_of(service))
+        wanted = endpoints_of(service, pods, existing)
+        if wanted == existing:
+            return
+        annotations = {**(wanted["metadata"].get("annotations") or {}), TRIGGER_TIME: rfc3339(self._context.clock.now())}
+        wanted["metadata"] = {**wanted["metadata"], "annotations": annotations}
+        write = self._context.client.create if existing is None else self._context.client.update
+        try:
+            written = await write(ENDPOINTS, wanted)
+        except AlreadyExists:  # the informer is a moment behind
+            return
+        await self._kept.caught_up(written["metadata"]["resourceVersion"])
+
+    async def _forget(self, key: Key) -> None:
+        endpoints = self._kept.get(*key)
+        if endpoints is not None and MANAGED_ENDPOINTS in (endpoints["metadata"].get("labels") or {}):
+            await self._delete(ENDPOINTS, endpoints)
 
 
 def _slice_service(found: Object) -> list[str]:

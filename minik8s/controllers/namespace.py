@@ -31,51 +31,55 @@ def namespaced_kinds() -> list[Resource]:
     return sorted(kinds, key=lambda resource: resource is not PODS)
 
 
-def start_contents(context: Context) -> list[Reconciler[Key]]:
-    """Keeps a default ServiceAccount and the root CA's ConfigMap in every namespace."""
-    namespaces, accounts = context.informer(NAMESPACES), context.informer(SERVICEACCOUNTS)
-    maps = context.informer(CONFIGMAPS)
-    root_ca = context.settings.root_ca
+def start_service_accounts(context: Context) -> list[Reconciler[Key]]:
+    """Keeps a ServiceAccount `default` in every namespace."""
+    account: Mutable = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+    return [_keeper(context, "default-service-account", SERVICEACCOUNTS, account)]
+
+
+def start_root_ca(context: Context) -> list[Reconciler[Key]]:
+    """Keeps the cluster's authority in a ConfigMap of every namespace, for pods' tokens to go with."""
+    if not context.settings.root_ca:
+        return []
+    metadata = {"name": ROOT_CA, "annotations": ROOT_CA_ANNOTATION}
+    content: Mutable = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata,
+        "data": {"ca.crt": context.settings.root_ca},
+    }
+    return [_keeper(context, "root-ca", CONFIGMAPS, content)]
+
+
+def _keeper(context: Context, name: str, resource: Resource, content: Mutable) -> Reconciler[Key]:
+    """Keeps an object with that content (as far as it has data) in every namespace."""
+    namespaces, kept = context.informer(NAMESPACES), context.informer(resource)
+    kept_name = content["metadata"]["name"]
 
     async def reconcile(key: Key) -> float | None:
-        _, name = key
-        namespace = namespaces.get("", name)
+        namespace = namespaces.get("", key[1])
         if namespace is None or "deletionTimestamp" in namespace["metadata"]:
             return None
+        current = kept.get(key[1], kept_name)
         try:
-            if accounts.get(name, "default") is None:
-                account: Mutable = {
-                    "apiVersion": "v1",
-                    "kind": "ServiceAccount",
-                    "metadata": {"name": "default", "namespace": name},
-                }
-                await context.client.create(SERVICEACCOUNTS, account)
-            current = maps.get(name, ROOT_CA)
-            if root_ca and current is None:
-                await context.client.create(CONFIGMAPS, _root_ca_map(name, root_ca))
-            elif root_ca and current is not None and current.get("data") != {"ca.crt": root_ca}:
-                await context.client.update(CONFIGMAPS, {**current, "data": {"ca.crt": root_ca}})
+            if current is None:
+                await context.client.create(resource, content | {"metadata": content["metadata"] | {"namespace": key[1]}})
+            elif current.get("data") != content.get("data"):
+                await context.client.update(resource, {**current, "data": content["data"]})
         except (AlreadyExists, NotFound):  # the informers are a moment behind, or the namespace is gone
             return None
         return None
 
-    reconciler: Reconciler[Key] = Reconciler("namespace-contents", reconcile, context.clock, workers=4)
-
     def changed(old: Object | None, new: Object | None) -> None:
-        """A default account or root CA that was deleted or changed comes back."""
+        """Deleted or changed, it comes back."""
         obj = new or old
-        if obj is not None and obj["metadata"]["name"] in ("default", ROOT_CA) and not (old is None and new is not None):
+        if obj is not None and old is not None and obj["metadata"]["name"] == kept_name:
             reconciler.add(("", obj["metadata"]["namespace"]))
 
+    reconciler: Reconciler[Key] = Reconciler(name, reconcile, context.clock, workers=4)
     namespaces.on_change(enqueue(reconciler))
-    accounts.on_change(changed)
-    maps.on_change(changed)
-    return [reconciler]
-
-
-def _root_ca_map(namespace: str, root_ca: str) -> Mutable:
-    metadata = {"name": ROOT_CA, "namespace": namespace, "annotations": ROOT_CA_ANNOTATION}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.crt": root_ca}}
+    kept.on_change(changed)
+    return reconciler
 
 
 def start_deletion(context: Context) -> list[Reconciler[Key]]:

@@ -34,7 +34,7 @@ class Tunnels:
         self._lines: dict[str, Mux] = {}
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
-    async def handle(self, request: web.Request, node: str) -> web.WebSocketResponse:
+    async def handle(self, request: web.BaseRequest, node: str) -> web.WebSocketResponse:
         """Takes `request` over as the line of `node`; returns when it is closed."""
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=MAX_MESSAGE, compress=False)
         await socket.prepare(request)

@@ -1,0 +1,301 @@
+"""Streams to a node: logs, exec, attach, port-forward, and the proxies of pods, services and nodes. All go through the tunnel of the node.
+
+An upgraded connection (exec over WebSocket) is passed on byte for byte: the kubelet at the other end speaks with the client itself.
+
+Source: the subresources pods/log, pods/exec, pods/attach, pods/portforward, */proxy of the Kubernetes API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from minik8s.api.errors import BadRequest, Forbidden, ServiceUnavailable, object_not_found
+from minik8s.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
+from minik8s.api.user import User
+from minik8s.apiserver.contract import Reader
+from minik8s.apiserver.http import PageHandler
+from minik8s.apiserver.request import Request
+from minik8s.tunnel.mux import Refused, Stream
+from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
+
+NODES_GROUP = "system:nodes"
+BUFFER = 256 * 1024
+"""Bytes of an upgraded connection that may wait for the node before its client is not read any more."""
+HOP_BY_HOP = {
+    *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"),
+}
+_KUBELET_PATH = {"exec": "exec", "attach": "attach", "portforward": "portForward", "log": "containerLogs"}
+
+
+class Connector:
+    """Answers stream requests that were authorized."""
+
+    def __init__(self, reader: Reader, tunnels: Tunnels, rng: Random) -> None:
+        self._reader = reader
+        self._tunnels = tunnels
+        self._rng = rng
+
+    async def __call__(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
+        try:
+            if request.subresource == "log":
+                return await self._log(http, request)
+            if request.subresource == "proxy":
+                return await self._proxy(http, request)
+            return await self._stream(http, request)
+        except (NodeUnreachable, Refused) as error:
+            raise ServiceUnavailable(f"error trying to reach service: {error}") from None
+
+    # --- logs, exec, attach, port-forward ----------------------------------------------------------------------------
+
+    async def _log(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
+        pod = self._pod(request)
+        container = _container(pod, request.query.get("container", ""), "log")
+        node = pod["spec"].get("nodeName", "")
+        if not node:
+            return web.Response(status=204)
+        path = f"/containerLogs/{request.namespace}/{request.name}/{container}"
+        query = {name: value for name, value in request.query.items() if name != "container"}
+        url = f"http://kubelet{path}?{urlencode(query)}"
+        return await self._forward(http, self._tunnels.session(node), "GET", url, {})
+
+    async def _stream(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
+        pod = self._pod(request)
+        node = pod["spec"].get("nodeName", "")
+        if not node:
+            raise BadRequest(f"pod {request.name} does not have a host assigned")
+        path = f"/{_KUBELET_PATH[request.subresource]}/{request.namespace}/{request.name}"
+        if request.subresource != "portforward":
+            path += f"/{_container(pod, request.query.get('container', ''), request.subresource)}"
+        if http.headers.get("Upgrade", "").lower() != "websocket":
+            raise BadRequest("unable to upgrade: a WebSocket request is needed")
+        query = http.path_qs.partition("?")[2]
+        return await _pipe(http, await self._tunnels.open(node, KUBELET), f"{path}?{query}")
+
+    def _pod(self, request: Request) -> Mapping[str, Any]:
+        pod = self._reader.get(PODS, request.namespace, request.name)
+        if pod is None:
+            raise object_not_found(PODS, request.name)
+        return pod
+
+    # --- proxies -----------------------------------------------------------------------------------------------------
+
+    async def _proxy(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
+        node, target = self._target(request)
+        query = http.path_qs.partition("?")[2]
+        path = "/" + quote(request.proxy_path, safe="/:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
+        if http.headers.get("Upgrade", "").lower() == "websocket":
+            return await _pipe(http, await self._tunnels.open(node, target), path)
+        headers = {
+            name: value for name, value in http.headers.items() if name.lower() not in HOP_BY_HOP | {"authorization", "host"}
+        }
+        url = f"http://{target.removeprefix('tcp:')}{path}"
+        if target == KUBELET:
+            return await self._forward(http, self._tunnels.session(node), http.method, url, headers)
+        async with aiohttp.ClientSession(
+            connector=self._tunnels.connector(node, target), auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        ) as session:
+            return await self._forward(http, session, http.method, url, headers)
+
+    def _target(self, request: Request) -> tuple[str, str]:
+        """(the node whose agent dials, what it dials)."""
+        scheme, name, port = _parts(request.name)
+        if scheme == "https":
+            raise BadRequest("proxying to https is not supported")
+        if request.resource is NODES:
+            if self._reader.get(NODES, "", name) is None:
+                raise object_not_found(NODES, name)
+            return name, KUBELET
+        if request.resource is PODS:
+            pod = self._reader.get(PODS, request.namespace, name)
+            if pod is None:
+                raise object_not_found(PODS, name)
+            address = pod.get("status", {}).get("podIP", "")
+            if not address:
+                raise ServiceUnavailable("address not allowed")
+            return pod["spec"]["nodeName"], f"tcp:{address}:{_pod_port(pod, port)}"
+        return self._service_target(request.namespace, name, port)
+
+    def _service_target(self, namespace: str, name: str, port: str) -> tuple[str, str]:
+        """One of the Service's ready endpoints, by chance."""
+        service = self._reader.get(SERVICES, namespace, name)
+        if service is None:
+            raise object_not_found(SERVICES, name)
+        ports = service["spec"].get("ports") or []
+        wanted = [p for p in ports if port in (p.get("name", ""), str(p["port"]))] if port else ports[:1]
+        if not wanted or (not port and len(ports) > 1):
+            raise ServiceUnavailable(f'no service port "{port}" found for service "{name}"')
+        found = []
+        for endpoint_slice in self._reader.list(ENDPOINTSLICES, namespace):
+            if (endpoint_slice["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != name:
+                continue
+            numbers = [p["port"] for p in endpoint_slice.get("ports") or () if p.get("name", "") == wanted[0].get("name", "")]
+            for endpoint in endpoint_slice.get("endpoints") or ():
+                if numbers and endpoint.get("conditions", {}).get("ready", True):
+                    found.append((endpoint.get("nodeName", ""), f"tcp:{endpoint['addresses'][0]}:{numbers[0]}"))
+        if not found:
+            raise ServiceUnavailable(f'no endpoints available for service "{name}"')
+        return self._rng.choice(found)
+
+    async def _forward(
+        self, http: web.BaseRequest, session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """Passes a request on and streams the answer back."""
+        body = http.content if http.body_exists and method not in ("GET", "HEAD") else None
+        try:
+            async with session.request(method, url, headers=headers, data=body, allow_redirects=False) as answer:
+                kept = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP)
+                response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
+                await response.prepare(http)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+        except aiohttp.ClientConnectionError as error:
+            raise ServiceUnavailable(f"error trying to reach service: {error}") from None
+
+
+def tunnel_page(tunnels: Tunnels) -> PageHandler:
+    """Where agents' lines arrive: each node its own."""
+
+    async def handler(http: web.BaseRequest, user: User) -> web.StreamResponse:
+        prefix, _, node = user.name.rpartition(":")
+        if prefix != "system:node" or NODES_GROUP not in user.groups:
+            raise Forbidden(f'forbidden: User "{user.name}" is no node', {})
+        return await tunnels.handle(http, node)
+
+    return handler
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """(scheme, name, port) of a proxy's `name`, `name:port` or `scheme:name:port`."""
+    parts = name.split(":")
+    if len(parts) == 1:
+        return "", parts[0], ""
+    if len(parts) == 2:
+        return "", parts[0], parts[1]
+    if len(parts) == 3 and parts[0] in ("", "http", "https"):
+        return parts[0], parts[1], parts[2]
+    raise BadRequest(f'invalid pod request "{name}"')
+
+
+def _pod_port(pod: Mapping[str, Any], port: str) -> int:
+    """A port by number or name; without one the first that the pod offers."""
+    if port.isdigit():
+        return int(port)
+    offered = [p for container in pod["spec"]["containers"] for p in container.get("ports") or ()]
+    named = [p for p in offered if p.get("name") == port] if port else offered
+    if port and not named:
+        raise BadRequest(f'pod has no port "{port}"')
+    return int(named[0]["containerPort"]) if named else 80
+
+
+def _container(pod: Mapping[str, Any], name: str, purpose: str) -> str:
+    """The container that a request means; the only one where it names none."""
+    spec, pod_name = pod["spec"], pod["metadata"]["name"]
+    main = [container["name"] for container in spec["containers"]]
+    init = [container["name"] for container in spec.get("initContainers") or ()]
+    ephemeral = [container["name"] for container in spec.get("ephemeralContainers") or ()]
+    if not name:
+        if len(main) + len(init) + len(ephemeral) == 1 or (purpose != "log" and len(main) == 1):
+            return str(main[0])
+        if len(main) == 1 and not init:
+            return str(main[0])
+        choices = f"choose one of: [{' '.join(main)}]" + (f" or one of the init containers: [{' '.join(init)}]" if init else "")
+        raise BadRequest(f"a container name must be specified for pod {pod_name}, {choices}")
+    if name not in (*main, *init, *ephemeral):
+        raise BadRequest(f"container {name} is not valid for pod {pod_name}")
+    return name
+
+
+# --- upgraded connections --------------------------------------------------------------------------------------------
+
+
+class _TakenOver(web.StreamResponse):
+    """The answer to a connection that was passed on: everything has been said."""
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
+        self.force_close()
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+class _Inbound:
+    """What the client sends after its request: stands in for aiohttp's WebSocket parser. Bounded by not reading the client."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._data = bytearray()
+        self._ended = False
+        self._news = asyncio.Event()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._data += data
+        if len(self._data) > BUFFER:
+            self._transport.pause_reading()
+        self._news.set()
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self._ended = True
+        self._news.set()
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        self.feed_eof()
+
+    async def read(self) -> bytes:
+        """What has come; empty at the end."""
+        while not self._data and not self._ended:
+            self._news.clear()
+            await self._news.wait()
+        data = bytes(self._data)
+        self._data.clear()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+        return data
+
+
+async def _pipe(http: web.BaseRequest, stream: Stream, path: str) -> web.StreamResponse:
+    """Repeats the request on the stream and joins both connections until either ends."""
+    transport, protocol = http.transport, http.protocol
+    if transport is None:
+        raise ConnectionResetError("the client is gone")
+    inbound = _Inbound(transport)
+    protocol.set_parser(inbound)  # type: ignore[arg-type]  # has what a WebSocketReader is asked for
+    kept = [(name, value) for name, value in http.headers.items() if name.lower() not in ("authorization", "host")]
+    head = [f"{http.method} {path} HTTP/1.1", "Host: kubelet", *(f"{name}: {value}" for name, value in kept), "", ""]
+
+    async def inward() -> None:
+        while data := await inbound.read():
+            await stream.write(data)
+        await stream.end()
+
+    async def outward() -> None:
+        while data := await stream.read():
+            transport.write(data)
+            await protocol._drain_helper()
+
+    await stream.write("\r\n".join(head).encode())
+    tasks = [asyncio.ensure_future(inward()), asyncio.ensure_future(outward())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done() and not tasks[1].done():  # the client has said all: the node may still answer
+            await asyncio.wait(tasks[1:], timeout=5)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await stream.close()
+    return _TakenOver()

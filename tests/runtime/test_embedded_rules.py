@@ -1,0 +1,352 @@
+"""The embedded runtime's decisions, without a kernel: log lines, users, specifications, limits, seccomp's filter."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from minik8s.runtime.base import (
+    ContainerConfig,
+    Dns,
+    Mount,
+    NamespaceMode,
+    Namespaces,
+    Resources,
+    RuntimeFailed,
+    SandboxConfig,
+    Security,
+)
+from minik8s.runtime.embedded import cgroups, seccomp, specs
+from minik8s.runtime.embedded.lifecycle import exit_code, signal_number
+from minik8s.runtime.embedded.linux import CAPABILITIES
+from minik8s.runtime.embedded.logs import Log, format_entries
+from minik8s.runtime.embedded.users import resolve
+from minik8s.runtime.images.store import StoredImage
+
+AT = 1_767_323_045_000_000_007  # 2026-01-02T03:04:05.000000007Z
+HEAD = b"2026-01-02T03:04:05.000000007Z stdout "
+
+
+@pytest.mark.parametrize(
+    ("data", "entries", "rest"),
+    [
+        (b"line\n", [b"F line"], b""),
+        (b"a\nb\n", [b"F a", b"F b"], b""),
+        (b"\n", [b"F "], b""),
+        (b"open", [], b"open"),
+        (b"a\nopen", [b"F a"], b"open"),
+        (b"x" * 16384 + b"\n", [b"F " + b"x" * 16384], b""),
+        (b"x" * 16385 + b"\n", [b"P " + b"x" * 16384, b"F x"], b""),
+        (b"x" * 16385, [b"P " + b"x" * 16384], b"x"),
+        (
+            b"a\n" + b"x" * 40000 + b"\nb\n",
+            [b"F a", b"P " + b"x" * 16384, b"P " + b"x" * 16384, b"F " + b"x" * 7232, b"F b"],
+            b"",
+        ),
+        (b"r\r\n\xff\n", [b"F r\r", b"F \xff"], b""),
+    ],
+)
+def test_log_entries(data: bytes, entries: list[bytes], rest: bytes) -> None:
+    """CRI's log format (kubernetes/design-proposals, kubelet-cri-logging); containerd's longest line is 16 KiB."""
+    assert format_entries("stdout", data, AT) == (b"".join(HEAD + entry + b"\n" for entry in entries), rest)
+
+
+def test_an_unfinished_line_is_a_part(tmp_path: Path) -> None:
+    log = Log(str(tmp_path / "deep" / "0.log"))
+    log.write("stdout", b"a")
+    log.write("stderr", b"x\n")
+    log.write("stdout", b"b\nc")
+    log.end("stdout")
+    log.close()
+    lines = [line.split(b" ", 1)[1] for line in (tmp_path / "deep" / "0.log").read_bytes().splitlines()]
+    assert lines == [b"stderr F x", b"stdout F ab", b"stdout P c"]
+
+
+PASSWD = ["root:x:0:0:root:/root:/bin/sh", "user:x:1000:1000::/home/user:/bin/sh", "broken", "odd:x:1:2::"]
+GROUP = ["root:x:0:", "user:x:1000:", "extra:x:2000:other,user", "more:x:3000:root"]
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "supplemental", "policy", "expected"),
+    [
+        ("", None, [], "Merge", (0, 0, [0, 3000], "/root")),
+        ("user", None, [], "Merge", (1000, 1000, [1000, 2000], "/home/user")),
+        ("1000", None, [7], "Merge", (1000, 1000, [7, 1000, 2000], "/home/user")),
+        ("1000", None, [7], "Strict", (1000, 1000, [7, 1000], "/home/user")),
+        ("user:extra", None, [], "Merge", (1000, 2000, [2000], "/home/user")),
+        ("user:55", None, [], "Merge", (1000, 55, [55, 2000], "/home/user")),
+        ("user:extra", 9, [], "Merge", (1000, 9, [9, 2000], "/home/user")),
+        ("4321", None, [], "Merge", (4321, 0, [0], "/")),
+        ("odd", None, [], "Merge", (1, 2, [2], "/")),
+        ("nobody", None, [], "Merge", "unable to find user nobody: no matching entries in passwd file"),
+        ("user:wheel", None, [], "Merge", "unable to find group wheel: no matching entries in group file"),
+    ],
+)
+def test_users(user: str, group: int | None, supplemental: list[int], policy: str, expected: tuple[object, ...] | str) -> None:
+    """golden/node/answers/security.json; KEP-3619 for Strict."""
+    if isinstance(expected, str):
+        with pytest.raises(LookupError) as failed:
+            resolve(user, group, supplemental, policy, PASSWD, GROUP)
+        assert failed.value.args[0] == expected
+    else:
+        assert tuple(resolve(user, group, supplemental, policy, PASSWD, GROUP).values()) == expected
+
+
+IMAGE = StoredImage(
+    "sha256:1",
+    "sha256:2",
+    10,
+    ("low", "high"),
+    config={"Entrypoint": ["/e"], "Cmd": ["c"], "User": "app", "WorkingDir": "/w", "Env": ["A=1", "PATH=/p"]},
+)
+CONFIG = ContainerConfig("c", 0, "sha256:1", "app")
+SANDBOX = SandboxConfig("pod", "ns", "uid", 0, "pod", "/logs", "/kubepods/poduid")
+
+
+def spec(config: ContainerConfig = CONFIG, image: StoredImage = IMAGE, sandbox: SandboxConfig = SANDBOX) -> dict[str, object]:
+    return specs.container_spec(
+        config, sandbox, image, files=Path("/s"), layers_dir=Path("/l"), volumes={"vol": IMAGE}, hidden=["/data"], plain=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "expected"),
+    [([], [], ["/e", "c"]), (["x"], [], ["x"]), ([], ["y"], ["/e", "y"]), (["x"], ["y"], ["x", "y"])],
+)
+def test_command_and_args(command: list[str], args: list[str], expected: list[str]) -> None:
+    """kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container."""
+    assert specs.arguments(replace(CONFIG, command=command, args=args), IMAGE.config) == expected
+
+
+def test_a_specification() -> None:
+    found = spec(
+        replace(
+            CONFIG,
+            env=[("A", "2"), ("B", "x=y")],
+            log_path="c/0.log",
+            mounts=[Mount("/v", "", image="vol"), Mount("/etc/hostname", "/h")],
+        )
+    )
+    assert found["env"] == ["PATH=/p", "HOSTNAME=pod", "A=2", "B=x=y"]
+    assert (found["cwd"], found["user"], found["layers"], found["log_path"]) == ("/w", "app", ["high", "low"], "/logs/c/0.log")
+    mounts = [(mount["target"], mount.get("source"), mount.get("layers")) for mount in found["mounts"]]  # type: ignore[attr-defined]
+    assert mounts == [
+        ("/etc/resolv.conf", "/s/resolv.conf", None),
+        ("/v", None, ["high", "low"]),
+        ("/etc/hostname", "/h", None),
+    ]
+    assert "/proc/kcore" in found["masked_paths"]  # type: ignore[operator]
+    privileged = spec(replace(CONFIG, security=Security(privileged=True, seccomp="RuntimeDefault")))
+    assert (privileged["masked_paths"], privileged["readonly_paths"], privileged["seccomp"]) == ([], [], False)
+    assert spec(replace(CONFIG, security=Security(masked_paths=(), run_as_user=0)))["masked_paths"] == []
+
+
+@pytest.mark.parametrize(
+    ("security", "mask"),
+    [
+        (Security(), 0xA80425FB),
+        (Security(drop_capabilities=["ALL"]), 0),
+        (Security(drop_capabilities=["ALL"], add_capabilities=["CAP_CHOWN"]), 1),
+        (Security(add_capabilities=["ALL"], drop_capabilities=["chown"]), (1 << len(CAPABILITIES)) - 2),
+        (Security(privileged=True), (1 << len(CAPABILITIES)) - 1),
+    ],
+)
+def test_capabilities(security: Security, mask: int) -> None:
+    assert specs.capabilities(security) == mask
+
+
+@pytest.mark.parametrize(
+    ("security", "message"),
+    [
+        (Security(seccomp="localhost/p.json"), "seccomp profile 'localhost/p.json' is not supported"),
+        (Security(apparmor="localhost/p"), "AppArmor profile 'localhost/p' is not supported"),
+        (Security(add_capabilities=["FLY"]), "unknown capability 'FLY'"),
+    ],
+)
+def test_what_is_refused(security: Security, message: str) -> None:
+    with pytest.raises(RuntimeFailed, match=message):
+        spec(replace(CONFIG, security=security))
+
+
+def test_a_sandbox_s_specification() -> None:
+    dns = Dns(["1.1.1.1", "::1"], ["a", "b"], ["ndots:5", "edns0"])
+    found = specs.sandbox_spec(replace(SANDBOX, dns=dns, sysctls={"net.core.somaxconn": "9"}), "host's")
+    assert found["files"] == {
+        "hostname": "pod\n",
+        "resolv.conf": "search a b\nnameserver 1.1.1.1\nnameserver ::1\noptions ndots:5 edns0\n",
+    }
+    assert found["sysctls"]["net.core.somaxconn"] == "9"
+    assert (found["shared_pid"], found["host_network"], found["cgroup_parent"]) == (False, False, "/kubepods/poduid")
+    host = Namespaces(NamespaceMode.NODE, NamespaceMode.POD, NamespaceMode.NODE)
+    found = specs.sandbox_spec(replace(SANDBOX, namespaces=host, cgroup_parent=""), "nameserver 9.9.9.9\n")
+    assert found["files"]["resolv.conf"] == "nameserver 9.9.9.9\n"
+    assert (found["shared_pid"], found["host_network"], found["host_ipc"], found["sysctls"]) == (True, True, True, {})
+    assert found["cgroup_parent"] == "/minik8s/poduid"
+    with pytest.raises(RuntimeFailed, match='no runtime for "kata" is configured'):
+        specs.sandbox_spec(replace(SANDBOX, runtime_handler="kata"), "")
+
+
+LIMITS = specs.resources(
+    Resources(
+        cpu_period=100_000,
+        cpu_quota=50_000,
+        cpu_shares=1024,
+        memory_limit=1 << 20,
+        pids_limit=7,
+        hugepage_limits={"2MB": 4},
+        unified={"memory.oom.group": "1"},
+    )
+)
+
+
+def test_limits_in_v1_s_words() -> None:
+    assert cgroups.settings_v1(LIMITS) == [
+        ("cpu", "cpu.shares", "1024"),
+        ("cpu", "cpu.cfs_period_us", "100000"),
+        ("cpu", "cpu.cfs_quota_us", "50000"),
+        ("memory", "memory.limit_in_bytes", "1048576"),
+        ("memory", "memory.memsw.limit_in_bytes", "1048576"),
+        ("pids", "pids.max", "7"),
+        ("hugetlb", "hugetlb.2MB.limit_in_bytes", "4"),
+    ]
+
+
+def test_limits_in_v2_s_words() -> None:
+    """KEP-2254: shares 2..262144 are weight 1..10000."""
+    assert [(name, value) for _, name, value in cgroups.settings_v2(LIMITS)] == [
+        ("cpu.weight", "39"),
+        ("cpu.max", "50000 100000"),
+        ("memory.max", "1048576"),
+        ("memory.swap.max", "0"),
+        ("pids.max", "7"),
+        ("hugetlb.2MB.max", "4"),
+        ("memory.oom.group", "1"),
+    ]
+    assert cgroups.settings_v2({"cpu_shares": 2, "cpu_quota": -1}) == [
+        ("unified", "cpu.weight", "1"),
+        ("unified", "cpu.max", "max 100000"),
+    ]
+    assert cgroups.settings_v2({"cpu_shares": 262_144}) == [("unified", "cpu.weight", "10000")]
+    assert cgroups.settings_v2({}) == cgroups.settings_v1({}) == []
+
+
+def test_v1_s_hierarchies(tmp_path: Path) -> None:
+    lines = [
+        f"30 25 0:26 / {tmp_path}/{name} rw,nosuid shared:9 - cgroup cgroup rw,{options}"
+        for name, options in (("cpu,cpuacct", "cpu,cpuacct"), ("memory", "memory"), ("systemd", "xattr,name=systemd"))
+    ]
+    for name in ("cpu,cpuacct", "memory", "systemd"):
+        (tmp_path / name).mkdir()
+    found = cgroups.Cgroups(lines)
+    assert found.mounts == {
+        "cpu": f"{tmp_path}/cpu,cpuacct",
+        "cpuacct": f"{tmp_path}/cpu,cpuacct",
+        "memory": f"{tmp_path}/memory",
+    }
+    assert not found.v2
+    found.make("/kubepods/podx/c")
+    assert sorted(path.name for path in tmp_path.glob("*/kubepods/podx/c/..")) == ["..", ".."]
+    assert found.remove("/kubepods/podx/c")
+    assert not (tmp_path / "memory/kubepods/podx/c").exists()
+    assert found.usage("/kubepods/podx/c") is None
+
+
+def test_v2_s_hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "_ROOT", str(tmp_path))
+    monkeypatch.setattr(cgroups, "_delegate", lambda where: delegated.append(where.removeprefix(str(tmp_path))))
+    delegated: list[str] = []
+    found = cgroups.Cgroups([f"30 25 0:26 / {tmp_path} rw - cgroup2 cgroup2 rw,nsdelegate"])
+    assert (found.v2, found.mounts) == (True, {"unified": str(tmp_path)})
+    found.make("/a/b")
+    assert delegated == ["", "/a"], "a group's processes are its own: only those above hand controllers down"
+    group = tmp_path / "a/b"
+    (group / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    (group / "memory.current").write_text("1000\n")
+    (group / "memory.stat").write_text("anon 5\ninactive_file 300\n")
+    (group / "cpu.stat").write_text("usage_usec 7\n")
+    assert found.oom_kills("/a/b") == 2
+    assert found.usage("/a/b") == (7000, 1000, 700)
+
+
+def run_filter(program: bytes, number: int, architecture: int = 0xC000003E, argument: int = 0) -> int:
+    """A small BPF machine: what the kernel would answer."""
+    memory = struct.pack("<IIQQ", number, architecture, 0, argument)
+    counter, accumulator = 0, 0
+    while True:
+        code, if_true, if_false, value = struct.unpack_from("<HBBI", program, counter * 8)
+        counter += 1
+        if code == 0x20:
+            [accumulator] = struct.unpack_from("<I", memory, value)
+        elif code == 0x06:
+            return int(value)
+        else:
+            holds = {
+                0x15: accumulator == value,
+                0x25: accumulator > value,
+                0x35: accumulator >= value,
+                0x45: bool(accumulator & value),
+            }
+            counter += if_true if holds[code] else if_false
+
+
+ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x50001, 0x50026
+
+
+@pytest.mark.parametrize(
+    ("added", "number", "argument", "answer"),
+    [
+        ([], 0, 0, ALLOW),  # read
+        ([], 165, 0, EPERM),  # mount
+        (["SYS_ADMIN"], 165, 0, ALLOW),
+        ([], 272, 0, EPERM),  # unshare
+        ([], 101, 0, ALLOW),  # ptrace, as on kernels from 4.8 on
+        ([], 169, 0, EPERM),  # reboot
+        (["SYS_BOOT"], 169, 0, ALLOW),
+        ([], 321, 0, EPERM),  # bpf
+        (["BPF"], 321, 0, ALLOW),
+        (["SYS_ADMIN"], 321, 0, ALLOW),
+        (["SYS_ADMIN"], 246, 0, EPERM),  # kexec_load
+        ([], 425, 0, EPERM),  # io_uring_setup
+        ([], 56, 0x11, ALLOW),  # clone, as fork does
+        ([], 56, 0x10000011, EPERM),  # a user namespace
+        (["SYS_ADMIN"], 56, 0x20000011, ALLOW),
+        ([], 435, 0, ENOSYS),  # clone3
+        (["SYS_ADMIN"], 435, 0, ALLOW),
+        ([], 135, 0xFFFFFFFF, ALLOW),  # personality, asking
+        ([], 135, 0x20008, ALLOW),
+        ([], 135, 0x40000, EPERM),
+        ([], 41, 2, ALLOW),  # socket AF_INET
+        ([], 41, 40, EPERM),  # AF_VSOCK
+        ([], 463, 0, ENOSYS),  # newer than the table
+        ([], 0x40000000, 0, ENOSYS),  # x32
+    ],
+)
+def test_seccomp_s_filter(added: list[str], number: int, argument: int, answer: int) -> None:
+    """containerd's contrib/seccomp/seccomp_default.go, by what it decides."""
+    program = seccomp.runtime_default(specs.capabilities(Security(add_capabilities=added)), "x86_64")
+    assert len(program) // 8 <= 4096, "BPF_MAXINSNS"
+    assert run_filter(program, number, argument=argument) == answer
+
+
+def test_seccomp_on_other_machines() -> None:
+    arm = seccomp.runtime_default(0, "aarch64")
+    assert run_filter(arm, 40, 0xC00000B7) == EPERM  # mount
+    assert run_filter(arm, 63, 0xC00000B7) == ALLOW  # read
+    assert run_filter(arm, 63) == ENOSYS  # x86_64's
+    assert run_filter(seccomp.runtime_default(0, "x86_64"), 4, 0x40000003) == ENOSYS  # i386
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("SIGTERM", 15), ("TERM", 15), ("", 15), ("9", 9), ("SIGUSR1", 10), ("SIGRTMIN+3", 37), ("nonsense", 15), ("sigint", 2)],
+)
+def test_signals(name: str, number: int) -> None:
+    assert signal_number(name) == number
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, 0), (3 << 8, 3), (9, 137), (15, 143), (6 | 0x80, 134)])
+def test_exit_codes(status: int, code: int) -> None:
+    assert exit_code(status) == code

@@ -17,8 +17,8 @@ from minik8s.scheduler.queue import QueuedPod
 from minik8s.scheduler.shape import Shape
 from minik8s.scheduler.snapshot import Snapshot
 
-REMEMBERED = 500_000
-"""Verdicts kept over all shapes (100 bytes each or so); the shapes not used for longest are forgotten."""
+SHAPES, VERDICTS = 256, 250_000
+"""At most so many shapes are remembered, and so many verdicts over all of them; those not used for longest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Decider:
             wishes = self._wishes.get(shape.wishes) or Wishes(shape, self.snapshot)
             self._wishes[shape.wishes] = wishes
             candidates = self._candidates[shape] = Candidates(shape, self.snapshot, wishes, self._rng)
-            while len(self._candidates) > max(8, REMEMBERED // (len(self.snapshot.nodes) + 1)):
+            while len(self._candidates) > min(SHAPES, max(8, VERDICTS // (len(self.snapshot.nodes) + 1))):
                 self._candidates.popitem(last=False)
         self._candidates.move_to_end(shape)
         return candidates

@@ -87,7 +87,10 @@ class NodeState:
         self.scored_cpu += sign * shape.scored_cpu
         self.scored_memory += sign * shape.scored_memory
         for port in shape.ports:
-            self.ports.setdefault((port.protocol, port.port), Counter())[port.ip] += sign
+            taken = self.ports.setdefault((port.protocol, port.port), Counter())
+            taken[port.ip] += sign
+            if not taken[port.ip]:
+                del taken[port.ip]
         if shape.owner:
             self.owners[shape.owner] += sign
             if not self.owners[shape.owner]:
@@ -98,7 +101,7 @@ class NodeState:
         taken = self.ports.get((protocol, port))
         if taken is None:
             return False
-        return any(count and (ip in (ANY_IP, other) or other == ANY_IP) for other, count in taken.items())
+        return any(ip in (ANY_IP, other) or other == ANY_IP for other in taken)
 
 
 class Snapshot:
@@ -135,8 +138,8 @@ class Snapshot:
             return False
         self.present += not node.present
         self._move(node, zone_of(labels))
-        self.image_nodes.subtract(node.images.keys())
-        self.image_nodes.update(images.keys())
+        self._count_images(node.images, -1)
+        self._count_images(images, 1)
         node.labels, node.taints, node.unschedulable, node.allocatable, node.images = new
         node.cpu, node.memory, node.room = (allocatable.get(name, 0) for name in ("cpu", "memory", "pods"))
         node.present = True
@@ -149,7 +152,7 @@ class Snapshot:
         if node is None or not node.present:
             return
         self.present -= 1
-        self.image_nodes.subtract(node.images.keys())
+        self._count_images(node.images, -1)
         node.images = {}
         node.present = False
         node.revision += 1
@@ -230,6 +233,12 @@ class Snapshot:
                 self.zone_owners.setdefault(owner, Counter())[zone] += count
             node.zone = zone
 
+    def _count_images(self, images: Mapping[str, int], change: int) -> None:
+        for name in images:
+            self.image_nodes[name] += change
+            if not self.image_nodes[name]:
+                del self.image_nodes[name]
+
     def _count_zone(self, owner: str, zone: str, change: int) -> None:
         counts = self.zone_owners[owner]
         counts[zone] += change
@@ -259,7 +268,7 @@ def check(snapshot: Snapshot) -> None:
                 zones.setdefault(pod.shape.owner, Counter())[node.zone] += 1
         assert +fresh.requested == +node.requested, "1"
         assert (fresh.scored_cpu, fresh.scored_memory, fresh.owners) == (node.scored_cpu, node.scored_memory, node.owners), "1"
-        assert {k: +v for k, v in fresh.ports.items() if +v} == {k: +v for k, v in node.ports.items() if +v}, "1"
+        assert {k: v for k, v in fresh.ports.items() if v} == {k: v for k, v in node.ports.items() if v}, "1"
         assert 0 < node.changed <= snapshot.sequence, "5"
     assert len({node.changed for node in snapshot.nodes.values()}) == len(snapshot.nodes), "5"
     assert zones == snapshot.zone_owners, "3"

@@ -278,6 +278,14 @@ async def test_limits(bench: Bench) -> None:
     assert told.split() in (["25000", "102", "33554432", "50"], ["25000", "100000", "4", "33554432", "50"])
 
 
+async def test_limits_may_change(bench: Bench) -> None:
+    container = await bench.start(await bench.pod(), "sleep 300", resources=Resources(memory_limit=32 << 20, cpu_shares=100))
+    for wanted in (64 << 20, 16 << 20):
+        await bench.runtime.update_resources(container, Resources(memory_limit=wanted, cpu_shares=200))
+        command = ["sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null"]
+        assert (await bench.runtime.exec_sync(container, command, 5)).stdout == f"{wanted}\n".encode()
+
+
 async def test_out_of_memory(bench: Bench) -> None:
     ended = await bench.run("tail /dev/zero; exit $?", resources=Resources(memory_limit=8 << 20))
     assert (ended.exit_code, ended.reason) == (137, "OOMKilled")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from minik8s.runtime.base import (
     SandboxConfig,
     Security,
 )
-from minik8s.runtime.embedded import cgroups, seccomp, specs
+from minik8s.runtime.embedded import cgroups, device_filter, seccomp, specs
 from minik8s.runtime.embedded.lifecycle import exit_code, signal_number
 from minik8s.runtime.embedded.linux import CAPABILITIES
 from minik8s.runtime.embedded.logs import Log, format_entries
@@ -269,6 +271,26 @@ def test_v2_s_hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (group / "cpu.stat").write_text("usage_usec 7\n")
     assert found.oom_kills("/a/b") == 2
     assert found.usage("/a/b") == (7000, 1000, 700)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a program is attached to a cgroup")
+def test_v2_s_devices() -> None:
+    where = next(
+        (line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"), ""
+    )
+    if not where:
+        pytest.skip("no cgroup v2 hierarchy is mounted")
+    group = Path(where) / "minik8s-test-devices"
+    group.mkdir()
+    try:
+        device_filter.attach(str(group), device_filter.compile_rules(["c *:* m", "c 1:3 rwm", "c 1:5 r", "c 136:* rwm"]))
+        script = f"echo $$ > {group}/cgroup.procs; for x in '< /dev/null' '> /dev/null' '< /dev/zero' '> /dev/zero' '< /dev/urandom'; do"
+        script += ' (eval "true $x") 2>/dev/null && echo -n yes, || echo -n no,; done'
+        told = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+        assert told == "yes,yes,yes,no,no,"
+    finally:
+        group.rmdir()
 
 
 def run_filter(program: bytes, number: int, architecture: int = 0xC000003E, argument: int = 0) -> int:

@@ -12,6 +12,8 @@ import signal
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+from minik8s.runtime.embedded import device_filter
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -37,6 +39,10 @@ class Cgroups:
                 return
             if kind == "cgroup":
                 self.mounts.update((option, where) for option in options)
+
+    @property
+    def fence_devices(self) -> bool:
+        return self.v2 or "devices" in self.mounts
 
     def directories(self, path: str) -> list[str]:
         """The group's directory in each hierarchy."""
@@ -69,8 +75,10 @@ class Cgroups:
                 write(f"{where}{path}/{name}", value)
 
     def allow_devices(self, path: str, rules: Iterable[str]) -> None:
-        """v1's whitelist of devices (`c 1:3 rwm`); v2 has none in files (device_filter.py)."""
-        if where := self.mounts.get("devices"):
+        """The only devices that its processes may use, in v1's words (`c 1:3 rwm`)."""
+        if self.v2:
+            device_filter.attach(self.mounts["unified"] + path, device_filter.compile_rules(rules))
+        elif where := self.mounts.get("devices"):
             write(f"{where}{path}/devices.deny", "a")
             for rule in rules:
                 write(f"{where}{path}/devices.allow", rule)

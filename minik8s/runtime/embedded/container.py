@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+_MKNOD = 1 << linux.CAPABILITIES.index("MKNOD")
 _OPEN_FILES = 1 << 20
 _FAILED = 128
 
@@ -50,6 +51,8 @@ def run(
                 spec["user"], spec["group"], spec["groups"], spec["groups_policy"], _lines("/etc/passwd"), _lines("/etc/group")
             )
             _send(report, {"user": identity})
+        if not (cgroups.fence_devices or spec["privileged"]):  # or it could make and open the host's disk
+            spec = {**spec, "capabilities": spec["capabilities"] & ~_MKNOD}
         _execute(spec, identity, stdio, report, console=True)
     except BaseException as error:
         _fail(report, error)

@@ -1,8 +1,8 @@
 """Bytes and a content type to an object of the kind that is asked for: parse, identify, conform, and the say of `fieldValidation`.
 
-Everything that is wrong with a body is a BadRequest in upstream's words. Limits: MAX_DEPTH levels; the caller bounds the size,
-and moves YAML of more than some 64 kB off the event loop (`parse` is a plain function of bytes). JSON numbers beyond 64 bits
-become floats. Protobuf bodies are refused. Knows `errors`, `schema`, `yaml`.
+Everything that is wrong with a body is a BadRequest in upstream's words. Limits: 254 levels (what the encoder takes); the caller
+bounds the size, and moves YAML of more than some 64 kB off the event loop (`parse` is a plain function of bytes). JSON numbers
+beyond 64 bits become floats. Protobuf bodies are refused. Knows `errors`, `schema`, `yaml`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from minik8s.api.scalars import json_type
 from minik8s.api.schema import MalformedError
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
-MAX_DEPTH = yaml.MAX_DEPTH
 STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
 
 
@@ -70,10 +69,11 @@ def parse(data: bytes, media: str, *, strict: bool = False) -> tuple[Any, list[s
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise ValueError(f"couldn't get version/kind; json parse error: {json_error(data)}") from None
-    keys, depth = _measure(value)
-    if depth > MAX_DEPTH:
-        raise ValueError("couldn't get version/kind; json parse error: exceeded max depth")
-    return value, _repeated(data, keys) if strict else []
+    try:
+        again = orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise ValueError("couldn't get version/kind; json parse error: exceeded max depth") from None
+    return value, _repeated(data, value) if strict and again != data.rstrip() else []
 
 
 def parse_json(data: bytes, *, strict: bool = False) -> tuple[Any, list[str]]:
@@ -191,30 +191,21 @@ def _quoted(character: str) -> str:
     return repr(character) if character != '"' else "'\"'"
 
 
-def _measure(value: Any) -> tuple[int, int]:
-    """The number of keys in a value, and its depth."""
-    keys = depth = 0
-    level = [value] if type(value) in (dict, list) else []
-    while level:
-        depth += 1
-        below = []
-        for each in level:
-            if type(each) is dict:
-                keys += len(each)
-                each = each.values()
-            below += [item for item in each if type(item) is dict or type(item) is list]
-        level = below
-    return keys, depth
-
-
-def _repeated(data: bytes, keys: int) -> list[str]:
+def _repeated(data: bytes, value: Any) -> list[str]:
     """`duplicate field "x"` for each. A count tells almost always that there is none: each key in the text ends in `":`."""
     spaced = any(mark in data for mark in (b" :", b"\t:", b"\n:", b"\r:", b'\\\\"'))
-    if not spaced and data.count(b'":') - data.count(b'\\":') == keys:
+    if not spaced and data.count(b'":') - data.count(b'\\":') == _keys(value):
         return []
     found: list[str] = []
     _tell_repeated(json.loads(data, object_pairs_hook=_Pairs), "", found)
     return found[: schema.MAX_UNKNOWN]
+
+
+def _keys(value: Any) -> int:
+    """How many keys there are in a value."""
+    if type(value) is dict:
+        return len(value) + sum(_keys(item) for item in value.values() if type(item) in (dict, list))
+    return sum(map(_keys, value)) if type(value) is list else 0
 
 
 class _Pairs(list[tuple[str, Any]]):

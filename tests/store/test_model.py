@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
@@ -202,7 +202,12 @@ class Model(RuleBasedStateMachine):
 def test_any_sequence_of_calls(kind: str) -> None:
     machine = type("Machine", (Model,), {"kind": kind})
     quick = settings(
-        max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=25,
+        stateful_step_count=25,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
     )
     with ExitStack() as stack:
         for name, value in BOUNDS.items():

@@ -163,13 +163,16 @@ async def test_a_slow_watch_reads_the_table(store: Store, read: Read, monkeypatc
     monkeypatch.setattr("minik8s.store.database.READ", 7)
     reader = read(store, await store.revision())
     written: list[Change] = []
-    previous: Entry | None = None
-    for i in range(40):
-        value = None if i % 5 == 4 else b"%d" % i
-        revision = await store.write(P + "k", value, previous.revision if previous else 0, lazy=i % 4 == 0)
-        written.append(Change(revision, P + "k", value, previous))
-        previous = None if value is None else Entry(P + "k", value, revision)
-    assert await reader.take(40) == written
+    current: dict[str, Entry] = {}
+    for i in range(60):
+        key, lazy = (P + "lazy", True) if i % 4 == 0 else (P + "durable", False)
+        previous = current.pop(key, None)
+        value = None if previous and i % 5 == 0 else b"%d" % i
+        revision = await store.write(key, value, previous.revision if previous else 0, lazy=lazy)
+        written.append(Change(revision, key, value, previous))
+        if value is not None:
+            current[key] = Entry(key, value, revision)
+    assert await reader.take(60) == written
     await reader.close()
 
 

@@ -80,6 +80,12 @@ async def test_a_working_directory_is_made_or_refused(bench: Bench) -> None:
         await bench.runtime.start_container(container)
 
 
+async def test_stdin_is_nothing(bench: Bench) -> None:
+    """golden/node: nv-stdin."""
+    script = 'if read x; then echo "got $x"; else echo end; fi; [ -t 1 ] && echo tty; ls -l /proc/self/fd/0 | sed "s/.*-> //"'
+    assert await bench.output(script) == "end\n/dev/null\n"
+
+
 @pytest.mark.parametrize(
     ("security", "expected"),
     [

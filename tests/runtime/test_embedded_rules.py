@@ -48,7 +48,7 @@ HEAD = b"2026-01-02T03:04:05.000000007Z stdout "
             [b"F a", b"P " + b"x" * 16384, b"P " + b"x" * 16384, b"F " + b"x" * 7232, b"F b"],
             b"",
         ),
-        (b"r\r\n\xff\n", [b"F r\r", b"F \xff"], b""),
+        (b"r\r\n\xff\nx\r", [b"F r", b"F \xff"], b"x\r"),
     ],
 )
 def test_log_entries(data: bytes, entries: list[bytes], rest: bytes) -> None:

@@ -134,7 +134,7 @@ async def test_attach_to_a_terminal(bench: Bench) -> None:
     stdout, _, _ = await gather(streams)
     assert stdout == b"got hello\r\n/dev/pts/0\r\n"
     ended = await bench.ended(container)
-    assert (ended.exit_code, log_text(ended)) == (6, "got hello\r\n/dev/pts/0\r\n")
+    assert (ended.exit_code, log_text(ended)) == (6, "got hello\n/dev/pts/0\n")
 
 
 async def test_port_forward(bench: Bench) -> None:

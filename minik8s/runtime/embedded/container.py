@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+_NULL = os.makedev(1, 3)
 _MKNOD = 1 << linux.CAPABILITIES.index("MKNOD")
 _OPEN_FILES = 1 << 20
 _FAILED = 128
@@ -141,6 +142,8 @@ def _execute(
     if spec["tty"]:
         stdio = _open_terminal(report, identity, console=console and not spec["plain"])
     for target, fd in enumerate(stdio):
+        if identity and os.fstat(fd).st_rdev == _NULL:  # the container's own, not the host's
+            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         if identity and stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.fchown(fd, identity["uid"], identity["gid"])  # so that /dev/stdout can be opened again
         os.dup2(fd, target)

@@ -1,7 +1,7 @@
 """A container's log in CRI's format: `2026-01-02T03:04:05.000000000Z stdout F line`, P for a part of a line.
 
-A line longer than 16 KiB is cut into parts; what stands without a newline when its stream ends is a part too (as containerd
-writes it). Standard library only.
+As containerd writes it: a line longer than 16 KiB is cut into parts, what stands without a newline when its stream ends is a part
+too, a terminal's carriage return before the newline is dropped. Standard library only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Log:
 
 def format_entries(stream: str, data: bytes, now_ns: int) -> tuple[bytes, bytes]:
     """(whole entries, the unfinished rest of at most 16 KiB)."""
-    *lines, rest = data.split(b"\n")
+    *lines, rest = data.replace(b"\r\n", b"\n").split(b"\n")
     if lines and max(map(len, lines)) <= _LONGEST:  # the usual case, without a turn of this loop for each line
         whole = head(stream, b"F", now_ns)
         entries = [whole + (b"\n" + whole).join(lines) + b"\n"]

@@ -187,6 +187,35 @@ RUNTIMECLASSES = Resource(
 INGRESSES = Resource("networking.k8s.io", "v1", "ingresses", "Ingress", short_names=("ing",), subresources=("status",))
 INGRESSCLASSES = Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False)
 NETWORKPOLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", short_names=("netpol",))
+PERSISTENTVOLUMES = Resource(
+    "",
+    "v1",
+    "persistentvolumes",
+    "PersistentVolume",
+    namespaced=False,
+    short_names=("pv",),
+    subresources=("status",),
+    returns_deleted=True,
+)
+PERSISTENTVOLUMECLAIMS = Resource(
+    "",
+    "v1",
+    "persistentvolumeclaims",
+    "PersistentVolumeClaim",
+    short_names=("pvc",),
+    subresources=("status",),
+    returns_deleted=True,
+)
+STORAGECLASSES = Resource(
+    "storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False, short_names=("sc",), returns_deleted=True
+)
+VOLUMEATTRIBUTESCLASSES = replace(
+    STORAGECLASSES, plural="volumeattributesclasses", kind="VolumeAttributesClass", short_names=("vac",)
+)
+CSIDRIVERS = replace(STORAGECLASSES, plural="csidrivers", kind="CSIDriver", short_names=(), needs_version=True)
+CSINODES = replace(CSIDRIVERS, plural="csinodes", kind="CSINode")
+VOLUMEATTACHMENTS = replace(CSIDRIVERS, plural="volumeattachments", kind="VolumeAttachment", subresources=STATUS)
+CSISTORAGECAPACITIES = Resource("storage.k8s.io", "v1", "csistoragecapacities", "CSIStorageCapacity", needs_version=True)
 CERTIFICATESIGNINGREQUESTS = Resource(
     "certificates.k8s.io",
     "v1",

@@ -6,6 +6,7 @@ from minik8s.api.kind import Kind
 from minik8s.api.kinds import (
     autoscaler,
     certificate,
+    claim,
     classes,
     configmap,
     controllerrevision,
@@ -29,7 +30,9 @@ from minik8s.api.kinds import (
     reviews,
     service,
     statefulset,
+    storage,
     storedtemplate,
+    volume,
 )
 from minik8s.api.resources import Resource
 
@@ -40,6 +43,8 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("", "LimitRange"): quota.LIMIT_RANGE,
     ("", "Namespace"): namespace.KIND,
     ("", "Node"): node.KIND,
+    ("", "PersistentVolume"): volume.KIND,
+    ("", "PersistentVolumeClaim"): claim.KIND,
     ("", "Pod"): pod.POD,
     ("", "PodTemplate"): storedtemplate.KIND,
     ("", "ReplicationController"): replicationcontroller.KIND,
@@ -72,6 +77,12 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("rbac.authorization.k8s.io", "Role"): rbac.ROLE,
     ("rbac.authorization.k8s.io", "RoleBinding"): rbac.ROLE_BINDING,
     ("scheduling.k8s.io", "PriorityClass"): classes.PRIORITY,
+    ("storage.k8s.io", "CSIDriver"): storage.DRIVER,
+    ("storage.k8s.io", "CSINode"): storage.NODE,
+    ("storage.k8s.io", "CSIStorageCapacity"): storage.CAPACITY,
+    ("storage.k8s.io", "StorageClass"): storage.CLASS,
+    ("storage.k8s.io", "VolumeAttachment"): storage.ATTACHMENT,
+    ("storage.k8s.io", "VolumeAttributesClass"): storage.ATTRIBUTES_CLASS,
 }
 """(group, kind) -> its rules."""
 

@@ -7,7 +7,7 @@ import fnmatch
 import kinds_judge as judge
 import pytest
 
-STEMS = ("config", "services", "rbac", "workloads-defaults", "workloads-validation")
+STEMS = ("config", "services", "rbac", "workloads-defaults", "workloads-validation", "storage")
 # what other rooms decide (decoding, admission, controllers, other resources), so that it can't be seen here
 BEYOND = (
     "cfg-namespace#20",
@@ -16,6 +16,13 @@ BEYOND = (
     "cfg-node#12",
     "wd-deployment-live#2",
     "wd-replicationcontroller#6",
+    "sto-pv#[268]",
+    "sto-pv#1[48]",
+    "sto-pv#19",
+    "sto-pv#20",
+    "sto-pvc#20",
+    "sto-bind#*",
+    "sto-expand#*",
 )
 # what is so on purpose: data are the same however a client spaces them; a Job's labels are its template's from the start;
 # an empty list is as none

@@ -158,7 +158,7 @@ def _default_volume(volume: Object) -> None:
     if not sources:
         volume["emptyDir"] = {}
     for key in sources:
-        if (default := _VOLUMES.get(key)) and (source := volume[key]) is not None:
+        if (default := VOLUMES.get(key)) and (source := volume[key]) is not None:
             default(source)
 
 
@@ -204,7 +204,7 @@ def _default_ephemeral(source: Object) -> None:
         _round(claim.setdefault("resources", {}))
 
 
-_VOLUMES: dict[str, Callable[[Object], None]] = {
+VOLUMES: dict[str, Callable[[Object], None]] = {
     "hostPath": lambda source: source.setdefault("type", ""),
     "secret": _with(defaultMode=FILE_MODE),
     "configMap": _with(defaultMode=FILE_MODE),

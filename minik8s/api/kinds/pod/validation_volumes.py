@@ -64,7 +64,7 @@ def _is_faultless(volume: Frozen) -> bool:
     if len(volume) != 2:
         return False
     (key,) = volume.keys() - {"name"}
-    if key not in _SOURCES or key in ("ephemeral", "image", "iscsi"):  # these look at the names of volume and pod
+    if key not in SOURCES or key in ("ephemeral", "image", "iscsi"):  # these look at the names of volume and pod
         return False
     raw = orjson.dumps(volume[key])
     return len(raw) <= _REMEMBERED and _looks_faultless(key, raw)
@@ -76,11 +76,11 @@ _REMEMBERED = 4096  # bytes of one source: 1,024 of them are remembered
 @lru_cache(maxsize=1024)
 def _looks_faultless(key: str, raw: bytes) -> bool:
     source = orjson.loads(raw)
-    return source is not None and not any(_SOURCES[key](source, ""))
+    return source is not None and not any(SOURCES[key](source, ""))
 
 
 def _source(volume: Frozen, path: str, name: str, pod_name: str | None) -> Errors:
-    sources = [key for key in volume if key in _SOURCES and volume[key] is not None]
+    sources = [key for key in volume if key in SOURCES and volume[key] is not None]
     if not sources:
         yield required(path, "must specify a volume type")
         return
@@ -93,7 +93,7 @@ def _source(volume: Frozen, path: str, name: str, pod_name: str | None) -> Error
         else:
             if key == "image" and pod_name is not None and not source.get("reference"):
                 yield required(f"{here}.reference")
-            yield from _SOURCES[key](source, here)
+            yield from SOURCES[key](source, here)
         if key == "iscsi" and "initiatorName" in source and len(f"{name}:{source.get('targetPortal', '')}") > 64:
             text = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."
             yield invalid(f"{path}.name", name, text)
@@ -294,7 +294,7 @@ def _image(source: Frozen, path: str) -> Errors:
     yield from checks.chosen(source.get("pullPolicy", ""), f"{path}.pullPolicy", PULL_POLICIES)
 
 
-_SOURCES: dict[str, Callable[[Frozen, str], Errors]] = {
+SOURCES: dict[str, Callable[[Frozen, str], Errors]] = {
     "emptyDir": _empty_dir,
     "hostPath": _host_path,
     "gitRepo": _git_repo,
@@ -326,6 +326,6 @@ _SOURCES: dict[str, Callable[[Frozen, str], Errors]] = {
     "ephemeral": _ephemeral,
     "image": _image,
 }
-_ORDER = {key: i for i, key in enumerate(_SOURCES)}
+_ORDER = {key: i for i, key in enumerate(SOURCES)}
 _PATHS = {"gcePersistentDisk": "persistentDisk"}  # where upstream's errors name a source otherwise than its field
 _SECOND_PATHS = {"cephfs": "cephFS", "downwardAPI": "downwarAPI"}

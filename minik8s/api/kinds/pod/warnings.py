@@ -77,12 +77,13 @@ def _node_labels(spec: Frozen, path: str) -> Warnings:
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     here = f"{path}.affinity.nodeAffinity"
     for i, term in enumerate((affinity.get(REQUIRED) or {}).get("nodeSelectorTerms") or ()):
-        yield from _node_term(term, f"{here}.{REQUIRED}.nodeSelectorTerms[{i}]", values=False)
+        yield from node_term_warnings(term, f"{here}.{REQUIRED}.nodeSelectorTerms[{i}]", values=False)
     for i, preferred in enumerate(affinity.get(PREFERRED) or ()):
-        yield from _node_term(preferred.get("preference") or {}, f"{here}.{PREFERRED}[{i}].preference", values=True)
+        yield from node_term_warnings(preferred.get("preference") or {}, f"{here}.{PREFERRED}[{i}].preference", values=True)
 
 
-def _node_term(term: Frozen, path: str, *, values: bool) -> Warnings:
+def node_term_warnings(term: Frozen, path: str, *, values: bool) -> Warnings:
+    """About a NodeSelectorTerm."""
     for i, expression in enumerate(term.get("matchExpressions") or ()):
         key, here = expression.get("key", ""), f"{path}.matchExpressions[{i}]"
         if key in DEPRECATED_LABELS:
@@ -117,7 +118,7 @@ def _affinities(affinity: Frozen, path: str) -> Warnings:
 
 # --- volumes ---------------------------------------------------------------------------------------------------------
 
-_OLD_VOLUMES = {  # field -> (its name in the warning, text)
+OLD_VOLUMES = {  # field -> (its name in the warning, text)
     "photonPersistentDisk": ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
     "gitRepo": ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
     "scaleIO": ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
@@ -133,17 +134,18 @@ _OLD_VOLUMES = {  # field -> (its name in the warning, text)
 def _volumes(volumes: Sequence[Frozen], path: str) -> Warnings:
     for i, volume in enumerate(volumes):
         for key in volume:
-            if key in _OLD_VOLUMES:
-                shown, text = _OLD_VOLUMES[key]
+            if key in OLD_VOLUMES:
+                shown, text = OLD_VOLUMES[key]
                 yield f"{path}[{i}].{shown}: {text}"
         claim = (volume.get("ephemeral") or {}).get("volumeClaimTemplate")
         if claim is not None:
-            yield from _claim(claim.get("spec") or {}, f"{path}[{i}].ephemeral.volumeClaimTemplate.spec")
+            yield from claim_warnings(claim.get("spec") or {}, f"{path}[{i}].ephemeral.volumeClaimTemplate.spec")
     for volume in volumes:
         yield from _overlaps(volume)
 
 
-def _claim(spec: Frozen, path: str) -> Warnings:
+def claim_warnings(spec: Frozen, path: str) -> Warnings:
+    """About a PersistentVolumeClaimSpec."""
     for key in ("requests", "limits"):
         amount = ((spec.get("resources") or {}).get(key) or {}).get("storage")
         if amount is not None and quantity.parse(amount).milli % 1000:

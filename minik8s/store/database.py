@@ -8,6 +8,7 @@ and a NULL value is a deletion. So current is what no row supersedes, history is
 superseded ones; none of them needs an index on keys. The marks: `compacted`, and `reserved`: revisions up to it may have been given.
 
 Limits: one event loop. Two connections, one that writes and one that reads and checkpoints, so that neither waits for the other.
+What a compaction frees is used again, the file does not shrink.
 """
 
 from __future__ import annotations

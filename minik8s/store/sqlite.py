@@ -5,7 +5,7 @@ the store goes on. Lazy writes are given from memory and reach the file at most 
 write to the same key.
 
 How revisions survive a crash: a durable write's is in the table. Before a lazy write is answered, a mark above its revision is
-durable (`reserved`, a thousand at a time and more), and a store that opens goes on above table and mark. A revision whose group
+durable (`reserved`, ten thousand at a time), and a store that opens goes on above table and mark. A revision whose group
 failed is not used again. So a lost lazy write leaves a gap, never a second meaning.
 
 How a watch reads: from the tail in memory while it keeps up, else from the table (together with the lazy writes that are not in
@@ -46,7 +46,7 @@ CHECKPOINT_SECONDS = 0.25
 WAL_PAGES = 16_384
 """64 MiB: above it the next group waits until the write-ahead log is emptied, or it would grow for as long as writes go on."""
 
-FORGET = 1000
+FORGET = 500
 """How many revisions one step of a compaction covers: a few milliseconds that writes wait."""
 
 _revision_of = attrgetter("revision")

@@ -21,9 +21,10 @@ from types import SimpleNamespace
 from aiohttp import web
 
 from minik8s.api.user import User, component, service_account
-from minik8s.apiserver import authn, discovery, openapi, pages, reviews
+from minik8s.apiserver import authn, pages, reviews
 from minik8s.apiserver.admission import plugins
 from minik8s.apiserver.allocation import Network
+from minik8s.apiserver.authn.connections import Connections
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.authz import authorizer_for
 from minik8s.apiserver.connect import Connector, tunnel_page
@@ -64,7 +65,8 @@ class Settings:
     service_networks: list[Network]
     service_account_key: bytes
     static_tokens: authn.StaticTokens = field(default_factory=lambda: authn.StaticTokens({}))
-    toleration_seconds: int = 300
+    not_ready_toleration: int = 300
+    unreachable_toleration: int = 300
     controllers: Mapping[str, Start] = field(default_factory=lambda: CONTROLLERS)
     controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
     scheduler: bool = True
@@ -83,7 +85,9 @@ class ControlPlane:
         self.authenticator = authn.Authenticator(settings.static_tokens, accounts, self.desk.reader, clock)
         authorizer = authorizer_for(self.desk.reader)
         self.desk.authorizer = authorizer
-        self.desk.admission += plugins(self.desk.reader, authorizer, clock, rng, settings.toleration_seconds)
+        self.desk.admission += plugins(
+            self.desk.reader, authorizer, clock, rng, settings.not_ready_toleration, settings.unreachable_toleration
+        )
         reviews.install(self.desk, authorizer, self.authenticator)
 
     def client(self, user: User) -> Client:
@@ -156,7 +160,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         service_networks=networks,
         service_account_key=pki.service_account_key,
         static_tokens=authn.static_tokens(admin_token, token, agent_token),
-        toleration_seconds=options.default_not_ready_toleration_seconds,
+        not_ready_toleration=options.default_not_ready_toleration_seconds,
+        unreachable_toleration=options.default_unreachable_toleration_seconds,
         controller_settings=ControllerSettings(
             root_ca=pki.server_ca.pair.certificate.decode(),
             cluster_cidr=options.cluster_cidr,
@@ -178,7 +183,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     face = HttpFace(
         plane.desk,
         authenticate_with(plane.authenticator),
-        _pages(plane) | {TUNNEL: tunnel_page(tunnels)},
+        _pages(plane, f"{address}:{options.https_listen_port}") | {TUNNEL: tunnel_page(tunnels)},
         connector,
         RequestMetrics(plane.metrics),
     )
@@ -208,14 +213,10 @@ _KUBERNETES_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc
 def authenticate_with(authenticator: authn.Authenticator) -> Authenticate:
     """How a connection's certificate, its peer and a request's header become a user."""
 
+    connections = Connections()
+
     def authenticate(http: web.BaseRequest) -> User:
-        transport = http.transport
-        certificate = peer = None
-        if transport is not None:
-            if (tls := transport.get_extra_info("ssl_object")) is not None:
-                certificate = authn.certificate_user(tls.getpeercert())
-            elif (sock := transport.get_extra_info("socket")) is not None:
-                peer = authn.peer_user(sock)
+        certificate, peer = connections.users(http.transport) if http.transport is not None else (None, None)
         return authenticator.authenticate(http.headers.get("Authorization"), certificate, peer)
 
     return authenticate
@@ -246,9 +247,9 @@ async def _listen(
     stack.push_async_callback(close)
 
 
-def _pages(plane: ControlPlane) -> dict[str, PageHandler]:
+def _pages(plane: ControlPlane, address: str) -> dict[str, PageHandler]:
     checks = {"ping": lambda: "", "etcd": lambda: "", "poststarthook/rbac/bootstrap-roles": lambda: ""}
-    return pages.pages(checks, plane.metrics) | discovery.pages() | openapi.pages()
+    return pages.pages(checks, plane.metrics, plane.authenticator.accounts, address)
 
 
 def _admin_access(pki: ClusterPKI, port: int) -> kubeconfig.Access:

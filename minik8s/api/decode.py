@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from minik8s.api import schema, yaml
+from minik8s.api import protobuf, schema, yaml
 from minik8s.api.errors import BadRequest, UnsupportedMediaType
 from minik8s.api.kind import Object
 from minik8s.api.scalars import json_type
@@ -62,9 +62,7 @@ def parse(data: bytes, media: str, *, strict: bool = False) -> tuple[Any, list[s
     if media == YAML:
         return yaml.parse(data)
     if media == PROTOBUF:
-        if data.startswith(b"k8s\0"):
-            raise _unsupported()
-        raise ValueError("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+        return protobuf.decode(data), []
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:

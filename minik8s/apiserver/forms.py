@@ -47,7 +47,7 @@ PLAIN = Form()
 @lru_cache(maxsize=256)
 def negotiate(accept: str, *, views: bool = True, watching: bool = False) -> Form:
     """The best form that an Accept header allows; NotAcceptable where it allows none that we have."""
-    for media, parameters in _ranked(accept):
+    for media, parameters in ranked(accept):
         if media in ("*/*", "") or media == JSON or (media == YAML and not watching):
             chosen = YAML if media == YAML else JSON
             view, group = parameters.get("as", ""), parameters.get("g", "")
@@ -65,7 +65,7 @@ def negotiate(accept: str, *, views: bool = True, watching: bool = False) -> For
 _VIEWS = {"Table", "PartialObjectMetadata", "PartialObjectMetadataList"}
 
 
-def _ranked(accept: str) -> list[tuple[str, dict[str, str]]]:
+def ranked(accept: str) -> list[tuple[str, dict[str, str]]]:
     """The clauses of an Accept header, best first: by q, then as written."""
     clauses = []
     for clause in (accept or "*/*").split(","):

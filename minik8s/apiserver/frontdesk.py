@@ -18,6 +18,7 @@ from minik8s.api import resources
 from minik8s.api.call import Call, WatchEvent
 from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import PODS, RESOURCES, Resource
+from minik8s.api.selectors import parse_fields
 from minik8s.api.user import User
 from minik8s.apiserver import authz, bodies, listing, subresources, watching
 from minik8s.apiserver.allocation import Allocators, Network
@@ -210,7 +211,10 @@ class FrontDesk:
 
 def attributes_of(request: Request) -> Attributes:
     """What an authorizer judges of a request."""
-    resource = request.resource
+    resource, name, fields = request.resource, request.name, None
+    if "fieldSelector" in request.query and not name:
+        fields = parse_fields(request.query["fieldSelector"])
+        name = fields.exact("metadata.name") or ""
     return Attributes(
         user=request.user,
         verb=request.verb,
@@ -219,7 +223,8 @@ def attributes_of(request: Request) -> Attributes:
         resource=resource.plural,
         subresource=request.subresource,
         namespace=request.name if resource is resources.NAMESPACES else request.namespace,
-        name=request.name,
+        name=name,
+        fields=fields,
     )
 
 

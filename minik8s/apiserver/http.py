@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from minik8s.api.errors import ApiError, InternalError, RequestTooLarge, Unauthorized
+from minik8s.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, RequestTooLarge, Unauthorized
 from minik8s.api.resources import BY_PATH
 from minik8s.api.user import User
 from minik8s.apiserver import forms, watching
@@ -28,7 +28,7 @@ from minik8s.apiserver.forms import Form
 from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watch
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.apiserver.request import STREAMS, PathNotFound, Request, parse_path
+from minik8s.apiserver.request import STREAMS, PathNotFound, Request, parse_path, raw_attributes
 from minik8s.tunnel.server import PATH as TUNNEL
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,10 @@ class HttpFace:
         path, query = _split(http.path_qs)
         try:
             request = parse_path(http.method, path, BY_PATH)
-        except PathNotFound:
+        except (PathNotFound, NotFound, MethodNotAllowed) as error:
+            self._desk.check(raw_attributes(http.method, path, user))
+            if not isinstance(error, PathNotFound):
+                raise
             return _plain(404, "404 page not found\n")
         wanted = impersonation.wanted_user(http.headers.items())
         if request is None:
@@ -192,10 +195,10 @@ class HttpFace:
     async def _page(self, http: web.BaseRequest, attributes: Attributes) -> web.StreamResponse:
         path, user = attributes.path, attributes.user
         handler = self._pages.get(path) or self._pages.get(path.rstrip("/")) or self._prefixed(path)
-        if handler is None and path not in ("/", ""):
-            return _plain(404, "404 page not found\n")
         if path != TUNNEL:  # which judges by itself
             self._desk.check(attributes)
+        if handler is None and path not in ("/", ""):
+            return _plain(404, "404 page not found\n")
         content = await (handler or self._pages["/"])(http, user)
         if isinstance(content, web.StreamResponse):
             return content

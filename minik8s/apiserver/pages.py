@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION
+from minik8s.api.resources import RESOURCES
 from minik8s.api.user import User
+from minik8s.apiserver import discovery, openapi
+from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
+from minik8s.apiserver.forms import dump, negotiate, ranked
 from minik8s.apiserver.http import Content, PageHandler
 from minik8s.base.host import architecture
 from minik8s.base.metrics import Metrics
@@ -22,15 +27,80 @@ Check = Callable[[], str]
 """Empty where all is well, else what is wrong."""
 
 
-def pages(checks: Mapping[str, Check], metrics: Metrics) -> dict[str, PageHandler]:
-    """The pages by path; a path that ends in `/*` serves all below it."""
-    found: dict[str, PageHandler] = {"/version": _version, "/metrics": _metrics(metrics)}
+def pages(checks: Mapping[str, Check], metrics: Metrics, tokens: ServiceAccountTokens, address: str) -> dict[str, PageHandler]:
+    """The pages by path; a path that ends in `/*` serves all below it. `address` is the server's own `host:port`."""
+    found: dict[str, PageHandler] = {
+        "/version": _version,
+        "/metrics": _metrics(metrics),
+        "/api": _discovery(address),
+        "/api/*": _discovery(address),
+        "/apis": _discovery(address),
+        "/apis/*": _discovery(address),
+        "/openapi/v3": _openapi_index,
+        "/openapi/v3/*": _openapi_document,
+        "/.well-known/openid-configuration": _fixed(tokens.discovery),
+        "/openid/v1/jwks": _fixed(tokens.key_set),
+    }
     for probe, leave_out in (("/healthz", ()), ("/livez", ()), ("/readyz", ())):
         own = {name: check for name, check in checks.items() if name not in leave_out}
         found[probe] = _health(probe, own)
         found[probe + "/*"] = _single_check(probe, own)
     found["/"] = _paths(found)
     return found
+
+
+def _discovery(address: str) -> PageHandler:
+    async def handler(http: web.BaseRequest, _: User) -> Content:
+        accept = http.headers.get("Accept", "")
+        aggregated = http.path.strip("/") in ("api", "apis") and prefers_aggregated(accept)
+        found = discovery.document(http.path, RESOURCES, address, aggregated=aggregated)
+        if found is None:
+            return Content(b"404 page not found\n", "text/plain; charset=utf-8", 404)
+        if not aggregated:
+            form = negotiate(accept, views=False)
+            return Content(dump(found, form), form.media)
+        body = orjson.dumps(found)
+        return _cached(http, body, discovery.etag(body), discovery.AGGREGATED)
+
+    return handler
+
+
+def prefers_aggregated(accept: str) -> bool:
+    """Whether an Accept header's first usable clause asks for aggregated discovery."""
+    for media, parameters in ranked(accept):
+        if discovery.is_aggregated(media, parameters):
+            return True
+        if media in ("application/json", "*/*") and not parameters:
+            return False
+    return False
+
+
+async def _openapi_index(http: web.BaseRequest, _: User) -> Content:
+    body = orjson.dumps(openapi.index(RESOURCES))
+    return _cached(http, body, discovery.etag(body))
+
+
+async def _openapi_document(http: web.BaseRequest, _: User) -> Content:
+    name = http.path.removeprefix("/openapi/v3/")
+    body = openapi.document(name, RESOURCES)
+    if body is None:
+        return Content(b"404 page not found\n", "text/plain; charset=utf-8", 404)
+    return _cached(http, body, f'"{openapi.digest(name, RESOURCES)}"')
+
+
+def _cached(http: web.BaseRequest, body: bytes, etag: str, media: str = "application/json") -> Content:
+    """A document that clients keep until its ETag changes."""
+    headers = {"ETag": etag, "Vary": "Accept"}
+    if http.headers.get("If-None-Match") == etag:
+        return Content(b"", media, 304, headers)
+    return Content(body, media, headers=headers)
+
+
+def _fixed(make: Callable[[], Mapping[str, Any]]) -> PageHandler:
+    async def handler(http: web.BaseRequest, _: User) -> Content:
+        return Content(orjson.dumps(make()))
+
+    return handler
 
 
 def _health(probe: str, checks: Mapping[str, Check]) -> PageHandler:

@@ -13,6 +13,7 @@ from typing import Any
 from minik8s.api.errors import BadRequest, MethodNotAllowed, NotFound
 from minik8s.api.resources import Resource
 from minik8s.api.user import ANONYMOUS, User
+from minik8s.apiserver.contract import Attributes
 
 READ_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
@@ -90,6 +91,23 @@ def parse_path(method: str, path: str, table: Mapping[tuple[str, str, str], Reso
         request.verb = "watch"
         return request
     return _parse(method, group, version, rest, table)
+
+
+def raw_attributes(method: str, path: str, user: User) -> Attributes:
+    """What is asked for by a path that leads nowhere, as it is judged: who may not ask does not learn what there is."""
+    parts = path.strip("/").split("/")
+    group = parts[1] if parts[0] == "apis" and len(parts) > 1 else ""
+    rest = parts[3:] if group else parts[2:]
+    if parts[0] not in ("api", "apis") or not rest:
+        return Attributes(user=user, verb=method.lower(), path=path)
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 2:
+        namespace, rest = rest[1], rest[2:]
+    resource, name, subresource = (*rest, "", "")[:3] if len(rest) < 3 else rest[:3]
+    verbs = READ_VERBS if name else COLLECTION_VERBS
+    return Attributes(
+        user, verbs.get(method, method.lower()), group, parts[2] if group else parts[1], resource, subresource, namespace, name
+    )
 
 
 def _parse(method: str, group: str, version: str, rest: list[str], table: Mapping[tuple[str, str, str], Resource]) -> Request:

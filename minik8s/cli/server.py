@@ -25,11 +25,12 @@ def run(arguments: argparse.Namespace) -> int:
         options = config.load(config.SERVER, arguments)
     except config.ConfigError as error:
         arguments_error(str(error), config.SERVER)
-    from minik8s import server
+    from minik8s.server import StartFailed
+    from minik8s.server import run as run_server
 
     try:
-        return server.run(options)
-    except server.StartFailed as error:
+        return run_server(options)
+    except StartFailed as error:
         raise CommandError(str(error)) from None
 
 

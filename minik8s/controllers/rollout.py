@@ -308,6 +308,7 @@ def status_of(deployment: Object, sets: Sequence[Object], now: float) -> Mutable
         status["collisionCount"] = old["collisionCount"]
     conditions = {c["type"]: c for c in old.get("conditions") or ()}
     minimum = _replicas(deployment) - limits(deployment)[1]
+    _pause(deployment, conditions, now)
     if available >= minimum:
         _set(conditions, "Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.", now)
     else:
@@ -348,12 +349,7 @@ def _progress(
     name = f'Deployment "{deployment["metadata"]["name"]}"'
     subject = f'ReplicaSet "{new["metadata"]["name"]}"' if new is not None else name
     current = conditions.get("Progressing", {})
-    if deployment["spec"].get("paused"):
-        if current.get("reason") != "DeploymentPaused":
-            _set(conditions, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", now)
-        return
-    if current.get("reason") == "DeploymentPaused":
-        _set(conditions, "Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed", now)
+    if current.get("reason") in ("DeploymentPaused", "DeploymentResumed") and (deployment["spec"].get("paused") or not sets):
         return
     if is_complete(deployment, sets):
         if current.get("reason") != "NewReplicaSetAvailable" or status["observedGeneration"] != _observed(deployment):
@@ -381,6 +377,18 @@ def _progress(
         _set(conditions, "Progressing", "False", "ProgressDeadlineExceeded", message, now)
 
 
+def _pause(deployment: Object, conditions: dict[str, Any], now: float) -> None:
+    """A paused rollout says so; resumed, it begins anew."""
+    if deployment["spec"].get("progressDeadlineSeconds") is None:
+        return
+    reason = conditions.get("Progressing", {}).get("reason")
+    if deployment["spec"].get("paused"):
+        if reason != "DeploymentPaused":
+            _set(conditions, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", now)
+    elif reason == "DeploymentPaused":
+        _set(conditions, "Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed", now)
+
+
 def _old_replicas(status: Object) -> int:
     return int(status.get("replicas", 0) - status.get("updatedReplicas", 0))
 
@@ -403,6 +411,7 @@ def _set(
     if old.get("status") == status and old.get("reason") == reason and not news:
         return
     transition = old["lastTransitionTime"] if old.get("status") == status else rfc3339(now)
+    conditions.pop(kind, None)  # what changed last stands last
     conditions[kind] = {
         "type": kind,
         "status": status,

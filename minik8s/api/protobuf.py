@@ -1,0 +1,278 @@
+"""Kubernetes protobuf bodies, decoded: what Go clients send for built-in kinds by default.
+
+`decode` gives the same value as the JSON of the object would, still to be conformed to the schema. Messages are read by tables made
+at first use from the wire facts in `protobuf.tsv.gz` (message; field, number, label, type). A struct that Go embeds has a field
+of its own on the wire and none in JSON: the schema tells them apart.
+
+Limits: encoding is not done here (clients that accept JSON get it). Source: the API concepts page "Kubernetes Protobuf encoding".
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import struct
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import orjson
+
+from minik8s.api import schema
+from minik8s.api.kind import Object
+
+MAGIC = b"k8s\0"
+MAX_DEPTH = 64
+_PREFIX = "apimachinery.pkg."
+Reader = Callable[[memoryview, int], Any]
+"""(the bytes of one value, depth) -> its JSON value."""
+
+
+def decode(data: bytes) -> Object:
+    """The object in a body: `kind` and `apiVersion` from the envelope, the rest from the message. ValueError with what is wrong."""
+    if not data.startswith(MAGIC):
+        raise ValueError("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+    envelope = _message(f"{_PREFIX}runtime.Unknown")(memoryview(data)[len(MAGIC) :], 0)
+    types = envelope.get("typeMeta", {})
+    api_version, kind = types.get("apiVersion", ""), types.get("kind", "")
+    group, _, version = api_version.rpartition("/")
+    try:
+        name = schema.definition(group, version, kind)
+    except LookupError:
+        raise ValueError(f'no kind "{kind}" is registered for version "{api_version}"') from None
+    found: Object = _message(name)(memoryview(envelope.get("raw", b"")), 0)
+    return {"apiVersion": api_version, "kind": kind, **found}
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _facts() -> Mapping[str, list[tuple[str, int, str, str]]]:
+    """message -> (field, number, label, type) of each of its fields."""
+    messages: dict[str, list[tuple[str, int, str, str]]] = {}
+    current: list[tuple[str, int, str, str]] = []
+    text = gzip.decompress(files("minik8s.api").joinpath("protobuf.tsv.gz").read_bytes()).decode()
+    for line in text.splitlines():
+        if line.startswith("\t"):
+            field, number, label, kind = line[1:].split("\t")
+            current.append((field, int(number), label, kind))
+        else:
+            current = messages[line] = []
+    return messages
+
+
+@cache
+def _message(name: str) -> Reader:
+    """What reads a message into a dict; special types into what JSON has for them."""
+    if (special := _SPECIAL.get(name)) is not None:
+        return special
+    fields = {number: (_json_name(name, field), label, kind) for field, number, label, kind in _facts()[name]}
+    if list(fields) == [1] and fields[1][0] == "items" and not _has_schema(name):
+        return _list_of_items()
+    package = name.rpartition(".")[0]
+
+    def read(data: memoryview, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise ValueError("exceeded max depth")
+        found: Object = {}
+        for number, wire, value in _split(data):
+            if number not in fields:
+                continue
+            field, label, kind = fields[number]
+            if label == "m":
+                key, item = _pair(value, kind, package, depth)
+                found.setdefault(field, {})[key] = item
+                continue
+            decoded = _value(kind, package, wire, value, depth)
+            if label == "r":
+                found.setdefault(field, []).append(decoded)
+            elif field:
+                found[field] = decoded
+            elif isinstance(decoded, dict):
+                found |= decoded
+        return found
+
+    return read
+
+
+def _json_name(message: str, field: str) -> str:
+    """How JSON calls a field; empty for an embedded struct."""
+    if not _has_schema(message):
+        return field
+    known = schema.type_of(message).fields
+    if field in known:
+        return field
+    return next((name for name in known if name.lower() == field.lower()), "")
+
+
+def _has_schema(message: str) -> bool:
+    try:
+        return bool(schema.type_of(message).fields)
+    except LookupError:
+        return False
+
+
+def _value(kind: str, package: str, wire: int, value: int | memoryview, depth: int) -> Any:
+    if (scalar := _SCALARS.get(kind)) is not None:
+        wanted, convert = scalar
+        if wire != wanted:
+            raise ValueError(f"proto: wrong wireType = {wire} for a field of type {kind}")
+        return convert(value)
+    if not isinstance(value, memoryview):
+        raise ValueError(f"proto: wrong wireType = {wire} for a field of type {kind}")  # noqa: TRY004
+    return _message(kind if "." in kind else f"{package}.{kind}")(value, depth + 1)
+
+
+def _pair(value: int | memoryview, kind: str, package: str, depth: int) -> tuple[str, Any]:
+    """One entry of a map."""
+    if not isinstance(value, memoryview):
+        raise ValueError("proto: wrong wireType for a map")  # noqa: TRY004
+    key, item = "", None
+    for number, wire, part in _split(value):
+        if number == 1:
+            key = _text(part)
+        elif number == 2:
+            item = _value(kind, package, wire, part, depth)
+    return key, "" if item is None and kind in ("string", "bytes") else item
+
+
+def _split(data: memoryview) -> list[tuple[int, int, int | memoryview]]:
+    """(field number, wire type, value) of each field of a message."""
+    found: list[tuple[int, int, int | memoryview]] = []
+    at, end = 0, len(data)
+    while at < end:
+        tag, at = _varint(data, at)
+        wire = tag & 7
+        if wire == 0:
+            number, at = _varint(data, at)
+            found.append((tag >> 3, wire, number))
+            continue
+        if wire == 2:
+            length, at = _varint(data, at)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"proto: illegal wireType {wire}")
+        if at + length > end:
+            raise ValueError("unexpected EOF")
+        found.append((tag >> 3, wire, data[at : at + length]))
+        at += length
+    return found
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    result = shift = 0
+    while True:
+        if at >= len(data):
+            raise ValueError("unexpected EOF")
+        byte = data[at]
+        at += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("proto: integer overflow")
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _signed(value: Any) -> int:
+    number = int(value) & (1 << 64) - 1
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _text(value: Any) -> str:
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError:
+        raise ValueError("proto: field contains invalid UTF-8") from None
+
+
+def _double(value: Any) -> float:
+    number: float = struct.unpack("<d", value)[0]
+    return number
+
+
+_SCALARS: Mapping[str, tuple[int, Callable[[Any], Any]]] = {
+    "bool": (0, bool),
+    "int32": (0, _signed),
+    "int64": (0, _signed),
+    "double": (1, _double),
+    "string": (2, _text),
+    "bytes": (2, lambda value: base64.b64encode(value).decode()),
+}
+
+
+def _numbers(data: memoryview) -> dict[int, Any]:
+    return {number: value for number, _, value in _split(data)}
+
+
+def _time(data: memoryview, _: int) -> str:
+    return _moment(data).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _micro_time(data: memoryview, _: int) -> str:
+    return _moment(data).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _moment(data: memoryview) -> datetime:
+    parts = _numbers(data)
+    seconds, nanos = _signed(parts.get(1, 0)), _signed(parts.get(2, 0))
+    try:
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanos // 1000)
+    except (ValueError, OverflowError, OSError):
+        raise ValueError("a time out of range") from None
+
+
+def _int_or_string(data: memoryview, _: int) -> int | str:
+    parts = _numbers(data)
+    return _text(parts.get(3, b"")) if parts.get(1, 0) == 1 else _signed(parts.get(2, 0))
+
+
+def _quantity(data: memoryview, _: int) -> str:
+    return _text(_numbers(data).get(1, b"0"))
+
+
+def _raw_json(data: memoryview, _: int) -> Any:
+    raw = bytes(_numbers(data).get(1, b""))
+    return orjson.loads(raw) if raw else None
+
+
+def _duration(data: memoryview, _: int) -> str:
+    return f"{_signed(_numbers(data).get(1, 0)) / 1e9:g}s"
+
+
+def _unknown(data: memoryview, _: int) -> Object:
+    parts = _numbers(data)
+    types = _numbers(parts.get(1, memoryview(b"")))
+    return {
+        "typeMeta": {"apiVersion": _text(types.get(1, b"")), "kind": _text(types.get(2, b""))},
+        "raw": bytes(parts.get(2, b"")),
+    }
+
+
+def _list_of_items() -> Reader:
+    """A Go slice with a name of its own: a message around its items."""
+
+    def read(data: memoryview, _: int) -> list[str]:
+        return [_text(value) for number, _, value in _split(data) if number == 1]
+
+    return read
+
+
+_SPECIAL: Mapping[str, Reader] = {
+    f"{_PREFIX}api.resource.Quantity": _quantity,
+    f"{_PREFIX}apis.meta.v1.Time": _time,
+    f"{_PREFIX}apis.meta.v1.MicroTime": _micro_time,
+    f"{_PREFIX}apis.meta.v1.Duration": _duration,
+    f"{_PREFIX}apis.meta.v1.FieldsV1": _raw_json,
+    f"{_PREFIX}runtime.RawExtension": _raw_json,
+    f"{_PREFIX}runtime.Unknown": _unknown,
+    f"{_PREFIX}util.intstr.IntOrString": _int_or_string,
+    "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON": _raw_json,
+}

@@ -4,10 +4,11 @@ the message forms are runc's."""
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
-from runtime_bench import IMAGE, Bench, log_text
+from runtime_bench import IMAGE, Bench, docker_archive, log_text, tar
 
 from minik8s.runtime.base import (
     ContainerConfig,
@@ -41,7 +42,7 @@ async def test_a_container_runs_writes_its_log_and_ends(bench: Bench) -> None:
     [
         ("exit 0", 0, "Completed"),
         ("exit 7", 7, "Error"),
-        ("kill -9 $$; sleep 1", 0, "Completed"),
+        ("kill -9 $$; sleep 0.05", 0, "Completed"),
         (["sleep", "nonsense"], 1, "Error"),
     ],
 )
@@ -368,6 +369,43 @@ async def test_network_is_attached_and_detached(bench: Bench) -> None:
     await bench.pod("host", namespaces=Namespaces(network=NamespaceMode.NODE))
     await bench.runtime.remove_sandbox(pod)
     assert calls == [("attach", pod, True), ("detach", pod, True)]
+
+
+async def test_privileged(bench: Bench) -> None:
+    script = "mkdir /mnt; mount -t tmpfs x /mnt && echo mounted; ls /dev | wc -l; grep -c ' /proc/' /proc/mounts; "
+    script += "awk '/CapEff/ {print $2}' /proc/self/status"
+    told = (await bench.output(script, security=Security(privileged=True))).split()
+    assert (told[0], told[2]) == ("mounted", "0")
+    assert int(told[1]) > 20
+    assert int(told[3], 16) & 1 << 21, "CAP_SYS_ADMIN"
+
+
+async def test_the_host_s_namespaces(bench: Bench) -> None:
+    namespaces = Namespaces(NamespaceMode.NODE, NamespaceMode.NODE, NamespaceMode.NODE)
+    script = "for x in net ipc pid; do readlink /proc/self/ns/$x; done"
+    host = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "ipc", "pid")]
+    assert (await bench.output(script, pod={"namespaces": namespaces})).split() == host
+    assert not set((await bench.output(script, pod={"name": "own"})).split()) & set(host)
+
+
+async def test_image_volumes(bench: Bench, tmp_path: Path) -> None:
+    """KEP-4639: an image's files as a read-only volume."""
+    layers = [tar([("a", b"1", {}), ("b", b"1", {})]), tar([("b", b"2", {})])]
+    for name, some in (("one", layers[:1]), ("two", layers)):
+        (tmp_path / "x.tar").write_bytes(docker_archive(f"minik8s.test/{name}:1", some))
+        await bench.runtime.import_image(str(tmp_path / "x.tar"))
+    mounts = [Mount(f"/{name}", "", image=f"minik8s.test/{name}:1") for name in ("one", "two")]
+    told = await bench.output("cat /one/a /one/b /two/a /two/b; touch /one/x /two/x", mounts=mounts)
+    assert told == "1112touch: /one/x: Read-only file system\ntouch: /two/x: Read-only file system\n"
+    await bench.clear()
+    for name in ("one", "two"):
+        await bench.runtime.remove_image(f"minik8s.test/{name}:1")
+
+
+async def test_a_container_s_own_cgroups_go_with_it(bench: Bench) -> None:
+    script = "mkdir /sys/fs/cgroup/memory/below || mkdir /sys/fs/cgroup/below; echo $? >&2; exit 2"
+    ended = await bench.run(script, security=Security(privileged=True))
+    assert (ended.exit_code, log_text(ended)) == (2, "0\n")
 
 
 async def test_stats(bench: Bench) -> None:

@@ -77,6 +77,7 @@ class Pods:
         self._sandboxes: dict[str, dict[str, Any]] = {}
         self._containers: dict[str, Container] = {}
         self._processes: dict[int, Callable[[int], None]] = {}  # our children: what their end means
+        self._trash: list[str] = []
         self._pidfds: dict[int, int] = {}  # adopted processes, which are another's children
         for name in ("sandboxes", "containers", "trash"):
             os.makedirs(f"{directory}/{name}", 0o700, exist_ok=True)
@@ -517,12 +518,19 @@ class Pods:
             self._loop.after(_CGROUP_WAIT, lambda: self._remove_cgroup(path, tries - 1))
 
     def _discard(self, directory: str) -> None:
-        """Out of sight at once, deleted by a child in its own time."""
+        """Out of sight at once, deleted by a child in its own time (one child for what goes in the same turn)."""
         trash = f"{self._directory}/trash/{os.path.basename(directory)}"
         os.rename(directory, trash)
+        if not self._trash:
+            self._loop.after(0, self._empty_trash)
+        self._trash.append(trash)
+
+    def _empty_trash(self) -> None:
+        trash, self._trash = self._trash, []
         if self._fork(0) == 0:
             try:
-                records.remove_tree(trash)
+                for directory in trash:
+                    records.remove_tree(directory)
             finally:
                 os._exit(0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import struct
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -36,7 +37,6 @@ class NodeLink:
 
     def __init__(self, directory: Path, clock: Clock, on_event: Callable[[str, str], None]) -> None:
         self._directory, self._clock, self._on_event = directory, clock, on_event
-        self._socket = str(directory / "node.sock")
         self._tasks = Owner("embedded runtime")
         self._starting = asyncio.Lock()
         self._writer: asyncio.StreamWriter | None = None
@@ -60,7 +60,7 @@ class NodeLink:
     async def session(self, name: str, **arguments: Any) -> FrameStreams:
         """A session of exec, attach or port_forward."""
         await self._connected()
-        reader, writer = await asyncio.open_unix_connection(self._socket, limit=LONGEST_FRAME)
+        reader, writer = await _connect(self._directory, LONGEST_FRAME)
         try:
             writer.write(orjson.dumps({"id": 0, "call": name, **arguments}) + b"\n")
             line = await reader.readline()
@@ -101,7 +101,7 @@ class NodeLink:
         return await self._greet()
 
     async def _greet(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_unix_connection(self._socket, limit=LONGEST_LINE)
+        reader, writer = await _connect(self._directory, LONGEST_LINE)
         for name in ("hello", "watch"):
             writer.write(orjson.dumps({"id": 0, "call": name}) + b"\n")
         self.hello = _result(orjson.loads(await reader.readline()))
@@ -204,6 +204,15 @@ async def start_node(directory: Path) -> None:
     _, error = await process.communicate()
     if process.returncode:
         raise RuntimeFailed(f"the node process does not start: {error.decode(errors='replace').strip()}")
+
+
+async def _connect(directory: Path, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """By way of the directory's descriptor: a socket's own path may only have 107 bytes."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return await asyncio.open_unix_connection(f"/proc/self/fd/{fd}/node.sock", limit=limit)
+    finally:
+        os.close(fd)
 
 
 async def _end_node(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -50,7 +50,7 @@ class Node:
         self._pods = Pods(self._loop, directory, self._cgroups, plain=self._plain, notify=self._event)
         self._watchers: list[Connection] = []
         self._pods.adopt()
-        self._listener = listen(f"{directory}/node.sock")
+        self._listener = listen(directory)
         self._loop.watch(self._listener.fileno(), READ, self._accept)
         self._calls: Mapping[str, Callable[[Connection, dict[str, Any]], None]] = {
             "hello": self._hello,
@@ -232,13 +232,16 @@ def own_cgroup(directory: str) -> str:
     return f"/minik8s-node-{hashlib.sha256(directory.encode()).hexdigest()[:8]}"
 
 
-def listen(path: str) -> socket.socket:
-    if os.path.exists(path):
-        os.unlink(path)
+def listen(directory: str) -> socket.socket:
+    """On node.sock there, by its short name: a socket's path may only have 107 bytes."""
+    os.chdir(directory)
+    if os.path.exists("node.sock"):  # the lock is ours, so it is left over
+        os.unlink("node.sock")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
-    listener.bind(path)
+    listener.bind("node.sock")
     os.umask(before)
+    os.chdir("/")
     listener.listen(64)
     listener.setblocking(False)
     return listener

@@ -18,7 +18,6 @@ from minik8s.api import selectors
 from minik8s.api.errors import ApiError, BadRequest, FieldError, Gone, forbidden, invalid_object, unsupported
 from minik8s.api.errors import Timeout as ApiTimeout
 from minik8s.api.kinds.table import rules_of
-from minik8s.api.resources import EVENTS
 from minik8s.apiserver.cache import ALL, Cache, Collection, Entry, Interest, key_of
 from minik8s.apiserver.request import Request
 
@@ -80,7 +79,7 @@ class Page:
 
 def selection_of(request: Request) -> Selection:
     """The selection of a list, watch or deletecollection; BadRequest for selectors that can't be understood."""
-    getters = rules_of(EVENTS if request.resource.stored_as else request.resource).fields
+    getters = rules_of(request.resource).fields
     labels = selectors.parse_labels(request.query.get("labelSelector", ""))
     fields = selectors.parse_fields(request.query.get("fieldSelector", ""))
     fields.check(getters)

@@ -23,6 +23,7 @@ from minik8s.api.errors import (
     FieldError,
     InternalError,
     NotFound,
+    invalid,
     invalid_object,
     object_conflict,
     object_exists,
@@ -192,6 +193,9 @@ class Registry:
             new = await change(old)
             wanted = new["metadata"].get("resourceVersion", "")
             unconditional = wanted in ("", "0")
+            if unconditional and request.verb == "update" and request.resource.needs_version:
+                problem = invalid("metadata.resourceVersion", 0, "must be specified for an update")
+                raise invalid_object(request.resource.plural, request.resource.group, request.name, [problem])
             if not unconditional and wanted != str(entry.revision):
                 if not wanted.isdigit():
                     raise BadRequest(f'strconv.ParseUint: parsing "{wanted}": invalid syntax')
@@ -333,7 +337,8 @@ def dry_run(request: Request) -> bool:
 def raise_invalid(resource: Resource, obj: Frozen, errors: Sequence[FieldError]) -> None:
     """Raises the 422 that the errors make, if there are any."""
     if errors:
-        raise invalid_object(resource.kind, resource.group, obj["metadata"].get("name", ""), errors)
+        group = resource.stored_as.rpartition("/")[0] if resource.stored_as else resource.group
+        raise invalid_object(resource.kind, group, obj["metadata"].get("name", ""), errors)
 
 
 def _update_rules(

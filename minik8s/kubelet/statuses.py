@@ -98,8 +98,12 @@ class Statuses:
                     await self._clock.sleep(BACKOFF.delay(failures))
                     continue
                 failures = 0
-                if self._waiting.get(pod_uid, (None, None))[1] is status:
-                    self._written[pod_uid] = self._waiting.pop(pod_uid)[1]
+                latest = self._waiting.get(pod_uid)
+                if latest is None:  # forgotten meanwhile
+                    return
+                self._written[pod_uid] = status
+                if latest[1] is status:
+                    del self._waiting[pod_uid]
         finally:
             self._busy.discard(pod_uid)
             if pod_uid in self._idle and pod_uid not in self._waiting:
@@ -117,7 +121,7 @@ def patch(pod: Pod, before: Status, after: Status) -> dict[str, Any]:
     """The strategic merge patch from `before` to `after`. Conditions are merged by type, so that what others write there stays."""
     change: dict[str, Any] = {name: None for name in before if name not in after}
     change |= {name: value for name, value in after.items() if before.get(name) != value}
-    if "conditions" in change:
+    if change.get("conditions") is not None:
         old = {c["type"]: c for c in before.get("conditions") or ()}
         news = [_nulled(old.get(c["type"], {}), c) for c in after["conditions"] if old.get(c["type"]) != c]
         change["conditions"] = news

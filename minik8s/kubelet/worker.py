@@ -424,7 +424,7 @@ class Worker:
             async with self._tools.clock.timeout(max(seconds, 0)):
                 await work
         except TimeoutError:
-            log.info("pod %s: not done within its grace period", full_name(self.pod))
+            log.debug("pod %s: not done within its grace period", full_name(self.pod))
 
     async def _pre_stop(self, container: ContainerSpec, container_id: str, hook: Mapping[str, Any], path: str) -> None:
         self._hooked.add(container_id)

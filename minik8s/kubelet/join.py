@@ -1,0 +1,163 @@
+"""How a node joins: with a URL and a token alone. The server's authority is fetched and must be the one that the token names; then the node
+asks for a client certificate of its own by the CSR API, and renews it in time.
+
+What it got is kept in a directory (keys 0600): a restart needs no token. Source: "TLS bootstrapping"; the token's form is k3s's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import aiohttp
+
+from minik8s.api.errors import ApiError
+from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS
+from minik8s.base import jointoken, pki
+from minik8s.base.backoff import Backoff
+from minik8s.base.clock import Clock
+from minik8s.client.client import Client
+from minik8s.client.http import HttpTransport, ssl_context
+from minik8s.client.kubeconfig import Access
+from minik8s.tunnel import paths
+
+SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
+USAGES = ["digital signature", "key encipherment", "client auth"]
+BACKOFF = Backoff(initial=0.25, maximum=10, jitter=0.2)
+RENEW_AT = 0.7
+"""The part of a certificate's life after which it is renewed."""
+
+
+class JoinFailed(Exception):
+    """The server refused the node, or is not the one that the token names; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """What a server tells its nodes."""
+
+    cluster_dns: str
+    cluster_domain: str
+    cluster_cidr: str
+    service_cidr: str
+
+
+class Membership:
+    """A node's credentials for one server, kept in `directory`."""
+
+    def __init__(self, server: str, token: str, node: str, directory: Path, clock: Clock, rng: Random) -> None:
+        self._server, self._token, self._node = server.rstrip("/"), token, node
+        self._directory, self._clock, self._rng = directory, clock, rng
+        self._ca_file, self._key_file = directory / "server-ca.crt", directory / "client.key"
+        self._certificate_file = directory / "client.crt"
+
+    async def join(self) -> Access:
+        """The node's access to the server; waits until the server answers. JoinFailed where waiting is no use."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ca = await self._authority()
+        if not self._is_good():
+            await self._certify(ca)
+        return Access(self._server, ca, self._certificate_file.read_bytes(), self._key_file.read_bytes())
+
+    def renewal(self) -> float:
+        """Seconds until the certificate should be renewed (by `join`, after `forget`)."""
+        end = pki.expiry(self._certificate_file.read_bytes())
+        begun = self._certificate_file.stat().st_mtime
+        return max(0.0, begun + (end - begun) * RENEW_AT - self._clock.now())
+
+    def forget(self) -> None:
+        """Has the next `join` ask for a new certificate."""
+        self._certificate_file.unlink(missing_ok=True)
+
+    async def config(self, access: Access) -> ClusterConfig:
+        """The cluster's settings."""
+        found = json.loads(await self._patiently(paths.CONFIG, ssl_context(access)))
+        return ClusterConfig(found["clusterDNS"], found["clusterDomain"], found["clusterCIDR"], found["serviceCIDR"])
+
+    def _is_good(self) -> bool:
+        """Whether the kept certificate is the node's own and lives for another day at least."""
+        if not (self._certificate_file.exists() and self._key_file.exists()):
+            return False
+        return pki.expiry(self._certificate_file.read_bytes()) - self._clock.now() > 24 * 3600
+
+    async def _authority(self) -> bytes:
+        if self._ca_file.exists():
+            return self._ca_file.read_bytes()
+        try:
+            token = jointoken.parse(self._token)
+        except ValueError as error:
+            raise JoinFailed(str(error)) from None
+        unverified = ssl.create_default_context()
+        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        ca = await self._patiently(paths.CA, unverified)
+        if not jointoken.pins(token, ca):
+            raise JoinFailed(f"{self._server} is not the server that the token is for: its authority has another hash")
+        pki.write_private(self._ca_file, ca)
+        return ca
+
+    async def _certify(self, ca: bytes) -> None:
+        """Asks for a certificate with the token, and waits for it."""
+        key = pki.new_key()
+        user = f"system:node:{self._node}"
+        request = pki.certificate_request(key, user, ["system:nodes"])
+        csr: dict[str, Any] = {
+            "apiVersion": "certificates.k8s.io/v1",
+            "kind": "CertificateSigningRequest",
+            "metadata": {"generateName": "node-csr-"},
+            "spec": {"request": base64.b64encode(request).decode(), "signerName": SIGNER, "usages": USAGES},
+        }
+        client = Client(HttpTransport(Access(self._server, ca, token=self._token)))
+        try:
+            certificate = await self._signed(client, csr)
+        finally:
+            await client.close()
+        pki.write_private(self._key_file, key)
+        pki.write_private(self._certificate_file, certificate)
+
+    async def _signed(self, client: Client, csr: Mapping[str, Any]) -> bytes:
+        failures = 0
+        while True:
+            try:
+                made = await client.create(CERTIFICATESIGNINGREQUESTS, csr)
+                name, version = made["metadata"]["name"], made["metadata"]["resourceVersion"]
+                fields = f"metadata.name={name}"
+                async with client.watch(
+                    CERTIFICATESIGNINGREQUESTS, fields=fields, resource_version=version, timeout=60
+                ) as batches:
+                    async for batch in batches:
+                        for event in batch:
+                            if certificate := event.object.get("status", {}).get("certificate"):
+                                return base64.b64decode(certificate)
+                raise TimeoutError("the certificate was not signed within a minute")
+            except ApiError as error:
+                if error.status_code in (401, 403):
+                    raise JoinFailed(f"the server refused the token: {error.message}") from None
+            except (OSError, TimeoutError):
+                pass  # the server is not there yet, or is starting
+            failures += 1
+            await self._clock.sleep(BACKOFF.delay(failures, self._rng))
+
+    async def _patiently(self, path: str, tls: ssl.SSLContext) -> bytes:
+        """The content of a page, as soon as the server answers."""
+        failures = 0
+        timeout = aiohttp.ClientTimeout(total=10)
+        while True:
+            try:
+                async with (
+                    aiohttp.ClientSession(timeout=timeout) as session,
+                    session.get(self._server + path, ssl=tls) as answer,
+                ):
+                    if answer.status == 200:
+                        return await answer.read()
+                    if answer.status in (401, 403):
+                        raise JoinFailed(f"{self._server}{path} answered {answer.status}: {(await answer.text())[:200]}")
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                pass  # the server is not there yet
+            failures += 1
+            await self._clock.sleep(BACKOFF.delay(failures, self._rng))

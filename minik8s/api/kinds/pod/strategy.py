@@ -228,11 +228,13 @@ def pod_ip(pod: Frozen) -> str:
 
 FIELDS: dict[str, Callable[[Frozen], str]] = {
     "spec.nodeName": _spec_field("nodeName"),
+    "spec.host": _spec_field("nodeName"),  # what it was once called
     "spec.restartPolicy": _spec_field("restartPolicy"),
     "spec.schedulerName": _spec_field("schedulerName"),
     "spec.serviceAccountName": _spec_field("serviceAccountName"),
     "spec.hostNetwork": _host_network,
     "status.phase": _status_field("phase"),
     "status.podIP": pod_ip,
+    "status.podIPs": lambda _: "",  # may be asked for, but no pod has it
     "status.nominatedNodeName": _status_field("nominatedNodeName"),
 }

@@ -260,11 +260,13 @@ def test_selectable_fields() -> None:
     chosen = pod({"nodeName": "n", "hostNetwork": True, "containers": []}, {"podIPs": [{"ip": "1.2.3.4"}]})
     assert {name: field(chosen) for name, field in POD.fields.items()} == {
         "spec.nodeName": "n",
+        "spec.host": "n",
         "spec.restartPolicy": "Always",
         "spec.schedulerName": "default-scheduler",
         "spec.serviceAccountName": "",
         "spec.hostNetwork": "true",
         "status.phase": "Pending",
         "status.podIP": "1.2.3.4",
+        "status.podIPs": "",
         "status.nominatedNodeName": "",
     }

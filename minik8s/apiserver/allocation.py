@@ -102,6 +102,8 @@ class _Taker:
         network = self._allocators.network_of(family)
         if wanted and ipaddress.ip_address(wanted) not in network:
             raise Unavailable(f"the provided IP is not in the valid range. The range of valid IPs is {network}")
+        if wanted and ipaddress.ip_address(wanted) in (network.network_address, network.broadcast_address):
+            raise Unavailable("the provided network does not match the current range")
         if wanted and self._allocators.is_taken(wanted):
             raise Unavailable("provided IP is already allocated")
         return str(self._take(wanted or self._allocators.free_address(network)))

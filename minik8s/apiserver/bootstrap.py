@@ -1,4 +1,4 @@
-"""What must exist before anybody asks: the system's namespaces, and the default roles and bindings.
+"""What must exist before anybody asks: the system's namespaces and priority classes, and the default roles and bindings.
 
 Pure: `objects` says what must be there, `reconcile` what to write over what is there already. At each start the server adds what
 lacks, and leaves alone what people added, or protected with the annotation `rbac.authorization.kubernetes.io/autoupdate: "false"`
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from minik8s.api.kind import Object
+from minik8s.api.kinds.classes import SYSTEM_CLASSES
 from minik8s.api.rbac import aggregated_rules
 from minik8s.apiserver.authz import policy
 from minik8s.apiserver.authz.controller_policy import CONTROLLER_ROLES
@@ -28,6 +29,7 @@ def objects() -> list[Object]:
         roles.append(_aggregated(name, roles))
     return [
         *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES),
+        *(_priority_class(name, value) for name, value in SYSTEM_CLASSES.items()),
         *roles,
         *(
             _role("Role", path.partition("/")[0], path.partition("/")[2], rules)
@@ -43,7 +45,10 @@ def reconcile(existing: Mapping[str, Any] | None, wanted: Object) -> Object | No
     """
     if existing is None:
         return wanted
-    if wanted["kind"] == "Namespace" or (existing["metadata"].get("annotations") or {}).get(AUTOUPDATE) == "false":
+    if (
+        wanted["kind"] in ("Namespace", "PriorityClass")
+        or (existing["metadata"].get("annotations") or {}).get(AUTOUPDATE) == "false"
+    ):
         return None
     if wanted.get("roleRef") != existing.get("roleRef"):
         return None
@@ -65,6 +70,24 @@ def reconcile(existing: Mapping[str, Any] | None, wanted: Object) -> Object | No
 def _with_missing(existing: Mapping[str, Any] | None, wanted: Mapping[str, Any], field: str) -> list[Any]:
     has = list((existing or {}).get(field) or ())
     return has + [item for item in wanted[field] if item not in has]
+
+
+def _priority_class(name: str, value: int) -> Object:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": name},
+        "value": value,
+        "description": _DESCRIPTIONS[name],
+    }
+
+
+_DESCRIPTIONS = {
+    "system-node-critical": "Used for system critical pods that must not be moved from their current node.",
+    "system-cluster-critical": (
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."
+    ),
+}
 
 
 def _cluster_roles() -> Iterator[tuple[str, list[dict[str, Any]]]]:

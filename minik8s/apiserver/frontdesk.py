@@ -113,6 +113,8 @@ class FrontDesk:
         return await self.dispatch(request)
 
     async def dispatch(self, request: Request) -> Reply:
+        if text := rules_of(request.resource).deprecated:
+            request.warnings.append(text)
         if request.subresource:
             own = self.subresources.get((request.resource, request.subresource))
             handler = own or self.subresources.get((None, request.subresource)) or self._verbs[request.verb]

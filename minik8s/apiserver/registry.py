@@ -226,7 +226,7 @@ class Registry:
 
     async def _prepare_update(self, request: Request, new: Object, old: Frozen) -> None:
         rules, metadata = rules_of(request.resource), new["metadata"]
-        if (uid := metadata.get("uid")) and uid != old["metadata"]["uid"]:
+        if (uid := metadata.get("uid")) and uid != old["metadata"]["uid"] and request.verb == "update":
             detail = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
             raise object_conflict(request.resource, request.name, detail)
         rules.default(new)

@@ -16,6 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 SERVER, AGENT = "server", "agent"
+PARENT = "MINIK8S_PARENT"
+"""Set by a server for the agent beside it: the process that it ends with."""
 PARTS = ("cloud-controller", "scheduler", "controller-manager", "coredns", "kube-proxy")
 """What `--disable` may name."""
 

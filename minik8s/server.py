@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -20,19 +21,21 @@ from types import SimpleNamespace
 
 from aiohttp import web
 
+from minik8s import config
 from minik8s.api.user import User, component, service_account
-from minik8s.apiserver import authn, pages, reviews
+from minik8s.apiserver import agents, authn, pages, reviews
 from minik8s.apiserver.admission import plugins
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.connections import Connections
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.authz import authorizer_for
-from minik8s.apiserver.connect import Connector, tunnel_page
+from minik8s.apiserver.connect import Connector
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.provision import provision_defaults, provision_kubernetes_service
 from minik8s.base import jointoken
+from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.host import default_address, node_name
 from minik8s.base.logging import configure
@@ -48,7 +51,6 @@ from minik8s.controllers.manager import ControllerSettings, Manager, Start
 from minik8s.scheduler.scheduler import Scheduler
 from minik8s.store import open_store
 from minik8s.store.base import Store, StoreError
-from minik8s.tunnel.server import PATH as TUNNEL
 from minik8s.tunnel.server import Tunnels
 
 log = logging.getLogger(__name__)
@@ -183,7 +185,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     face = HttpFace(
         plane.desk,
         authenticate_with(plane.authenticator),
-        _pages(plane, f"{address}:{options.https_listen_port}") | {TUNNEL: tunnel_page(tunnels)},
+        _pages(plane, f"{address}:{options.https_listen_port}")
+        | agents.pages(tunnels, pki.server_ca.pair.certificate, cluster_config(options, networks[0])),
         connector,
         RequestMetrics(plane.metrics),
     )
@@ -200,6 +203,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     if "controller-manager" not in options.disable:
         await plane.start_controllers(stack)
         _say("kube-controller-manager", f"{len(settings.controllers)} controllers")
+    if not options.disable_agent:
+        owner.start(_agent_beside(options, str(agent_token), clock), "agent")
     print(f"\n  kubectl --kubeconfig {data / 'admin.kubeconfig'} get nodes", flush=True)
     print(
         f"  minik8s agent --server https://{address}:{options.https_listen_port} --token $(sudo cat {data / 'agent-token'})\n",
@@ -250,6 +255,46 @@ async def _listen(
 def _pages(plane: ControlPlane, address: str) -> dict[str, PageHandler]:
     checks = {"ping": lambda: "", "etcd": lambda: "", "poststarthook/rbac/bootstrap-roles": lambda: ""}
     return pages.pages(checks, plane.metrics, plane.authenticator.accounts, address)
+
+
+def cluster_config(options: SimpleNamespace, services: Network) -> dict[str, str]:
+    """What agents are told."""
+    return {
+        "clusterDNS": options.cluster_dns or str(services[10]),
+        "clusterDomain": options.cluster_domain,
+        "clusterCIDR": options.cluster_cidr,
+        "serviceCIDR": options.service_cidr,
+    }
+
+
+async def _agent_beside(options: SimpleNamespace, token: str, clock: Clock) -> None:
+    """Runs an agent as a child process, again when it ends. It ends with us."""
+    arguments = [sys.executable, "-m", "minik8s", "agent"]
+    arguments += ["--server", f"https://127.0.0.1:{options.https_listen_port}", "--data-dir", str(options.data_dir)]
+    for option in config.options_of(config.AGENT):
+        value = getattr(options, option.key, None)
+        if option.name in _NOT_PASSED_ON or not value or value == option.default:
+            continue
+        for single in value if option.many else (value,):
+            arguments += [f"--{option.name}", str(single)]
+    environment = os.environ | {"MINIK8S_TOKEN": token, config.PARENT: str(os.getpid())}
+    failures = 0
+    while True:
+        started = clock.monotonic()
+        process = await asyncio.create_subprocess_exec(*arguments, env=environment)
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            process.terminate()
+            await process.wait()
+            raise
+        failures = 1 if clock.monotonic() - started > 60 else failures + 1
+        log.error("the agent ended with exit code %s; it is started again", code)
+        await clock.sleep(_AGENT_BACKOFF.delay(failures))
+
+
+_NOT_PASSED_ON = {"server", "token", "data-dir", "config"}
+_AGENT_BACKOFF = Backoff(initial=0.5, maximum=30)
 
 
 def _admin_access(pki: ClusterPKI, port: int) -> kubeconfig.Access:

@@ -17,16 +17,13 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from minik8s.api.errors import BadRequest, Forbidden, ServiceUnavailable, object_not_found
+from minik8s.api.errors import BadRequest, ServiceUnavailable, object_not_found
 from minik8s.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
-from minik8s.api.user import User
 from minik8s.apiserver.contract import Reader
-from minik8s.apiserver.http import PageHandler
 from minik8s.apiserver.request import Request
 from minik8s.tunnel.mux import Refused, Stream
 from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
 
-NODES_GROUP = "system:nodes"
 BUFFER = 256 * 1024
 """Bytes of an upgraded connection that may wait for the node before its client is not read any more."""
 HOP_BY_HOP = {
@@ -160,18 +157,6 @@ class Connector:
                 return response
         except aiohttp.ClientConnectionError as error:
             raise ServiceUnavailable(f"error trying to reach service: {error}") from None
-
-
-def tunnel_page(tunnels: Tunnels) -> PageHandler:
-    """Where agents' lines arrive: each node its own."""
-
-    async def handler(http: web.BaseRequest, user: User) -> web.StreamResponse:
-        prefix, _, node = user.name.rpartition(":")
-        if prefix != "system:node" or NODES_GROUP not in user.groups:
-            raise Forbidden(f'forbidden: User "{user.name}" is no node', {})
-        return await tunnels.handle(http, node)
-
-    return handler
 
 
 def _parts(name: str) -> tuple[str, str, str]:

@@ -29,7 +29,7 @@ from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watc
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.request import STREAMS, PathNotFound, Request, parse_path, raw_attributes
-from minik8s.tunnel.server import PATH as TUNNEL
+from minik8s.tunnel import paths
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class HttpFace:
     async def _page(self, http: web.BaseRequest, attributes: Attributes) -> web.StreamResponse:
         path, user = attributes.path, attributes.user
         handler = self._pages.get(path) or self._pages.get(path.rstrip("/")) or self._prefixed(path)
-        if path != TUNNEL:  # which judges by itself
+        if path not in paths.AGENTS:  # those judge for themselves
             self._desk.check(attributes)
         if handler is None and path not in ("/", ""):
             return _plain(404, "404 page not found\n")

@@ -21,7 +21,8 @@ from minik8s.base.clock import Clock
 from minik8s.base.dialing import dial_error
 from minik8s.tunnel.frames import MAX_DATA, MAX_MESSAGE, ProtocolError
 from minik8s.tunnel.mux import Link, Mux, Refused, Stream
-from minik8s.tunnel.server import KUBELET, PATH
+from minik8s.tunnel.paths import TUNNEL
+from minik8s.tunnel.server import KUBELET
 from minik8s.tunnel.transport import serve
 from minik8s.tunnel.websocket import HEARTBEAT, WebSocketLink
 
@@ -127,11 +128,11 @@ async def _join(stream: Stream, reader: asyncio.StreamReader, writer: asyncio.St
 def websocket(
     session: aiohttp.ClientSession, url: str, headers: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
 ) -> Callable[[], Awaitable[Link]]:
-    """Dials PATH of the server at `url` with the session (whose connector may be one to a unix socket)."""
+    """Dials TUNNEL at the server at `url` with the session (whose connector may be one to a unix socket)."""
 
     async def dial() -> Link:
         socket = await session.ws_connect(
-            url.rstrip("/") + PATH,
+            url.rstrip("/") + TUNNEL,
             headers=headers,
             heartbeat=HEARTBEAT,
             max_msg_size=MAX_MESSAGE,

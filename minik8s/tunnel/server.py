@@ -2,7 +2,7 @@
 
 Promise: `open` gives a stream to a target in the agent of a node (`kubelet`, `tcp:ADDRESS:PORT`), or raises NodeUnreachable. A node that
 dials again replaces its old line. `session` is an aiohttp client session to a node's kubelet.
-Neighbours: the API server calls `handle` for requests to PATH that it has authenticated as that node.
+Neighbours: the API server calls `handle` for requests to `paths.TUNNEL` that it has authenticated as that node.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from minik8s.tunnel.websocket import HEARTBEAT, WebSocketLink
 
 log = logging.getLogger(__name__)
 
-PATH = "/minik8s/v1/tunnel"
 KUBELET = "kubelet"
 
 

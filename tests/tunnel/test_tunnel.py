@@ -14,7 +14,8 @@ from aiohttp import web
 from minik8s.base.clock import RealClock
 from minik8s.tunnel.agent import Line, Targets, websocket
 from minik8s.tunnel.mux import Refused
-from minik8s.tunnel.server import PATH, NodeUnreachable, Tunnels
+from minik8s.tunnel.paths import TUNNEL
+from minik8s.tunnel.server import NodeUnreachable, Tunnels
 
 
 @dataclass
@@ -63,7 +64,7 @@ async def house() -> AsyncIterator[House]:
         return await tunnels.handle(request, request.headers["X-Node"])
 
     app = web.Application()
-    app.router.add_get(PATH, connect)
+    app.router.add_get(TUNNEL, connect)
     server = web.AppRunner(app)
     await server.setup()
     site = web.TCPSite(server, "127.0.0.1", 0)

@@ -1,0 +1,204 @@
+"""A branch office, composed: joins a server, then runs kubelet, runtime, network, proxy and DNS of one node.
+
+No logic here: who is built of what, in which order parts start and stop, and the lines that a user reads meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random, SystemRandom
+from types import SimpleNamespace
+
+import aiohttp
+from aiohttp import web
+
+from minik8s import KUBERNETES_VERSION, config
+from minik8s.base.clock import Clock, RealClock
+from minik8s.base.host import default_address, node_name
+from minik8s.base.logging import configure
+from minik8s.base.tasks import Owner
+from minik8s.client.client import Client
+from minik8s.client.http import HttpTransport, ssl_context
+from minik8s.client.informer import Informers
+from minik8s.client.kubeconfig import Access
+from minik8s.kubelet.join import JoinFailed, Membership
+from minik8s.kubelet.kubelet import Kubelet
+from minik8s.kubelet.layout import Layout
+from minik8s.kubelet.machine import inspect, pressure
+from minik8s.kubelet.node import NodeConfig, NodeReporter
+from minik8s.kubelet.server import application
+from minik8s.kubelet.site import Site
+from minik8s.runtime import http as image_api
+from minik8s.runtime.base import Runtime, RuntimeFailed
+from minik8s.runtime.embedded.runtime import EmbeddedRuntime
+from minik8s.tunnel.agent import Line, Targets, websocket
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+AGAIN = -1
+"""What `_serve` returns when the agent has to start anew: its certificate is to be renewed. Containers run on."""
+
+
+class AgentFailed(Exception):
+    """The agent can't start; the text is one clear line."""
+
+
+def run(options: SimpleNamespace) -> int:
+    """Runs an agent until it is told to end; the process's exit code."""
+    configure(options.log_level, options.log_format)
+    _end_with_parent()
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        while (code := runner.run(_serve(options, RealClock(), SystemRandom()))) == AGAIN:
+            log.info("starting anew with a new certificate")
+        return code
+
+
+async def _serve(options: SimpleNamespace, clock: Clock, rng: Random) -> int:
+    end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end.set)
+    ended = asyncio.ensure_future(end.wait())
+    async with AsyncExitStack() as stack:
+        starting = asyncio.ensure_future(start(options, clock, rng, stack))
+        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            return 0
+        membership = await starting
+        renewal = asyncio.ensure_future(clock.sleep(membership.renewal()))
+        await asyncio.wait((renewal, ended), return_when=asyncio.FIRST_COMPLETED)
+        renewal.cancel()
+    if end.is_set():
+        return 0
+    membership.forget()
+    return AGAIN
+
+
+async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: AsyncExitStack) -> Membership:
+    """Joins and starts every part in order; the stack ends them in the reverse one. AgentFailed says in a line what hinders it."""
+    name = options.node_name or node_name()
+    directory: Path = options.data_dir / "agent"
+    owner = Owner("agent", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    stack.push_async_callback(owner.stop)
+    membership = Membership(options.server, options.token, name, directory / "tls", clock, rng)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        access = await membership.join()
+        cluster = await membership.config(access)
+        runtime = await _runtime(options, directory, clock)
+    except JoinFailed as error:
+        raise AgentFailed(str(error)) from None
+    except OSError as error:
+        raise AgentFailed(f"cannot use the data directory {options.data_dir}: {error.strerror or error}") from None
+    except RuntimeFailed as error:
+        raise AgentFailed(f"the container runtime: {error}") from None
+    stack.push_async_callback(runtime.close)
+
+    client = Client(HttpTransport(access, connections=0))
+    stack.push_async_callback(client.close)
+    informers = Informers(client, clock, rng, "agent")
+    stack.push_async_callback(informers.stop)
+
+    address = options.node_ip or default_address()
+    machine = inspect(options.data_dir)
+    root = os.geteuid() == 0
+    node = NodeConfig(
+        name=name,
+        addresses=(address,),
+        machine=machine,
+        version=f"{KUBERNETES_VERSION}+minik8s",
+        pressure=lambda: pressure(options.data_dir),
+        labels=dict(label.partition("=")[::2] for label in options.node_label),
+        taints=[_taint(text) for text in options.node_taint],
+    )
+    reporter = NodeReporter(node, runtime, client, clock)
+    await reporter.start()
+    stack.push_async_callback(reporter.stop)
+    _say("node", f"{name} ({address}), {await runtime.version()} {runtime.name}")
+
+    site = Site(
+        node=name,
+        layout=Layout(directory, directory / "logs"),
+        host_ips=(address,),
+        cluster_dns=(cluster.cluster_dns,),
+        cluster_domain=cluster.cluster_domain,
+        cgroup_root=f"/minik8s-{name}" if root else "",
+        capacity=machine.capacity,
+        allocatable=machine.allocatable,
+        root=root,
+    )
+    kubelet = Kubelet(site, runtime, client, informers, clock, rng)
+    await kubelet.start()
+    stack.push_async_callback(kubelet.stop)
+    _say("kubelet", f"pods' files and logs in {directory}")
+
+    await _connect(options, access, kubelet, owner, clock, rng, stack)
+    await _offer_images(runtime, directory, stack)
+    return membership
+
+
+async def _runtime(options: SimpleNamespace, directory: Path, clock: Clock) -> Runtime:
+    runtime = EmbeddedRuntime(directory / "runtime", clock, hidden=(str(options.data_dir),))
+    if reason := await runtime.ready():
+        raise RuntimeFailed(reason)
+    _say("runtime", f"embedded: {await runtime.describe()}")
+    return runtime
+
+
+async def _connect(
+    options: SimpleNamespace, access: Access, kubelet: Kubelet, owner: Owner, clock: Clock, rng: Random, stack: AsyncExitStack
+) -> None:
+    """The line to the server, over which it reaches the kubelet and the pods."""
+    runner = web.AppRunner(application(kubelet), access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl_context(access)))
+    stack.push_async_callback(session.close)
+    targets = Targets(kubelet=runner.server, allows=kubelet.may_dial)
+    line = Line(websocket(session, options.server, tls=ssl_context(access)), targets, clock, rng)
+    owner.start(line.run(), "tunnel")
+
+
+async def _offer_images(runtime: Runtime, directory: Path, stack: AsyncExitStack) -> None:
+    """The local socket that `minik8s image` talks to."""
+    path = directory / "agent.sock"
+    path.unlink(missing_ok=True)
+    runner = web.AppRunner(image_api.application(runtime), access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    before = os.umask(0o177)
+    try:
+        await web.UnixSite(runner, str(path)).start()
+    finally:
+        os.umask(before)
+
+
+def _taint(text: str) -> dict[str, str]:
+    pair, _, effect = text.partition(":")
+    key, _, value = pair.partition("=")
+    return {"key": key, "effect": effect} | ({"value": value} if value else {})
+
+
+def _end_with_parent() -> None:
+    """An agent that a server started ends with it, also when it is killed."""
+    parent = os.environ.pop(config.PARENT, "")
+    if not parent:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it ended before we asked
+        raise SystemExit(0)
+
+
+def _say(part: str, text: str) -> None:
+    print(f"{part:<26}{text}", flush=True)

@@ -22,9 +22,9 @@ from minik8s.runtime.base import (
     Security,
 )
 from minik8s.runtime.embedded import cgroups, device_filter, seccomp, specs
-from minik8s.runtime.embedded.lifecycle import exit_code, signal_number
 from minik8s.runtime.embedded.linux import CAPABILITIES
 from minik8s.runtime.embedded.logs import Log, format_entries
+from minik8s.runtime.embedded.processes import exit_code, signal_number
 from minik8s.runtime.embedded.users import resolve
 from minik8s.runtime.images.store import StoredImage
 

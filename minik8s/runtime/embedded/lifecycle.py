@@ -1,40 +1,37 @@
 """Sandboxes and containers from their making to their end, in the node process: the one place that forks them and sees them die.
 
-Invariants: 1. a container's end is on disk and in its log before anyone is told. 2. A pid is only signalled while its process is
-ours to reap or held by a pidfd, so never a stranger's. 3. What runs keeps running when this process ends; the next one finds it by pid and
-start time (`adopt`) and tells its true exit code where the kernel still knows it (Linux 6.15), else 255 and reason Unknown.
+Invariants: 1. a container's end is on disk and in its log before anyone is told. 2. What runs keeps running when this process ends;
+the next one finds it by pid and start time (`adopt`), and tells what ended while there was none as 255, reason Unknown.
 
 Calls answer through `done(error)`: an empty error is success. Standard library only.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from minik8s.runtime.embedded import container as inside
 from minik8s.runtime.embedded import linux, records, sandbox
 from minik8s.runtime.embedded.cgroups import Cgroups
 from minik8s.runtime.embedded.logs import Log
-from minik8s.runtime.embedded.loop import READ, Loop
+from minik8s.runtime.embedded.loop import Loop
 from minik8s.runtime.embedded.output import Output
+from minik8s.runtime.embedded.processes import UNKNOWN, Processes, close_all, signal_number
 from minik8s.runtime.embedded.sessions import Session
 from minik8s.runtime.embedded.wire import STDERR, STDOUT, Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
     Done = Callable[[str], None]
 
 CREATED, STARTING, RUNNING, EXITED = "CREATED", "STARTING", "RUNNING", "EXITED"
 _START_FAILED, _UNKNOWN_CODE = 128, 255
 _CGROUP_TRIES, _CGROUP_WAIT = 20, 0.05
-_STATUS_TRIES, _STATUS_WAIT = 5, 0.02
 
 
 class NoSuchThing(Exception):
@@ -53,7 +50,6 @@ class Container:
         self.output: Output | None = None
         self.start_error = ""
         self.started: Done | None = None
-        self.ended_early: int | None = None  # its end was seen before the report of its start was read
         self.on_end: list[Callable[[], None]] = []
 
     @property
@@ -76,16 +72,10 @@ class Pods:
         self._pause = -1 if plain else sandbox.pause_program()
         self._sandboxes: dict[str, dict[str, Any]] = {}
         self._containers: dict[str, Container] = {}
-        self._processes: dict[int, Callable[[int], None]] = {}  # our children: what their end means
+        self._processes = Processes(loop)
         self._trash: list[str] = []
-        self._pidfds: dict[int, int] = {}  # adopted processes, which are another's children
         for name in ("sandboxes", "containers", "trash"):
             os.makedirs(f"{directory}/{name}", 0o700, exist_ok=True)
-
-    def child_ended(self, pid: int, status: int) -> None:
-        """From the loop. Others' orphans end here too: they need no more than having been reaped."""
-        if ended := self._processes.pop(pid, None):
-            ended(exit_code(status))
 
     # ------------------------------------------------------------------ reading
 
@@ -140,13 +130,16 @@ class Pods:
             return
         shm = f"{directory}/shm"
         os.mkdir(shm, 0o700)
-        pid_of = None if spec["shared_pid"] else 0
-        pid, report = self._spawn(pid_of, (), lambda channel: sandbox.hold(spec, shm, self._pause, channel))
-        record["pid"], record["starttime"] = pid, linux.start_time(pid)
-        self._processes[pid] = self._ending(record)
-        self._listen(
-            report, lambda message: record.update(error=message.get("error", "")), lambda: made(record.pop("error", ""))
+        errors: list[str] = []
+        record["pid"] = self._processes.spawn(
+            None if spec["shared_pid"] else 0,
+            (),
+            lambda channel: sandbox.hold(spec, shm, self._pause, channel),
+            on_message=lambda message: errors.append(message["error"]),
+            on_started=lambda: made("".join(errors)),
+            on_ended=lambda _code: self._sandbox_ended(record),
         )
+        record["starttime"] = linux.start_time(record["pid"])
 
     def set_ips(self, sandbox_id: str, ips: list[str]) -> None:
         record = self.sandbox(sandbox_id)
@@ -167,13 +160,13 @@ class Pods:
             if record["ready"]:
                 record["ready"] = False
                 records.save(self._sandbox_directory(sandbox_id), record)
-                self._signal(record["pid"], signal.SIGKILL)
+                self._processes.signal(record["pid"], signal.SIGKILL)
                 self._notify(sandbox_id, "")
             done("")
 
         for one in left:
             one.on_end.append(one_ended)
-            self._signal(one.record["pid"], signal.SIGKILL)
+            self._processes.signal(one.record["pid"], signal.SIGKILL)
         if not left:
             one_ended()
 
@@ -220,15 +213,20 @@ class Pods:
         one.output = Output(self._loop, log, sources, stdin, stdin_once=spec["stdin_once"])
         scene = {"directory": one.directory, "cgroup": one.cgroup, "pause": pod["pid"]}
         try:
-            pid, report = self._spawn(pid_of, stdio, lambda channel: inside.run(spec, scene, stdio, channel, self._cgroups))
+            pid = self._processes.spawn(
+                pid_of,
+                stdio,
+                lambda channel: inside.run(spec, scene, stdio, channel, self._cgroups),
+                on_message=lambda message: self._reported(one, message),
+                on_started=lambda: self._running(one),
+                on_ended=lambda code: self._container_ended(one, code),
+            )
         except OSError:
             one.output.close()
             raise
         one.record.update(state=STARTING, pid=pid, starttime=linux.start_time(pid))
         records.save(one.directory, one.record)
         one.started = done
-        self._processes[pid] = lambda code: self._container_ended(one, code)
-        self._listen(report, lambda message: self._reported(one, message), lambda: self._running(one))
 
     def stop(self, container_id: str, grace: float, done: Done) -> None:
         one = self._containers.get(container_id)
@@ -237,7 +235,7 @@ class Pods:
             return
         one.on_end.append(lambda: done(""))
         if grace > 0:
-            self._signal(one.record["pid"], signal_number(one.record["spec"]["stop_signal"]))
+            self._processes.signal(one.record["pid"], signal_number(one.record["spec"]["stop_signal"]))
             self._loop.after(grace, lambda: self._kill(one))
         else:
             self._kill(one)
@@ -273,36 +271,40 @@ class Pods:
             spec["env"] = ["TERM=xterm", *spec["env"]]
         stdio, sources, sink = _pipes(stdin=spec["stdin"], tty=tty)
         scene = {**one.record, "cgroup": one.cgroup}
-        pid_of = 0 if self._plain else one.record["pid"]
-        try:
-            pid, report = self._spawn(pid_of, stdio, lambda channel: inside.join(spec, scene, stdio, channel, self._cgroups))
-        except OSError:
-            _close_all([*sources.values(), sink])
-            raise
-        state: dict[str, Any] = {"error": "", "code": None, "session": None}
+        session: list[Session] = []
+        errors: list[str] = []
 
         def reported(message: dict[str, Any]) -> None:
+            nonlocal sink
             if message.get("terminal"):
-                sources[STDOUT], state["sink"] = message["fd"], os.dup(message["fd"])
-            state["error"] = message.get("error", "")
+                sources[STDOUT], sink = message["fd"], os.dup(message["fd"])
+            elif "error" in message:
+                errors.append(message["error"])
 
         def running() -> None:
-            done(state["error"])
-            if state["error"]:
-                _close_all([*sources.values(), sink])
-                return
-            state["session"] = Session(self._loop, connection, sources, state.get("sink", sink), terminal=tty)
-            connection.on_closed = lambda: self._signal(pid, signal.SIGKILL)
-            if state["code"] is not None:
-                state["session"].finish(state["code"])
+            done("".join(errors))
+            if errors:
+                close_all([*sources.values(), sink])
+            else:
+                session.append(Session(self._loop, connection, sources, sink, terminal=tty))
 
         def ended(code: int) -> None:
-            state["code"] = code
-            if state["session"]:
-                state["session"].finish(code)
+            for one_session in session:
+                one_session.finish(code)
 
-        self._processes[pid] = ended
-        self._listen(report, reported, running)
+        try:
+            pid = self._processes.spawn(
+                0 if self._plain else one.record["pid"],
+                stdio,
+                lambda channel: inside.join(spec, scene, stdio, channel, self._cgroups),
+                on_message=reported,
+                on_started=running,
+                on_ended=ended,
+            )
+        except OSError:
+            close_all([*sources.values(), sink])
+            raise
+        connection.on_closed = lambda: self._processes.signal(pid, signal.SIGKILL)
 
     # ------------------------------------------------------------------ after a restart
 
@@ -311,13 +313,13 @@ class Pods:
         found, torn = records.load(f"{self._directory}/sandboxes")
         for record in found:
             self._sandboxes[record["id"]] = record
-            if not self._plain and record["ready"] and not self._adopt_process(record, self._ending(record)):
+            if not self._plain and record["ready"] and not self._adopt(record, self._ending(record)):
                 self._sandbox_ended(record)
         found, more = records.load(f"{self._directory}/containers")
         for record in found:
             one = self._containers[record["id"]] = Container(record, f"{self._directory}/containers/{record['id']}")
             if one.running and not self._adopt_container(one):
-                self._container_ended(one, _UNKNOWN_CODE, known=False)
+                self._container_ended(one, UNKNOWN)
         for directory in [
             *torn,
             *more,
@@ -326,7 +328,7 @@ class Pods:
             self._discard(directory)
 
     def _adopt_container(self, one: Container) -> bool:
-        if not self._adopt_process(one.record, lambda code: self._container_ended(one, code, known=code >= 0)):
+        if not self._adopt(one.record, lambda code: self._container_ended(one, code)):
             return False
         spec = one.record["spec"]
         one.record.update(state=RUNNING, started_at=one.record["started_at"] or time.time())
@@ -334,35 +336,8 @@ class Pods:
         one.output = Output(self._loop, Log(spec["log_path"]), sources, -1, stdin_once=False)
         return True
 
-    def _adopt_process(self, record: dict[str, Any], ended: Callable[[int], None]) -> bool:
-        pid = record["pid"]
-        if record["boot"] != self._boot or not pid:
-            return False
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return False
-        if linux.start_time(pid) != record["starttime"]:
-            os.close(pidfd)
-            return False
-
-        def gone(_events: int) -> None:
-            self._loop.unwatch(pidfd)
-            told(_STATUS_TRIES)
-
-        def told(tries: int) -> None:
-            """Its status can be read only once its new parent has reaped it, a moment after its end."""
-            status = linux.exit_status(pidfd)
-            if status is None and tries:
-                self._loop.after(_STATUS_WAIT, lambda: told(tries - 1))
-                return
-            self._pidfds.pop(pid)
-            os.close(pidfd)
-            ended(-1 if status is None else exit_code(status))
-
-        self._pidfds[pid] = pidfd
-        self._loop.watch(pidfd, READ, gone)
-        return True
+    def _adopt(self, record: dict[str, Any], ended: Callable[[int], None]) -> bool:
+        return record["boot"] == self._boot and self._processes.adopt(record["pid"], record["starttime"], ended)
 
     # ------------------------------------------------------------------ what happens to processes
 
@@ -388,20 +363,15 @@ class Pods:
             records.save(one.directory, one.record)
             self._notify(one.record["sandbox_id"], one.record["id"])
             self._tell_started(one, "")
-        if one.ended_early is not None:
-            self._container_ended(one, one.ended_early)
 
-    def _container_ended(self, one: Container, code: int, *, known: bool = True) -> None:
+    def _container_ended(self, one: Container, code: int) -> None:
         record = one.record
-        if record["state"] == STARTING and not one.start_error:
-            one.ended_early = code
-            return
         if one.output:
             one.output.drain()
         reason, message = ("Completed" if code == 0 else "Error"), ""
         if one.start_error:
             code, reason, message = _START_FAILED, "StartError", f"failed to start container process: {one.start_error}"
-        elif not known:
+        elif code == UNKNOWN:
             code, reason, message = _UNKNOWN_CODE, "Unknown", "the container ended while no node process was there to see it"
         if not self._plain:
             if not one.start_error and self._cgroups.oom_kills(one.cgroup):
@@ -427,13 +397,7 @@ class Pods:
 
     def _kill(self, one: Container) -> None:
         if one.running:
-            self._signal(one.record["pid"], signal.SIGKILL)
-
-    def _signal(self, pid: int, number: int) -> None:
-        if pid in self._processes:
-            os.kill(pid, number)
-        elif pid in self._pidfds:
-            signal.pidfd_send_signal(self._pidfds[pid], number)
+            self._processes.signal(one.record["pid"], signal.SIGKILL)
 
     def _forget(self, one: Container) -> None:
         del self._containers[one.record["id"]]
@@ -450,51 +414,6 @@ class Pods:
         if spec["pid_mode"] == "TARGET":
             return int(self.running(spec["pid_target"]).record["pid"])
         return int(pod["pid"]) if spec["pid_mode"] == "POD" else None
-
-    def _spawn(
-        self, namespace_of: int | None, stdio: Iterable[int], become: Callable[[socket.socket], NoReturn]
-    ) -> tuple[int, socket.socket]:
-        """A child that becomes something else; (its pid, the socket on which it reports). `stdio` is the child's from here on."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            pid = self._fork(namespace_of)
-            if pid == 0:
-                ours.close()
-                become(theirs)
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            _close_all(set(stdio))
-        return pid, ours
-
-    def _fork(self, namespace_of: int | None) -> int:
-        if namespace_of == 0:
-            pid = os.fork()
-        else:
-            with linux.children_in_pid_namespace(namespace_of):
-                pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-        return pid
-
-    def _listen(self, report: socket.socket, on_message: Callable[[dict[str, Any]], None], on_end: Callable[[], None]) -> None:
-        """Hears a starting process until its program runs (its end of the socket is closed by execve) or it has failed."""
-
-        def ready(_events: int) -> None:
-            try:
-                data, fds, _, _ = socket.recv_fds(report, 1 << 16, 1)
-            except OSError:
-                data, fds = b"", []
-            if data:
-                on_message({**json.loads(data), **({"fd": fds[0]} if fds else {})})
-                return
-            self._loop.unwatch(report.fileno())
-            report.close()
-            on_end()
-
-        self._loop.watch(report.fileno(), READ, ready)
 
     def _open_stdio(self, one: Container) -> tuple[list[int], dict[str, int], int]:
         """(the child's three descriptors, what to read by stream, stdin's writing end or -1)."""
@@ -527,7 +446,7 @@ class Pods:
 
     def _empty_trash(self) -> None:
         trash, self._trash = self._trash, []
-        if self._fork(0) == 0:
+        if self._processes.fork() == 0:
             try:
                 for directory in trash:
                     records.remove_tree(directory)
@@ -536,19 +455,6 @@ class Pods:
 
     def _sandbox_directory(self, sandbox_id: str) -> str:
         return f"{self._directory}/sandboxes/{sandbox_id}"
-
-
-def exit_code(status: int) -> int:
-    """The shell's: 128 + n for an end by signal n."""
-    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-
-
-def signal_number(name: str) -> int:
-    """Of `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`; SIGTERM where there is none."""
-    if name.isdigit():
-        return int(name)
-    word, _, offset = (name.upper().removeprefix("SIG") or "TERM").partition("+")
-    return int(getattr(signal, f"SIG{word}", signal.SIGTERM)) + int(offset or 0)
 
 
 def _write_file(path: str, content: str) -> None:
@@ -561,12 +467,6 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def _close_all(fds: Iterable[int]) -> None:
-    for fd in fds:
-        if fd >= 0:
-            os.close(fd)
 
 
 def _open_fifo(path: str) -> int:

@@ -187,13 +187,18 @@ def loopback_up() -> None:
 
 
 def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat in clock ticks: with the pid it names a process for good (one boot). 0 where it is gone."""
+    """In clock ticks: with the pid it names a process for good (one boot). 0 where it has ended."""
+    fields = _stat(pid)
+    return 0 if not fields or fields[0] in b"ZX" else int(fields[19])
+
+
+def _stat(pid: int) -> list[bytes]:
+    """/proc/PID/stat (proc(5)) from its third field, the state, on; empty where there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+            return file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return 0 if fields[0] in b"ZX" else int(fields[19])
+        return []
 
 
 def boot_id() -> str:
@@ -201,8 +206,11 @@ def boot_id() -> str:
         return file.read().strip()
 
 
-def exit_status(pidfd: int) -> int | None:
-    """The wait status of a process that ended and was reaped by another (Linux 6.15); None where it can't be known."""
+def exit_status(pid: int, started: int, pidfd: int) -> int | None:
+    """The wait status of another's child that has ended: its zombie's, or once reaped the pidfd's (Linux 6.15). None where unknown."""
+    fields = _stat(pid)
+    if fields and fields[0] == b"Z" and int(fields[19]) == started:
+        return int(fields[49])
     info = bytearray(struct.pack("=QQ11Ii", _PIDFD_INFO_EXIT, *[0] * 12, 0))
     try:
         fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)

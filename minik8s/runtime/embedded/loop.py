@@ -21,12 +21,12 @@ READ, WRITE, GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EP
 
 
 class Loop:
-    def __init__(self, child_ended: Callable[[int, int], None]) -> None:
+    def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self._child_ended = child_ended
+        self.on_child_ended: Callable[[int, int], None] = lambda _pid, _status: None
         self.running = False
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
@@ -75,7 +75,7 @@ class Loop:
                 return
             if not pid:
                 return
-            _guarded(lambda pid=pid, status=status: self._child_ended(pid, status))  # type: ignore[misc]
+            _guarded(lambda pid=pid, status=status: self.on_child_ended(pid, status))  # type: ignore[misc]
 
 
 def _guarded(call: Callable[[], None]) -> None:

@@ -46,7 +46,7 @@ class Node:
         if not self._plain:
             self._cgroups.make(self._own_cgroup)
             self._cgroups.join_everywhere(self._own_cgroup)
-        self._loop = Loop(self._child_ended)
+        self._loop = Loop()
         self._pods = Pods(self._loop, directory, self._cgroups, plain=self._plain, notify=self._event)
         self._watchers: list[Connection] = []
         self._pods.adopt()
@@ -73,9 +73,6 @@ class Node:
             "port_forward": self._port_forward,
             "shutdown": self._shutdown,
         }
-
-    def _child_ended(self, pid: int, status: int) -> None:
-        self._pods.child_ended(pid, status)
 
     def run(self) -> None:
         self._loop.run()

@@ -83,5 +83,4 @@ KIND = Kind(
         workload.SELECTOR,
     ),
     row=row,
-    fields={"status.replicas": lambda obj: str(status_of(obj).get("replicas", 0))},
 )

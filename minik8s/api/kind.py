@@ -1,6 +1,6 @@
 """What sets one kind apart from another, as plain functions over plain objects. The generic registry calls them in this order:
 
-create: decode -> `default` -> `prepare_create` -> mutating admission (-> `default` again) -> `validate` + `validate_create` -> store
+create: decode -> `default` -> mutating admission -> `prepare_create` -> `validate` + `validate_create` -> store
 update: decode -> `default` -> `prepare_update` -> mutating admission (-> `default`) -> `validate` + `validate_update` -> store
 status: as update with `prepare_status` and `validate_status`
 

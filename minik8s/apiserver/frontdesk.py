@@ -125,6 +125,8 @@ class FrontDesk:
     def authorize(self, request: Request) -> None:
         """Forbidden unless somebody allows it."""
         self.check(attributes_of(request))
+        if deprecated := rules_of(request.resource).deprecated:
+            request.warnings.append(deprecated)
 
     def check(self, attributes: Attributes) -> None:
         if self.authorizer is not None:

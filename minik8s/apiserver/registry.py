@@ -89,8 +89,8 @@ class Registry:
         if generated:
             metadata["name"] = self._generated_name(metadata["generateName"])
         rules.default(obj)
-        rules.prepare_create(obj)
         await self._mutate(request, Operation.CREATE, obj, None)
+        rules.prepare_create(obj)
         with self._allocators.reserve(request.resource, obj, None):
             errors = names.validate_metadata(obj, rules.name_rule, request.resource.namespaced)
             raise_invalid(request.resource, obj, errors + rules.validate(obj) + rules.validate_create(obj))
@@ -240,6 +240,7 @@ class Registry:
         if request.resource.namespaced:
             metadata["namespace"] = request.namespace
         _update_rules(rules, request.subresource)[0](new, old)
+        rules.stamp(new, old, rfc3339(self.clock.now()))
         await self._mutate(request, Operation.UPDATE, new, old)
         if rules.generation and request.subresource != "status" and rules.generation_of(new) != rules.generation_of(old):
             metadata["generation"] = old["metadata"].get("generation", 0) + 1

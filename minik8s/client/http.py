@@ -6,11 +6,8 @@ come since the last look as one batch. Limits: no retries; exec, attach, port-fo
 
 from __future__ import annotations
 
-import ssl
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +17,7 @@ from yarl import URL
 
 from minik8s.api.call import METHODS, Call
 from minik8s.api.errors import ApiError, from_status
-from minik8s.client.kubeconfig import Access
+from minik8s.client.kubeconfig import Access, ssl_context
 from minik8s.client.transport import WatchEvent
 
 REQUEST_SECONDS = 60.0  # upstream's --request-timeout, after which the server answers 504
@@ -80,21 +77,6 @@ class HttpTransport:
     def _url(self, call: Call) -> URL:
         url = URL(self._server + quote(call.path, safe="/:"), encoded=True)
         return url.with_query(dict(call.query)) if call.query else url
-
-
-def ssl_context(access: Access) -> ssl.SSLContext:
-    """TLS 1.2 or newer that trusts `access.ca` alone (the system's where it is empty) and shows the certificate, if any."""
-    context = ssl.create_default_context(cadata=access.ca.decode() if access.ca else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if access.insecure:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if access.certificate:
-        # The ssl module reads certificates from files only; the directory is ours alone (0700) and gone at once.
-        with tempfile.TemporaryDirectory() as directory:
-            pair = Path(directory) / "pair.pem"
-            pair.write_bytes(access.certificate + b"\n" + access.key)
-            context.load_cert_chain(pair)
-    return context
 
 
 async def _events(answer: aiohttp.ClientResponse) -> AsyncGenerator[Sequence[WatchEvent], None]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ssl
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-from minik8s.base.pki import write_private
 
 
 class BadKubeconfig(ValueError):
@@ -69,6 +69,8 @@ def load(path: Path, context: str = "") -> Access:
 
 def write(path: Path, access: Access, *, name: str = "minik8s", user: str = "admin") -> None:
     """Writes a kubeconfig (mode 0600) with this one context, whole or not at all."""
+    from minik8s.base.pki import write_private  # late: short commands only read
+
     cluster: dict[str, Any] = {"server": access.server} | _encoded("certificate-authority", access.ca)
     if access.insecure:
         cluster["insecure-skip-tls-verify"] = True
@@ -89,6 +91,21 @@ def write(path: Path, access: Access, *, name: str = "minik8s", user: str = "adm
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_private(path, yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False).encode())
+
+
+def ssl_context(access: Access) -> ssl.SSLContext:
+    """TLS 1.2 or newer that trusts `access.ca` alone (the system's where it is empty) and shows the certificate, if any."""
+    context = ssl.create_default_context(cadata=access.ca.decode() if access.ca else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if access.insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if access.certificate:
+        # The ssl module reads certificates from files only; the directory is ours alone (0700) and gone at once.
+        with tempfile.TemporaryDirectory() as directory:
+            pair = Path(directory) / "pair.pem"
+            pair.write_bytes(access.certificate + b"\n" + access.key)
+            context.load_cert_chain(pair)
+    return context
 
 
 def _entry(path: Path, config: Mapping[str, Any], section: str, noun: str, name: str) -> dict[str, Any]:

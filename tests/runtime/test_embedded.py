@@ -408,14 +408,32 @@ async def test_a_container_s_own_cgroups_go_with_it(bench: Bench) -> None:
     assert (ended.exit_code, log_text(ended)) == (2, "0\n")
 
 
+async def test_nothing_of_the_node_process_is_left_open(bench: Bench) -> None:
+    assert (await bench.output("ls /proc/self/fd | tr '\\n' ' '; cat /proc/keys")).split() == ["0", "1", "2", "3"]
+    container = await bench.start(await bench.pod("other"), "sleep 300", working_dir="/tmp")
+    result = await bench.runtime.exec_sync(container, ["sh", "-c", "ls /proc/self/fd; ls -l /proc/1/cwd"], 5)
+    assert result.stdout.split()[:4] == [b"0", b"1", b"2", b"3"]
+    assert result.stdout.endswith(b"-> /tmp\n")
+
+
+async def test_a_working_directory_outside_is_refused(bench: Bench) -> None:
+    """CVE-2024-21626: through a descriptor of the starting process."""
+    for number in range(3, 12):
+        pod = await bench.pod(f"p{number}")
+        container = await bench.create(pod, "pwd", working_dir=f"/proc/self/fd/{number}")
+        with pytest.raises(RuntimeFailed):
+            await bench.runtime.start_container(container)
+
+
 async def test_stats(bench: Bench) -> None:
     pod = await bench.pod()
-    container = await bench.start(pod, "while :; do :; done")
+    container = await bench.start(pod, "head -c 100000 /dev/zero > /written; while :; do :; done")
     await asyncio.sleep(0.2)
     [found] = await bench.runtime.stats()
     assert found.container_id == container
     assert found.cpu_ns > 50_000_000
     assert 0 < found.memory_working_set <= found.memory_usage
+    assert 100_000 <= found.rootfs_bytes < 200_000
 
 
 async def test_images_in_use_keep_their_layers(bench: Bench) -> None:

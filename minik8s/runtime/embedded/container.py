@@ -150,6 +150,7 @@ def _execute(
     _calm_signals()
     os.umask(0o022)
     if identity:
+        linux.new_session_keyring()
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         files = min(hard, _OPEN_FILES) if hard != resource.RLIM_INFINITY else _OPEN_FILES
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
@@ -159,6 +160,8 @@ def _execute(
     except OSError as error:
         text = os.strerror(error.errno or 0).lower()
         raise StartError(f'chdir to cwd ("{spec["cwd"]}") failed: {text}') from None
+    if not _is_inside(identity):
+        raise StartError(f'cwd ("{spec["cwd"]}") is outside of the container')
     arguments = spec["args"]
     if not arguments:
         raise StartError("no command specified")
@@ -167,6 +170,14 @@ def _execute(
         os.execve(program, arguments, environment)  # noqa: S606
     except OSError as error:
         raise StartError(f"exec {program}: {os.strerror(error.errno or 0).lower()}") from None
+
+
+def _is_inside(identity: users.Identity | None) -> bool:
+    """A path such as /proc/self/fd/9 could lead to a directory of the host that this process has open (CVE-2024-21626)."""
+    try:
+        return identity is None or os.getcwd().startswith("/")
+    except FileNotFoundError:
+        return False
 
 
 def _become(spec: Mapping[str, Any], identity: users.Identity) -> None:

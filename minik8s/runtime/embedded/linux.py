@@ -36,6 +36,7 @@ CAPABILITIES = (
 
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429  # the same number on every architecture
 _OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = 1, 0x8000, -100, 4
+_SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1
 _CAPABILITY_VERSION_3 = 0x20080522
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 8
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -150,6 +151,12 @@ def move_mount(tree: int, target: str) -> None:
 def prctl(option: int, value: int = 0, pointer: ctypes.c_void_p | None = None) -> None:
     third = pointer if pointer is not None else ctypes.c_ulong(0)
     _check(_libc.prctl(option, ctypes.c_ulong(value), third, ctypes.c_ulong(0), ctypes.c_ulong(0)), "prctl")
+
+
+def new_session_keyring() -> None:
+    """An empty one for this process and what it becomes, instead of the one it inherited (keyctl(2)); none where there are no keyrings."""
+    if number := _SYS_KEYCTL.get(os.uname().machine):
+        _libc.syscall(ctypes.c_long(number), ctypes.c_long(_KEYCTL_JOIN_SESSION_KEYRING), ctypes.c_void_p(None))
 
 
 def set_hostname(name: str) -> None:

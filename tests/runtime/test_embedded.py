@@ -367,8 +367,16 @@ async def test_network_is_attached_and_detached(bench: Bench) -> None:
     pod = await bench.pod()
     assert (await bench.runtime.sandbox(pod)).ips == ["10.42.0.7"]
     await bench.pod("host", namespaces=Namespaces(network=NamespaceMode.NODE))
-    await bench.runtime.remove_sandbox(pod)
+    await bench.runtime.stop_sandbox(pod)
     assert calls == [("attach", pod, True), ("detach", pod, True)]
+
+    async def refuse(sandbox_id: str, netns: str) -> list[str]:
+        raise OSError("no address is free")
+
+    bench.runtime._attach = refuse
+    with pytest.raises(RuntimeFailed, match=r'failed to setup network for sandbox ".*": no address is free'):
+        await bench.pod("refused")
+    assert [one.name for one in await bench.runtime.sandboxes()] == ["host"]
 
 
 async def test_privileged(bench: Bench) -> None:

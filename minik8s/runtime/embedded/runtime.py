@@ -45,6 +45,7 @@ from minik8s.runtime.images.store import HOST, ImageStore, StoredImage
 
 Attach = Callable[[str, str], Awaitable[Sequence[str]]]
 Detach = Callable[[str, str], Awaitable[None]]
+"""Both get a sandbox's id and its network namespace's path; to detach is idempotent, and the path empty where the namespace is gone."""
 
 _LONGEST_OUTPUT = 16 << 20  # of exec_sync, as CRI bounds it
 _EVENTS = 1024
@@ -111,17 +112,17 @@ class EmbeddedRuntime:
             try:
                 ips = await self._attach(sandbox_id, await self._netns(sandbox_id))
                 await self._link.call("set_ips", sandbox=sandbox_id, ips=list(ips))
-            except BaseException:
+            except OSError as error:
                 await self.remove_sandbox(sandbox_id)
-                raise
+                raise RuntimeFailed(f'failed to setup network for sandbox "{sandbox_id}": {error}') from error
         return sandbox_id
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         found = next((one for one in (await self._list())["sandboxes"] if one["id"] == sandbox_id), None)
         if found is None:
             return
-        if self._detach and found["ready"] and found["pid"]:
-            await self._detach(sandbox_id, _netns_path(found))
+        if self._detach and found["ips"]:
+            await self._detach(sandbox_id, _netns_path(found) if found["ready"] else "")
         await self._link.call("stop_sandbox", sandbox=sandbox_id)
 
     async def remove_sandbox(self, sandbox_id: str) -> None:

@@ -376,7 +376,7 @@ async def test_network_is_attached_and_detached(bench: Bench) -> None:
     bench.runtime._attach = refuse
     with pytest.raises(RuntimeFailed, match=r'failed to setup network for sandbox ".*": no address is free'):
         await bench.pod("refused")
-    assert [one.name for one in await bench.runtime.sandboxes()] == ["host"]
+    assert [one.name for one in await bench.runtime.sandboxes()] == ["pod", "host"]
 
 
 async def test_privileged(bench: Bench) -> None:

@@ -1,0 +1,61 @@
+"""GET, LIST and durable POST, by wrk with 32 connections. 500 pods that nobody schedules are there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from tests.bench.figures import Figure
+from tests.bench.programs import Api, Rate, client, server, wrk, yardstick
+
+PODS = "/api/v1/namespaces/default/pods"
+CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
+POST_CONFIGMAP = Path(__file__).with_name("post_configmap.lua")
+MEASURES = (
+    ("GET a pod", f"{PODS}/bench-7", "/one", 0.5, ()),
+    ("LIST 500 pods", PODS, "/list", 0.6, ()),
+    ("LIST 1 of 500 by a label", f"{PODS}?labelSelector=i%3D7", "/one", 0.3, ()),
+    ("POST a ConfigMap, durable", CONFIGMAPS, "/one", 0.11, ("-s", str(POST_CONFIGMAP))),
+)
+
+
+def pod(i: int) -> dict[str, Any]:
+    container = {
+        "name": "c",
+        "image": "busybox:1.36",
+        "command": ["sleep", "3600"],
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
+    }
+    metadata = {"name": f"bench-{i}", "labels": {"app": "bench", "i": str(i)}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"schedulerName": "none", "containers": [container]},
+    }
+
+
+async def measure(seconds: float) -> AsyncIterator[Figure]:
+    async with yardstick() as bare, server() as api:
+        async with client(api) as session:
+            calls = Api(session, api.url)
+            await asyncio.gather(*(calls.create(PODS, pod(i)) for i in range(1, 501)))
+        for name, path, bare_path, least, options in MEASURES:
+            against = await wrk(bare, bare_path, seconds)
+            rate = await wrk(api, path, seconds, *options)
+            yield Figure(
+                name,
+                f"{rate.per_second:,.0f}/s",
+                rate.per_second / against.per_second,
+                "Y" if bare_path == "/one" else "/list",
+                least,
+                note=_note(rate, against),
+            )
+
+
+def _note(rate: Rate, bare: Rate) -> str:
+    return (
+        f"p50 {rate.p50} p99 {rate.p99}; CPU {rate.cpu * 1e6:.0f} us, yardstick {bare.cpu * 1e6:.0f} us {rate.errors}".rstrip()
+    )

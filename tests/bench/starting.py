@@ -1,0 +1,62 @@
+"""Cold start: to /readyz, and to a Ready node, against a bare import of the dependencies."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator
+
+from tests.bench.figures import Figure
+from tests.bench.programs import Api, Program, answers, client, starting
+
+DEPENDENCIES = "aiohttp.web, aiosqlite, yaml, uvloop, orjson, jwt, cryptography.x509, grpc, google.protobuf.descriptor_pool"
+"""What pyproject.toml names, each with what of it a server or an agent uses."""
+TIMES = 3
+
+
+async def measure(_: float) -> AsyncIterator[Figure]:
+    bare = statistics.median([await _imports() for _ in range(TIMES)])
+    yield Figure("bare import of the dependencies", f"{bare:.2f} s")
+    ready = statistics.median([await _until_ready() for _ in range(TIMES)])
+    yield Figure("cold start to /readyz", f"{ready:.2f} s", ready / bare, "x", most=2.5)
+    node = statistics.median([await _until_node() for _ in range(TIMES)])
+    yield Figure("cold start to a Ready node", f"{node:.2f} s", node / bare, "x", most=4)
+
+
+async def _imports() -> float:
+    start = time.monotonic()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", f"import {DEPENDENCIES}")
+    if await process.wait():
+        raise RuntimeError("a dependency is missing")
+    return time.monotonic() - start
+
+
+async def _until_ready() -> float:
+    start = time.monotonic()
+    async with starting() as program:
+        await answers(program, "/readyz")
+        return time.monotonic() - start
+
+
+async def _until_node() -> float:
+    start = time.monotonic()
+    async with starting("--runtime", "embedded", agent=True) as program:
+        await answers(program, "/readyz")
+        token = (program.data / "admin-token").read_text().strip()
+        await node_ready(Program(program.url, program.process, program.data, token))
+        return time.monotonic() - start
+
+
+async def node_ready(program: Program) -> str:
+    """The name of the first node, once it is Ready."""
+    async with client(program) as session:
+        calls = Api(session, program.url)
+        for _ in range(3000):
+            for node in (await calls.get("/api/v1/nodes"))["items"]:
+                conditions = node.get("status", {}).get("conditions") or ()
+                if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
+                    return str(node["metadata"]["name"])
+            await asyncio.sleep(0.02)
+    raise RuntimeError("no node is Ready after a minute")

@@ -1,8 +1,8 @@
 """The Deployment controller: moves pods from old ReplicaSets to the one of the current template, never below or above what the strategy
 allows, and reports how far it is.
 
-`rollout.py` decides purely; this shell claims ReplicaSets, performs what was decided and writes the status. One reconcile makes one
-step (as far as scaling goes): the ReplicaSets' own changes bring it back for the next.
+`rollout.py` decides and `rollout_status.py` reports, purely; this shell claims ReplicaSets, performs what was decided and writes the
+status. One reconcile makes one step (as far as scaling goes): the ReplicaSets' own changes bring it back for the next.
 
 Source: kubernetes.io "Deployments".
 """
@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minik8s.api import selectors
-from minik8s.api.errors import AlreadyExists, NotFound
+from minik8s.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import DEPLOYMENTS, PODS, REPLICASETS
-from minik8s.client.events import NORMAL
-from minik8s.client.workqueue import Key, Reconciler
-from minik8s.controllers import owners, rollout
-from minik8s.controllers.manager import Context, enqueue, key_of
+from minik8s.client.events import NORMAL, WARNING
+from minik8s.client.workqueue import Key, Reconciler, Retry
+from minik8s.controllers import owners, rollout, rollout_status
+from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
 
 Object = Mapping[str, Any]
 
@@ -69,15 +69,17 @@ class _Controller:
         if deployment is None:
             return None
         sets = await self._claim(deployment)
-        now = self._context.clock.now()
+        step, refused = rollout.Step(rolls=False), None
         if "deletionTimestamp" not in deployment["metadata"]:
             pods_left = self._has_pods(rollout.old_sets(deployment, sets))
             step = rollout.decide(deployment, sets, old_pods_left=pods_left)
-            deployment = await self._perform(deployment, step)
+            refused = await self._perform(deployment, step)
             if step.changes:
                 sets = await self._claim(deployment)
-        await self._report(deployment, sets)
-        return rollout.next_check(deployment, sets, now)
+        await self._report(deployment, sets, step, refused)
+        if refused is not None:
+            raise refused
+        return rollout_status.next_check(deployment, sets, self._context.clock.now())
 
     async def _claim(self, deployment: Object) -> list[Object]:
         uid, namespace = deployment["metadata"]["uid"], deployment["metadata"]["namespace"]
@@ -100,22 +102,25 @@ class _Controller:
 
     def _has_pods(self, sets: Sequence[Object]) -> bool:
         """Whether a pod of these sets still runs (a Recreate waits for them)."""
-        return any(
+        return any(rs.get("status", {}).get("replicas", 0) for rs in sets) or any(
             pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
-            for replica_set in sets
-            for pod in self._pods.indexed("controller", replica_set["metadata"]["uid"])
+            for rs in sets
+            for pod in self._pods.indexed("controller", rs["metadata"]["uid"])
         )
 
-    async def _perform(self, deployment: Object, step: rollout.Step) -> Object:
-        """Writes a step; the deployment as it is then."""
-        client, metadata = self._context.client, deployment["metadata"]
+    async def _perform(self, deployment: Object, step: rollout.Step) -> ApiError | None:
+        """Writes a step and waits until the informer holds it; why a new ReplicaSet was refused, if so."""
+        client = self._context.client
         versions = []
-        if step.revision and (metadata.get("annotations") or {}).get(rollout.REVISION) != step.revision:
-            patch = {"metadata": {"annotations": {rollout.REVISION: step.revision}}}
-            deployment = await client.patch(DEPLOYMENTS, metadata["name"], metadata["namespace"], patch)
-            await self._deployments.caught_up(deployment["metadata"]["resourceVersion"])
         if step.create is not None:
-            versions.append(await self._create(deployment, step.create))
+            try:
+                versions.append(await self._create(deployment, step.create))
+            except ApiError as error:
+                if isinstance(error, Conflict) or is_ending_namespace(error):
+                    raise
+                message = f'Failed to create new replica set "{step.create["metadata"]["name"]}": {error.message}'
+                self._context.events.event(deployment, WARNING, "ReplicaSetCreateError", message)
+                return error
         for scale in step.scale:
             versions.append(await self._scale(deployment, scale))
         for replica_set in step.delete:
@@ -127,11 +132,12 @@ class _Controller:
                 )
             except NotFound:
                 continue
-        if found := [int(version) for version in versions if version]:
-            await self._sets.caught_up(str(max(found)))
-        return deployment
+        if versions:
+            await self._sets.caught_up(str(max(map(int, versions))))
+        return None
 
     async def _create(self, deployment: Object, wanted: Mutable) -> str:
+        """Makes the ReplicaSet. Where another has its name, collisionCount rises and the next try has another name."""
         name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
         try:
             made = await self._context.client.create(REPLICASETS, wanted)
@@ -139,11 +145,9 @@ class _Controller:
             existing = await self._context.client.get(REPLICASETS, name, namespace)
             if owners.controller_uid(existing) == deployment["metadata"]["uid"] and rollout.same_template(deployment, existing):
                 return str(existing["metadata"]["resourceVersion"])
-            collisions = deployment.get("status", {}).get("collisionCount", 0) + 1
-            status = {**deployment.get("status", {}), "collisionCount": collisions}
-            changed = await self._context.client.update(DEPLOYMENTS, {**deployment, "status": status}, subresource="status")
-            await self._deployments.caught_up(changed["metadata"]["resourceVersion"])
-            raise
+            status = deployment.get("status", {})
+            await self._write_status(deployment, {**status, "collisionCount": status.get("collisionCount", 0) + 1})
+            raise Retry(f"the name {name} is taken") from None
         replicas = wanted["spec"]["replicas"]
         if replicas:
             self._say(deployment, f"Scaled up replica set {name} from 0 to {replicas}")
@@ -162,9 +166,21 @@ class _Controller:
     def _say(self, deployment: Object, text: str) -> None:
         self._context.events.event(deployment, NORMAL, "ScalingReplicaSet", text)
 
-    async def _report(self, deployment: Object, sets: Sequence[Object]) -> None:
-        status = rollout.status_of(deployment, sets, self._context.clock.now())
-        if status == deployment.get("status"):
-            return
-        changed = await self._context.client.update(DEPLOYMENTS, {**deployment, "status": status}, subresource="status")
-        await self._deployments.caught_up(changed["metadata"]["resourceVersion"])
+    async def _report(self, deployment: Object, sets: Sequence[Object], step: rollout.Step, refused: ApiError | None) -> None:
+        status = rollout_status.status_of(deployment, sets, self._context.clock.now(), step, refused)
+        annotations = deployment["metadata"].get("annotations") or {}
+        revision = "" if refused else step.revision or annotations.get(rollout.REVISION, "")
+        if status != deployment.get("status") or (revision and annotations.get(rollout.REVISION) != revision):
+            await self._write_status(deployment, status, revision)
+
+    async def _write_status(self, deployment: Object, status: Object, revision: str = "") -> None:
+        """The revision goes with the status: so written, an annotation does not count as a new generation."""
+        changed: Mutable = {**deployment, "status": status}
+        if revision:
+            metadata = deployment["metadata"]
+            changed["metadata"] = {
+                **metadata,
+                "annotations": {**(metadata.get("annotations") or {}), rollout.REVISION: revision},
+            }
+        written = await self._context.client.update(DEPLOYMENTS, changed, subresource="status")
+        await self._deployments.caught_up(written["metadata"]["resourceVersion"])

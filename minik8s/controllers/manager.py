@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from minik8s.api.errors import ApiError, Forbidden
 from minik8s.api.resources import Resource
 from minik8s.base.clock import Clock
 from minik8s.client.client import Client
@@ -96,3 +97,10 @@ def enqueue(reconciler: Reconciler[Key]) -> Callable[[Mapping[str, Any] | None, 
             reconciler.add(key_of(obj))
 
     return handler
+
+
+def is_ending_namespace(error: ApiError) -> bool:
+    """Whether something can't be made because its namespace is being deleted: nobody needs to hear of that."""
+    return isinstance(error, Forbidden) and any(
+        cause.get("reason") == "NamespaceTerminating" for cause in (error.details or {}).get("causes") or ()
+    )

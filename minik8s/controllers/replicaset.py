@@ -1,4 +1,4 @@
-"""The ReplicaSet controller: as many pods as spec.replicas says.
+"""The ReplicaSet controller: as many pods as spec.replicas says. ReplicationControllers are the same under an older name.
 
 `decide` says purely how many pods to create and which to delete; `status_of` what to report. Events, adoption and writes are the
 shell's. After its writes the shell waits until its informer holds them, so that no decision is made on a state before them.
@@ -9,20 +9,21 @@ Source: kubernetes.io "ReplicaSet"; the order in which pods are deleted is that 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api import selectors
-from minik8s.api.errors import ApiError, Forbidden, Invalid, NotFound
+from minik8s.api.errors import ApiError, Conflict, Invalid, NotFound
 from minik8s.api.kind import Object as Mutable
-from minik8s.api.resources import PODS, REPLICASETS
+from minik8s.api.resources import PODS, REPLICASETS, REPLICATIONCONTROLLERS, Resource
 from minik8s.base.clock import parse_time, rfc3339
 from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import owners
-from minik8s.controllers.manager import Context, enqueue, key_of
+from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
 
 Object = Mapping[str, Any]
 BURST = 500
@@ -36,7 +37,7 @@ class Plan:
     delete: Sequence[Object]
 
 
-def decide(replica_set: Object, pods: Sequence[Object], related: Iterable[Object] = ()) -> Plan:
+def decide(replica_set: Object, pods: Sequence[Object], related: Iterable[Object] = (), now: float = 0) -> Plan:
     """What brings the active `pods` to the wanted number; `related` are pods of the same owner, for ranking by node."""
     if "deletionTimestamp" in replica_set["metadata"]:
         return Plan(0, ())
@@ -44,7 +45,7 @@ def decide(replica_set: Object, pods: Sequence[Object], related: Iterable[Object
     if surplus <= 0:
         return Plan(min(-surplus, BURST), ())
     on_node = Counter(pod["spec"].get("nodeName", "") for pod in (related or pods) if is_active(pod))
-    ranked = sorted(pods, key=lambda pod: _deletion_rank(pod, on_node))
+    ranked = sorted(pods, key=lambda pod: deletion_rank(pod, on_node, now))
     return Plan(0, ranked[: min(surplus, BURST)])
 
 
@@ -79,7 +80,7 @@ def status_of(
     replica_set: Object, pods: Sequence[Object], terminating: int, now: float, failure: ApiError | None = None
 ) -> Mutable:
     """The ReplicaSet's status; `failure` is what hindered the last creation or deletion."""
-    template_labels = selectors.of_labels(replica_set["spec"]["template"].get("metadata", {}).get("labels"))
+    template_labels = selectors.of_labels((replica_set["spec"].get("template") or {}).get("metadata", {}).get("labels"))
     min_ready = replica_set["spec"].get("minReadySeconds", 0)
     counts = {
         "fullyLabeledReplicas": sum(template_labels.matches(pod["metadata"].get("labels")) for pod in pods),
@@ -88,20 +89,19 @@ def status_of(
     }
     old = replica_set.get("status", {})
     status: Mutable = {"replicas": len(pods)} | {name: count for name, count in counts.items() if count}
-    status["terminatingReplicas"] = terminating
+    if replica_set["kind"] == "ReplicaSet":
+        status["terminatingReplicas"] = terminating
     status["observedGeneration"] = replica_set["metadata"].get("generation", 0)
     conditions = [c for c in old.get("conditions") or () if c["type"] != "ReplicaFailure"]
     if failure is not None:
         surplus = len(pods) > replica_set["spec"].get("replicas", 1)
-        reason = "FailedDelete" if surplus else "FailedCreate"
-        before = condition(replica_set, "ReplicaFailure")
-        since = before["lastTransitionTime"] if before.get("status") == "True" else rfc3339(now)
         conditions.append(
-            {
+            condition(replica_set, "ReplicaFailure")
+            or {
                 "type": "ReplicaFailure",
                 "status": "True",
-                "lastTransitionTime": since,
-                "reason": reason,
+                "lastTransitionTime": rfc3339(now),
+                "reason": "FailedDelete" if surplus else "FailedCreate",
                 "message": failure.message,
             }
         )
@@ -111,17 +111,29 @@ def status_of(
 
 
 def start(context: Context) -> list[Reconciler[Key]]:
-    return [_Controller(context).reconciler]
+    return [_Controller(context, REPLICASETS).reconciler]
+
+
+def start_replication(context: Context) -> list[Reconciler[Key]]:
+    """ReplicationControllers."""
+    return [_Controller(context, REPLICATIONCONTROLLERS).reconciler]
+
+
+def selector_of(replica_set: Object) -> selectors.LabelSelector:
+    """A ReplicaSet's selector, or the plain labels of a ReplicationController."""
+    selector = replica_set["spec"].get("selector")
+    return selectors.of_object(selector) if replica_set["kind"] == "ReplicaSet" else selectors.of_labels(selector)
 
 
 class _Controller:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, resource: Resource) -> None:
         self._context = context
-        self._sets = context.informer(REPLICASETS)
+        self._resource = resource
+        self._sets = context.informer(resource)
         self._pods = context.informer(PODS)
         self._pods.add_index("controller", owners.by_controller)
         self._sets.add_index("controller", owners.by_controller)
-        self.reconciler: Reconciler[Key] = Reconciler("replicaset", self._reconcile, context.clock, workers=8)
+        self.reconciler: Reconciler[Key] = Reconciler(resource.kind.lower(), self._reconcile, context.clock, workers=8)
         self._sets.on_change(enqueue(self.reconciler))
         self._pods.on_change(self._pod_changed)
 
@@ -130,20 +142,20 @@ class _Controller:
             reference = owners.controller_of(pod)
             namespace = pod["metadata"]["namespace"]
             if reference is not None:
-                if reference["kind"] == "ReplicaSet":
+                if reference["kind"] == self._resource.kind:
                     self.reconciler.add((namespace, reference["name"]))
             elif pod is new:
                 for replica_set in self._sets.list(namespace):
-                    if selectors.of_object(replica_set["spec"].get("selector")).matches(pod["metadata"].get("labels")):
+                    if selector_of(replica_set).matches(pod["metadata"].get("labels")):
                         self.reconciler.add(key_of(replica_set))
 
     async def _reconcile(self, key: Key) -> float | None:
         replica_set = self._sets.get(*key)
         if replica_set is None:
             return None
-        mine = await self._claim(replica_set)
-        active = [pod for pod in mine if is_active(pod)]
-        plan = decide(replica_set, active, self._siblings(replica_set))
+        now = self._context.clock.now()
+        active = [pod for pod in await self._claim(replica_set) if is_active(pod)]
+        plan = decide(replica_set, active, self._siblings(replica_set), now)
         failure = await self._perform(replica_set, plan)
         if plan.create or plan.delete:
             active = [pod for pod in await self._claim(replica_set) if is_active(pod)]
@@ -155,16 +167,16 @@ class _Controller:
     async def _claim(self, replica_set: Object) -> list[Object]:
         """The pods that belong to it, after adoption and release."""
         uid, namespace = replica_set["metadata"]["uid"], replica_set["metadata"]["namespace"]
-        selector = selectors.of_object(replica_set["spec"].get("selector"))
+        selector = selector_of(replica_set)
         controlled = list(self._pods.indexed("controller", uid))
         orphans = [pod for pod in self._pods.indexed("controller", f"orphan/{namespace}") if is_active(pod)]
         claim = owners.claim(replica_set, selector, controlled, orphans)
-        patches = [(pod, owners.adoption_patch(replica_set, REPLICASETS, pod)) for pod in claim.adopt]
+        patches = [(pod, owners.adoption_patch(replica_set, self._resource, pod)) for pod in claim.adopt]
         patches += [(pod, owners.release_patch(replica_set, pod)) for pod in claim.release]
         for pod, patch in patches:
             try:
                 changed = await self._context.client.patch(PODS, pod["metadata"]["name"], namespace, patch, kind="strategic")
-            except (NotFound, Invalid):  # gone, or made anew under the same name
+            except (NotFound, Conflict, Invalid):  # gone, or made anew under the same name
                 continue
             await self._pods.caught_up(changed["metadata"]["resourceVersion"])
             if owners.controller_uid(changed) == uid:
@@ -197,20 +209,20 @@ class _Controller:
         versions = []
         for answer in answers:
             if isinstance(answer, ApiError):
-                failure = failure or answer
+                failure = failure or (None if is_ending_namespace(answer) else answer)
             elif isinstance(answer, BaseException):
                 raise answer
             elif answer is not None:
                 versions.append(int(answer["metadata"]["resourceVersion"]))
         if versions:
             await self._pods.caught_up(str(max(versions)))
-        if failure is not None and not (isinstance(failure, Forbidden) and "being terminated" in failure.message):
+        if failure is not None:
             reason = "FailedCreate" if doing == "creating" else "FailedDelete"
             self._context.events.event(replica_set, WARNING, reason, f"Error {doing}: {failure.message}")
         return failure
 
     async def _create(self, replica_set: Object) -> Object:
-        pod = await self._context.client.create(PODS, pod_of(replica_set))
+        pod = await self._context.client.create(PODS, pod_of(replica_set, self._resource))
         self._context.events.event(replica_set, NORMAL, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
         return pod
 
@@ -229,7 +241,7 @@ class _Controller:
         status = status_of(replica_set, active, terminating, self._context.clock.now(), failure)
         if status == replica_set.get("status"):
             return
-        changed = await self._context.client.update(REPLICASETS, {**replica_set, "status": status}, subresource="status")
+        changed = await self._context.client.update(self._resource, {**replica_set, "status": status}, subresource="status")
         await self._sets.caught_up(changed["metadata"]["resourceVersion"])
 
     def _next_availability(self, replica_set: Object, active: Sequence[Object]) -> float | None:
@@ -244,37 +256,44 @@ class _Controller:
         return min(waits, default=None)
 
 
-def pod_of(replica_set: Object) -> Mutable:
-    """A new pod of the ReplicaSet's template."""
-    template = replica_set["spec"]["template"]
+def pod_of(owner: Object, resource: Resource) -> Mutable:
+    """A new pod of a workload's template, controlled by it."""
+    template = owner["spec"]["template"]
     given = template.get("metadata", {})
-    name = replica_set["metadata"]["name"]
     metadata: Mutable = {
-        "generateName": f"{name}-",
-        "namespace": replica_set["metadata"]["namespace"],
-        "ownerReferences": [owners.reference_to(replica_set, REPLICASETS)],
+        "generateName": f"{owner['metadata']['name']}-",
+        "namespace": owner["metadata"]["namespace"],
+        "labels": dict(given.get("labels") or {}),
+        "annotations": dict(given.get("annotations") or {}),
+        "ownerReferences": [owners.reference_to(owner, resource)],
     }
-    metadata |= {part: dict(given[part]) for part in ("labels", "annotations") if given.get(part)}
     if given.get("finalizers"):
         metadata["finalizers"] = list(given["finalizers"])
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": dict(template["spec"])}
 
 
-def _deletion_rank(pod: Object, on_node: Mapping[str, int]) -> tuple[Any, ...]:
-    """Sorts the pods that are to go first to the front."""
+def deletion_rank(pod: Object, on_node: Mapping[str, int], now: float) -> tuple[Any, ...]:
+    """Sorts the pods that are to go first to the front. Ages count in powers of two (KEP-2185), so that among pods of about the same
+    age chance (their uid) decides.
+    """
     status = pod.get("status", {})
     node = pod["spec"].get("nodeName", "")
     restarts = max((c.get("restartCount", 0) for c in status.get("containerStatuses") or ()), default=0)
     ready = is_ready(pod)
     annotations = pod["metadata"].get("annotations") or {}
+    created = parse_time(pod["metadata"]["creationTimestamp"]) if pod["metadata"].get("creationTimestamp") else now
     return (
         bool(node),
         {"Pending": 0, "Unknown": 1}.get(status.get("phase", "Pending"), 2),
         ready,
         int(annotations.get(DELETION_COST, "0")),
         -on_node.get(node, 0),
-        -ready_since(pod) if ready else 0.0,
+        _magnitude(now - ready_since(pod)) if ready else 0,
         -restarts,
-        -parse_time(pod["metadata"]["creationTimestamp"]) if pod["metadata"].get("creationTimestamp") else 0.0,
-        pod["metadata"]["name"],
+        _magnitude(now - created),
+        pod["metadata"].get("uid", ""),
     )
+
+
+def _magnitude(seconds: float) -> int:
+    return int(math.log2(seconds * 1e9)) if seconds > 0 else -1

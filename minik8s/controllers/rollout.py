@@ -1,7 +1,7 @@
-"""How a Deployment gets from where it is to where it should be: purely. `decide` gives one step, `status_of` the report.
+"""How a Deployment gets from where it is to where it should be: purely. `decide` gives one step; `rollout_status.py` the report.
 
 Numbers: with `replicas` wanted, at most replicas + maxSurge pods exist and at least replicas - maxUnavailable are available.
-Source: kubernetes.io "Deployments" (rolling update, Recreate, proportional scaling, revision history, status conditions).
+Source: kubernetes.io "Deployments" (rolling update, Recreate, proportional scaling, revision history).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import orjson
 
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import DEPLOYMENTS
-from minik8s.base.clock import parse_time, rfc3339
 from minik8s.controllers import owners
 
 Object = Mapping[str, Any]
@@ -26,6 +25,8 @@ DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"
 MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
 TEMPLATE_HASH = "pod-template-hash"
 _NOT_COPIED = {"kubectl.kubernetes.io/last-applied-configuration", REVISION, REVISION_HISTORY, DESIRED_REPLICAS, MAX_REPLICAS}
+HISTORY_LENGTH = 2000
+"""Characters of the annotation with former revisions at most; the oldest are dropped."""
 _SAFE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -39,12 +40,15 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to write now. `revision` is the Deployment's own from now on, empty where it stays."""
+    """What to write now. `revision` is the Deployment's own from now on, empty where it stays; `rolls` says that the template is being
+    rolled out, so that progress is to be reported (not where the rollout is paused or only the size changes).
+    """
 
     create: Mutable | None = None
     scale: Sequence[Scale] = ()
     delete: Sequence[Object] = ()
     revision: str = ""
+    rolls: bool = True
 
     @property
     def changes(self) -> bool:
@@ -53,32 +57,36 @@ class Step:
 
 def decide(deployment: Object, sets: Sequence[Object], *, old_pods_left: bool = False) -> Step:
     """The next step. `old_pods_left`: pods of old ReplicaSets still run (a Recreate waits for them)."""
-    spec = deployment["spec"]
     new, old = new_set(deployment, sets), old_sets(deployment, sets)
-    if spec.get("paused"):
-        return Step(scale=_proportional(deployment, new, old), delete=_surplus_history(deployment, old))
-    if new is not None and _is_scaling_event(deployment, sets):
-        return Step(scale=_proportional(deployment, new, old))
-    revision = str(max((_revision(rs) for rs in old), default=0) + 1)
-    recreate = spec.get("strategy", {}).get("type") == "Recreate"
+    revision = _next_revision(new, old)
+    told = revision if new is not None else ""
+    if deployment["spec"].get("paused"):
+        scale = _proportional(deployment, new, old) or _renewed(deployment, new, revision)
+        return Step(scale=scale, delete=_surplus_history(deployment, old), revision=told, rolls=False)
+    if _is_scaling_event(deployment, sets):
+        return Step(scale=_proportional(deployment, new, old), revision=told, rolls=False)
+    recreate = deployment["spec"].get("strategy", {}).get("type") == "Recreate"
     if recreate:
         down = [_scaled(deployment, rs, 0) for rs in old if _replicas(rs)]
-        if down:
-            return Step(scale=down)
-        if old_pods_left:
-            return Step()
-    if new is None:
-        wanted = _replicas(deployment) if recreate else _new_replicas(deployment, None, old)
-        return Step(create=_make(deployment, wanted, revision), revision=revision)
-    revision = revision if _revision(new) < int(revision) else str(_revision(new))
+        if down or old_pods_left:
+            return Step(scale=down or _renewed(deployment, new, revision), revision=told)
     size = _replicas(deployment) if recreate else _new_replicas(deployment, new, old)
+    if new is None:
+        return Step(create=_make(deployment, size, revision), revision=revision)
     renewed = _scaled(deployment, new, size, revision)
     if renewed.result != new:
         return Step(scale=[renewed], revision=revision)
     if not recreate and (down := _rolling_down(deployment, new, old)):
         return Step(scale=down, revision=revision)
-    complete = is_complete(deployment, sets)
-    return Step(delete=_surplus_history(deployment, old) if complete else (), revision=revision)
+    return Step(delete=_surplus_history(deployment, old) if is_complete(deployment, sets) else (), revision=revision)
+
+
+def is_complete(deployment: Object, sets: Sequence[Object]) -> bool:
+    """Whether all wanted pods are of the current template and available, and no others are left."""
+    new, wanted = new_set(deployment, sets), _replicas(deployment)
+    if new is None or new.get("status", {}).get("replicas", 0) != wanted:
+        return False
+    return all(sum(rs.get("status", {}).get(name, 0) for rs in sets) == wanted for name in ("replicas", "availableReplicas"))
 
 
 def new_set(deployment: Object, sets: Sequence[Object]) -> Object | None:
@@ -145,6 +153,15 @@ def _rolling_down(deployment: Object, new: Object, old: Sequence[Object]) -> lis
     return [_scaled(deployment, rs, sizes[_uid(rs)]) for rs in old if sizes[_uid(rs)] != _replicas(rs)]
 
 
+def _renewed(deployment: Object, new: Object | None, revision: str) -> list[Scale]:
+    """The current set with the annotations that belong to it, if it lacks one; its size stays."""
+    if new is None:
+        return []
+    annotations = _annotations(deployment, new["metadata"].get("annotations") or {}, revision)
+    result = {**new, "metadata": {**new["metadata"], "annotations": annotations}}
+    return [Scale(new, result)] if result != new else []
+
+
 def _is_scaling_event(deployment: Object, sets: Sequence[Object]) -> bool:
     """Whether spec.replicas changed since the active sets were scaled."""
     for rs in sets:
@@ -166,38 +183,50 @@ def _proportional(deployment: Object, new: Object | None, old: Sequence[Object])
         return [_scaled(deployment, only, wanted)]
     if new is not None and _replicas(new) == wanted and _available(new) == wanted:
         return [_scaled(deployment, rs, 0) for rs in old if _replicas(rs)]
-    allowed = wanted + limits(deployment)[0]
-    total = sum(map(_replicas, active))
-    to_add = allowed - total if wanted or total else 0
-    order = sorted(active, key=lambda rs: (-_replicas(rs), _age_order(rs)))
-    sizes: dict[str, int] = {}
-    added = 0
-    for rs in order:
-        annotated = (rs["metadata"].get("annotations") or {}).get(MAX_REPLICAS)
-        before = int(annotated) if annotated else total
-        share = round(_replicas(rs) * allowed / before) - _replicas(rs) if before else 0
-        left = to_add - added
-        share = min(max(share, 0), left) if to_add > 0 else max(min(share, 0), left)
-        sizes[_uid(rs)] = _replicas(rs) + share
-        added += share
-    if order:
-        sizes[_uid(order[0])] = max(0, sizes[_uid(order[0])] + to_add - added)
+    sizes = proportions(deployment, active)
     scales = [_scaled(deployment, rs, sizes[_uid(rs)]) for rs in active]
     return [scale for scale in scales if scale.result != scale.replica_set]
 
 
+def proportions(deployment: Object, active: Sequence[Object]) -> dict[str, int]:
+    """The sizes (by uid) of several active sets after a change of spec.replicas. The largest takes what rounding leaves over; of equal
+    ones the newer grows first and the older shrinks first.
+    """
+    wanted = _replicas(deployment)
+    allowed = wanted + limits(deployment)[0] if wanted else 0
+    total = sum(map(_replicas, active))
+    to_add = allowed - total
+    order = sorted(active, key=_age_order, reverse=to_add > 0)
+    order.sort(key=_replicas, reverse=True)
+    sizes: dict[str, int] = {}
+    added = 0
+    for rs in order:
+        before = int((rs["metadata"].get("annotations") or {}).get(MAX_REPLICAS, 0)) or total
+        share = math.floor(_replicas(rs) * allowed / before + 0.5) - _replicas(rs)
+        left = to_add - added
+        share = min(max(share, 0), left) if to_add > 0 else max(min(share, 0), left)
+        sizes[_uid(rs)] = _replicas(rs) + share
+        added += share
+    sizes[_uid(order[0])] = max(0, sizes[_uid(order[0])] + to_add - added)
+    return sizes
+
+
 def _surplus_history(deployment: Object, old: Sequence[Object]) -> list[Object]:
-    """The oldest empty sets beyond revisionHistoryLimit."""
+    """Of the sets beyond revisionHistoryLimit, oldest revisions first, those that are empty and have said so."""
     limit = deployment["spec"].get("revisionHistoryLimit", 10)
-    empty = [
-        rs
-        for rs in old
-        if not _replicas(rs)
-        and not rs.get("status", {}).get("replicas", 0)
-        and rs["metadata"].get("generation", 0) <= rs.get("status", {}).get("observedGeneration", 0)
-        and "deletionTimestamp" not in rs["metadata"]
-    ]
-    return sorted(empty, key=_revision)[: max(0, len(old) - limit)]
+    alive = [rs for rs in old if "deletionTimestamp" not in rs["metadata"]]
+    surplus = sorted(alive, key=_revision)[: max(0, len(alive) - limit)]
+    return [rs for rs in surplus if not _replicas(rs) and not rs.get("status", {}).get("replicas", 0) and _is_observed(rs)]
+
+
+def _is_observed(rs: Object) -> bool:
+    return bool(rs["metadata"].get("generation", 0) <= rs.get("status", {}).get("observedGeneration", 0))
+
+
+def _next_revision(new: Object | None, old: Sequence[Object]) -> str:
+    """The current template's revision: one more than any older one's."""
+    following = max(map(_revision, old), default=0) + 1
+    return str(max(following, _revision(new)) if new is not None else following)
 
 
 # --- ReplicaSets -----------------------------------------------------------------------------------------------------
@@ -244,8 +273,7 @@ def _scaled(deployment: Object, replica_set: Object, size: int, revision: str = 
     annotations = dict(metadata.get("annotations") or {})
     if revision:
         annotations = _annotations(deployment, annotations, revision)
-    if size or revision:
-        annotations |= _size_annotations(deployment)
+    annotations |= _size_annotations(deployment)
     spec = {**replica_set["spec"], "replicas": size}
     if revision:
         min_ready = deployment["spec"].get("minReadySeconds", 0)
@@ -261,165 +289,16 @@ def _annotations(deployment: Object, current: Mapping[str, str], revision: str) 
     annotations = dict(current) | {key: value for key, value in own.items() if key not in _NOT_COPIED}
     before = current.get(REVISION, "")
     if before and before != revision:
-        history = [part for part in current.get(REVISION_HISTORY, "").split(",") if part]
-        annotations[REVISION_HISTORY] = ",".join([*history, before])
+        history = [part for part in current.get(REVISION_HISTORY, "").split(",") if part] + [before]
+        while len(",".join(history)) > HISTORY_LENGTH:
+            del history[0]
+        annotations[REVISION_HISTORY] = ",".join(history)
     return annotations | {REVISION: revision} | _size_annotations(deployment)
 
 
 def _size_annotations(deployment: Object) -> dict[str, str]:
     wanted = _replicas(deployment)
     return {DESIRED_REPLICAS: str(wanted), MAX_REPLICAS: str(wanted + limits(deployment)[0])}
-
-
-# --- the status ------------------------------------------------------------------------------------------------------
-
-
-def is_complete(deployment: Object, sets: Sequence[Object]) -> bool:
-    """Whether all wanted pods are of the current template and available, and no others are left."""
-    new = new_set(deployment, sets)
-    wanted = _replicas(deployment)
-    return (
-        new is not None
-        and new.get("status", {}).get("replicas", 0) == wanted
-        and _available(new) == wanted
-        and sum(rs.get("status", {}).get("replicas", 0) for rs in sets) == wanted
-    )
-
-
-def status_of(deployment: Object, sets: Sequence[Object], now: float) -> Mutable:
-    """The Deployment's status."""
-    new = new_set(deployment, sets)
-    total, ready, available, terminating = (
-        sum(rs.get("status", {}).get(name, 0) for rs in sets)
-        for name in ("replicas", "readyReplicas", "availableReplicas", "terminatingReplicas")
-    )
-    counts = {
-        "replicas": total,
-        "updatedReplicas": new.get("status", {}).get("replicas", 0) if new is not None else 0,
-        "readyReplicas": ready,
-        "availableReplicas": available,
-        "unavailableReplicas": max(0, sum(map(_replicas, sets)) - available),
-    }
-    old = deployment.get("status", {})
-    status: Mutable = {name: count for name, count in counts.items() if count}
-    status["terminatingReplicas"] = terminating
-    status["observedGeneration"] = deployment["metadata"].get("generation", 0)
-    if old.get("collisionCount"):
-        status["collisionCount"] = old["collisionCount"]
-    conditions = {c["type"]: c for c in old.get("conditions") or ()}
-    minimum = _replicas(deployment) - limits(deployment)[1]
-    _pause(deployment, conditions, now)
-    if available >= minimum:
-        _set(conditions, "Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.", now)
-    else:
-        reason = "MinimumReplicasUnavailable"
-        _set(conditions, "Available", "False", reason, "Deployment does not have minimum availability.", now)
-    _progress(deployment, sets, new, status, conditions, now)
-    failures = [c for rs in sets for c in rs.get("status", {}).get("conditions") or () if c["type"] == "ReplicaFailure"]
-    if failures:
-        failure = failures[-1]
-        _set(conditions, "ReplicaFailure", failure["status"], failure["reason"], failure["message"], now)
-    else:
-        conditions.pop("ReplicaFailure", None)
-    if conditions:
-        status["conditions"] = list(conditions.values())
-    return status
-
-
-def next_check(deployment: Object, sets: Sequence[Object], now: float) -> float | None:
-    """Seconds until the progress deadline has to be looked at."""
-    deadline = deployment["spec"].get("progressDeadlineSeconds")
-    progressing = next((c for c in deployment.get("status", {}).get("conditions") or () if c["type"] == "Progressing"), None)
-    if deadline is None or deadline >= 2**31 - 1 or progressing is None or deployment["spec"].get("paused"):
-        return None
-    if progressing["status"] == "False" or is_complete(deployment, sets):
-        return None
-    due: float = parse_time(progressing["lastUpdateTime"]) + deadline - now + 1
-    return max(1.0, due)
-
-
-def _progress(
-    deployment: Object, sets: Sequence[Object], new: Object | None, status: Mutable, conditions: dict[str, Any], now: float
-) -> None:
-    """The condition Progressing, which `kubectl rollout status` reads."""
-    deadline = deployment["spec"].get("progressDeadlineSeconds")
-    if deadline is None or deadline >= 2**31 - 1:
-        conditions.pop("Progressing", None)
-        return
-    name = f'Deployment "{deployment["metadata"]["name"]}"'
-    subject = f'ReplicaSet "{new["metadata"]["name"]}"' if new is not None else name
-    current = conditions.get("Progressing", {})
-    if current.get("reason") in ("DeploymentPaused", "DeploymentResumed") and (deployment["spec"].get("paused") or not sets):
-        return
-    if is_complete(deployment, sets):
-        if current.get("reason") != "NewReplicaSetAvailable" or status["observedGeneration"] != _observed(deployment):
-            message = f"{subject} has successfully progressed."
-            _set(conditions, "Progressing", "True", "NewReplicaSetAvailable", message, now, touch=True)
-        return
-    if not current or (current.get("reason") == "NewReplicaSetAvailable" and _fresh(deployment, new)):
-        if new is not None:
-            message = f'Created new replica set "{new["metadata"]["name"]}"'
-            _set(conditions, "Progressing", "True", "NewReplicaSetCreated", message, now, touch=True)
-        return
-    old = deployment.get("status", {})
-    progressed = (
-        status.get("updatedReplicas", 0) > old.get("updatedReplicas", 0)
-        or status.get("readyReplicas", 0) > old.get("readyReplicas", 0)
-        or status.get("availableReplicas", 0) > old.get("availableReplicas", 0)
-        or _old_replicas(status) < _old_replicas(old)
-    )
-    if progressed:
-        _set(conditions, "Progressing", "True", "ReplicaSetUpdated", f"{subject} is progressing.", now, touch=True)
-        return
-    over = parse_time(current["lastUpdateTime"]) + deadline < now
-    if over and current["status"] != "False" and current["reason"] != "NewReplicaSetAvailable":
-        message = f"{subject} has timed out progressing."
-        _set(conditions, "Progressing", "False", "ProgressDeadlineExceeded", message, now)
-
-
-def _pause(deployment: Object, conditions: dict[str, Any], now: float) -> None:
-    """A paused rollout says so; resumed, it begins anew."""
-    if deployment["spec"].get("progressDeadlineSeconds") is None:
-        return
-    reason = conditions.get("Progressing", {}).get("reason")
-    if deployment["spec"].get("paused"):
-        if reason != "DeploymentPaused":
-            _set(conditions, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", now)
-    elif reason == "DeploymentPaused":
-        _set(conditions, "Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed", now)
-
-
-def _old_replicas(status: Object) -> int:
-    return int(status.get("replicas", 0) - status.get("updatedReplicas", 0))
-
-
-def _observed(deployment: Object) -> int:
-    return int(deployment.get("status", {}).get("observedGeneration", 0))
-
-
-def _fresh(deployment: Object, new: Object | None) -> bool:
-    """Whether a rollout has begun since the last one was complete."""
-    return new is None or new.get("status", {}).get("replicas", 0) < _replicas(deployment)
-
-
-def _set(
-    conditions: dict[str, Any], kind: str, status: str, reason: str, message: str, now: float, *, touch: bool = False
-) -> None:
-    """Sets a condition; its times move when its status, or (`touch`) its news, changes."""
-    old = conditions.get(kind, {})
-    news = touch and (old.get("message") != message or reason == "ReplicaSetUpdated")
-    if old.get("status") == status and old.get("reason") == reason and not news:
-        return
-    transition = old["lastTransitionTime"] if old.get("status") == status else rfc3339(now)
-    conditions.pop(kind, None)  # what changed last stands last
-    conditions[kind] = {
-        "type": kind,
-        "status": status,
-        "lastUpdateTime": rfc3339(now),
-        "lastTransitionTime": transition,
-        "reason": reason,
-        "message": message,
-    }
 
 
 # --- small things ----------------------------------------------------------------------------------------------------

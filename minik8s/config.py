@@ -28,13 +28,10 @@ class ConfigError(Exception):
 
 def seconds(text: object) -> float:
     """A duration as Go writes it: 5s, 1m30s, 300ms; a plain number is in seconds."""
+    from minik8s.base.clock import parse_duration  # late: it brings asyncio along, which short commands do without
+
     shown = str(text)
-    if re.fullmatch(r"\d+(\.\d+)?", shown):
-        return float(shown)
-    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", shown):
-        raise ValueError(f"{shown!r} is no duration (5s, 1m30s, 2h)")
-    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-    return sum(float(number) * units[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", shown))
+    return float(shown) if re.fullmatch(r"\d+(\.\d+)?", shown) else parse_duration(shown)
 
 
 def boolean(text: object) -> bool:

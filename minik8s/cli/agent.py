@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 
 from minik8s import config
-from minik8s.cli import CommandError
-from minik8s.cli.server import arguments_error
+from minik8s.cli import CommandError, UsageError
 
 EXAMPLES = """examples:
-  minik8s agent --server https://10.0.0.1:6443 --token TOKEN
-  minik8s agent --server https://10.0.0.1:6443 --token TOKEN --node-label disk=ssd --node-taint gpu=yes:NoSchedule
+  minik8s agent --server https://10.0.0.1:6443 --token TOKEN      (TOKEN: what `minik8s token` prints on the server)
+  minik8s agent --config config/agent.yaml
+  MINIK8S_TOKEN=TOKEN minik8s agent --server https://10.0.0.1:6443 --node-label disk=ssd --node-taint gpu=yes:NoSchedule
 """
 
 
@@ -23,7 +23,10 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         options = config.load(config.AGENT, arguments)
     except config.ConfigError as error:
-        arguments_error(str(error), config.AGENT)
+        raise UsageError(str(error)) from None
+    if not options.server or not options.token:
+        missing = "--server" if not options.server else "--token"
+        raise UsageError(f"{missing} is needed: the server's URL, and what `minik8s token` prints there")
     from minik8s.agent import AgentFailed
     from minik8s.agent import run as run_agent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from minik8s import config
-from minik8s.cli import CommandError
+from minik8s.cli import CommandError, UsageError
 
 EXAMPLES = """examples:
   minik8s server
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         options = config.load(config.SERVER, arguments)
     except config.ConfigError as error:
-        arguments_error(str(error), config.SERVER)
+        raise UsageError(str(error)) from None
     from minik8s.server import StartFailed
     from minik8s.server import run as run_server
 
@@ -32,8 +32,3 @@ def run(arguments: argparse.Namespace) -> int:
         return run_server(options)
     except StartFailed as error:
         raise CommandError(str(error)) from None
-
-
-def arguments_error(text: str, command: str) -> None:
-    """Ends the program as argparse does for wrong usage."""
-    argparse.ArgumentParser(prog=f"minik8s {command}", usage=f"minik8s {command} [OPTIONS]").error(text)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from importlib.metadata import version
 
-from minik8s import KUBERNETES_VERSION
+from minik8s import KUBERNETES_VERSION, VERSION
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,5 +12,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    print(f"minik8s {version('minik8s')} (Kubernetes {KUBERNETES_VERSION})")
+    print(f"minik8s {VERSION} (Kubernetes {KUBERNETES_VERSION})")
     return 0

@@ -23,8 +23,8 @@ from minik8s.base import jointoken, pki
 from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock
 from minik8s.client.client import Client
-from minik8s.client.http import HttpTransport, ssl_context
-from minik8s.client.kubeconfig import Access
+from minik8s.client.http import HttpTransport
+from minik8s.client.kubeconfig import Access, ssl_context
 from minik8s.tunnel import paths
 
 SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"

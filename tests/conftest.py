@@ -1,0 +1,6 @@
+"""For all tests: hypothesis judges answers, never the machine's speed."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("minik8s", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("minik8s")

@@ -1,0 +1,144 @@
+"""What changed in a runtime's sandboxes, as it happens: the source of `CriRuntime.events`.
+
+The best source that the runtime has: CRI's own events (containerd >= 1.7, CRI-O where they are on); containerd's task exits (1.6), each
+told once CRI's own state shows it; else a list each second, while anything runs. After a break there is one event without an id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import grpc.aio
+
+from minik8s.base.backoff import Backoff
+from minik8s.base.clock import Clock
+from minik8s.runtime.base import ContainerEvent, RuntimeFailed, State
+from minik8s.runtime.cri import convert, wire
+from minik8s.runtime.cri.client import Client, NotImplementedThere, failure
+
+log = logging.getLogger(__name__)
+
+RECONNECT = Backoff(initial=0.1, maximum=1.0)
+SETTLE = Backoff(initial=0.005, maximum=1.0)
+"""Seconds after an exit until CRI's state is asked for, and asked again: containerd's CRI part hears of it when we do."""
+RELIST = 1.0
+
+_CREATED, _STARTED = 0, 1  # ContainerEventType: what the kubelet did itself
+_EXIT = 'namespace=="k8s.io",topic=="/tasks/exit"'
+
+Running = Mapping[str, tuple[str, bool]]
+"""Ids of containers and sandboxes: the sandbox's id, and whether it runs."""
+
+Source = Callable[[Client, Clock, asyncio.Event, bool], AsyncIterator[ContainerEvent]]
+
+
+async def follow(client: Client, clock: Clock, busy: asyncio.Event) -> AsyncIterator[ContainerEvent]:
+    """Never ends. `busy` is set by whoever starts something."""
+    sources: list[Source] = [_cri, _containerd, _lists]
+    failures, broken = 0, False
+    while True:
+        try:
+            async for event in sources[0](client, clock, busy, broken):
+                failures, broken = 0, False
+                yield event
+        except NotImplementedThere:
+            del sources[0]
+            continue
+        except RuntimeFailed as error:
+            if not failures:
+                log.warning("the runtime's events broke off: %s", error)
+        failures += 1
+        broken = True
+        await clock.sleep(RECONNECT.delay(failures))
+
+
+async def _cri(client: Client, _clock: Clock, _busy: asyncio.Event, broken: bool) -> AsyncIterator[ContainerEvent]:
+    call = client.events()
+    try:
+        await client.call(
+            "Version", wire.CRI["VersionRequest"](), timeout=RELIST
+        )  # the stream itself says nothing until something happens
+        if broken:
+            yield ContainerEvent("")
+        while (answer := await _read(call)) is not grpc.aio.EOF:
+            if answer.container_event_type not in (_CREATED, _STARTED):
+                yield ContainerEvent(answer.pod_sandbox_status.id, answer.container_id)
+    finally:
+        call.cancel()
+
+
+async def _containerd(client: Client, clock: Clock, _busy: asyncio.Event, broken: bool) -> AsyncIterator[ContainerEvent]:
+    call = client.subscribe(wire.CONTAINERD["SubscribeRequest"](filters=[_EXIT]))
+    reading = asyncio.ensure_future(_read(call))
+    ended: set[str] = set()
+    tries = 1
+    try:
+        await running(client)
+        if broken:
+            yield ContainerEvent("")
+        while True:
+            with suppress(TimeoutError):
+                async with clock.timeout(SETTLE.delay(tries) if ended else None):
+                    await asyncio.shield(reading)
+            if reading.done():
+                if (envelope := reading.result()) is grpc.aio.EOF:
+                    return
+                exit = wire.CONTAINERD["TaskExit"].FromString(envelope.event.value)
+                if exit.id == exit.container_id:  # else an exec's
+                    ended.add(exit.id)
+                    tries = 1
+                reading = asyncio.ensure_future(_read(call))
+                continue
+            now = await running(client)
+            for found in [one for one in ended if not now.get(one, ("", False))[1]]:
+                ended.discard(found)
+                if found in now:
+                    yield ContainerEvent(now[found][0], found)
+            tries += 1
+    finally:
+        call.cancel()
+        reading.cancel()
+        await asyncio.wait([reading])
+
+
+async def _lists(client: Client, clock: Clock, busy: asyncio.Event, broken: bool) -> AsyncIterator[ContainerEvent]:
+    before = await running(client)
+    if broken:
+        yield ContainerEvent("")
+    while True:
+        await busy.wait()
+        await clock.sleep(RELIST)
+        busy.clear()
+        now = await running(client)
+        if any(runs for _, runs in now.values()):
+            busy.set()
+        for event in compare(before, now):
+            yield event
+        before = now
+
+
+def compare(before: Running, now: Running) -> Iterator[ContainerEvent]:
+    """One event for each that runs no more, began to run, or is gone."""
+    for key in before.keys() | now.keys():
+        if before.get(key) != now.get(key):
+            yield ContainerEvent((now.get(key) or before[key])[0], key)
+
+
+async def running(client: Client) -> Running:
+    sandboxes, containers = await asyncio.gather(
+        client.call("ListPodSandbox"), client.call("ListContainers", wire.CRI["ListContainersRequest"]())
+    )
+    found = {one.id: (one.id, one.state == 0) for one in sandboxes.items}
+    found |= {one.id: (one.pod_sandbox_id, convert.state(one.state) is State.RUNNING) for one in containers.containers}
+    return found
+
+
+async def _read(call: Any) -> Any:
+    try:
+        return await call.read()
+    except grpc.aio.AioRpcError as error:
+        raise failure(error) from error

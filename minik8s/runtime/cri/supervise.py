@@ -1,0 +1,258 @@
+"""A containerd of the agent's own, for machines that have the program but run none: started, watched, and started again when it dies.
+
+It outlives the agent: its own session, found again by its pid file and socket; its containers outlive it, as containerd's do. All that it
+writes is below one directory (but for shims' sockets in /run/containerd). The configuration holds for containerd 1.6 to 2.x.
+
+Limits: needs root. The directory's path must be short (a unix socket's name has at most 107 bytes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from minik8s.base.backoff import Backoff
+from minik8s.base.clock import Clock
+from minik8s.base.tasks import Owner
+from minik8s.runtime.base import RuntimeFailed
+from minik8s.runtime.cri import pause
+
+log = logging.getLogger(__name__)
+
+USUAL_SOCKETS = {"containerd": "/run/containerd/containerd.sock", "crio": "/run/crio/crio.sock"}
+CNI_BIN_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
+
+_START_TIMEOUT = 30.0
+_END_TIMEOUT = 10.0
+_RESTART = Backoff(initial=0.1, maximum=10.0)
+_LONG_LIVED = 60.0
+_LONGEST_LOG = 10 << 20
+_LONGEST_SOCKET = 107
+_LOOK = Backoff(initial=0.02, maximum=0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the agent's containerd lives: `directory` is its own; `network` is where CNI's configuration is (or will be) written."""
+
+    directory: Path
+    network: Path
+
+    @property
+    def socket(self) -> str:
+        return str(self.directory / "containerd.sock")
+
+
+def program() -> str:
+    """The containerd on this machine; empty where there is none."""
+    return shutil.which("containerd", path=os.environ.get("PATH", os.defpath) + ":/usr/local/bin:/usr/bin:/usr/sbin") or ""
+
+
+class OwnContainerd:
+    """`start` before use. `close` leaves it running; `shut_down` ends it (its containers run on even then)."""
+
+    def __init__(self, place: Place, clock: Clock) -> None:
+        self.place, self._clock = place, clock
+        self._config = place.directory / "config.toml"
+        self._pid_file = place.directory / "containerd.pid"
+        self._owner = Owner("containerd")
+        self._pid = 0
+
+    async def start(self) -> None:
+        """Returns when its socket answers. Raises RuntimeFailed with the end of its log where it doesn't."""
+        if len(self.place.socket.encode()) > _LONGEST_SOCKET:
+            raise RuntimeFailed(f"{self.place.socket} is too long for a unix socket: choose a shorter data directory")
+        self.place.directory.mkdir(parents=True, exist_ok=True)
+        self.place.directory.chmod(0o711)
+        self.place.network.mkdir(parents=True, exist_ok=True)  # containerd watches it from its start
+        self._config.write_text(configuration(self.place))
+        self._pid = self._running()
+        if not self._pid:
+            self._spawn()
+        await self._answers()
+        self._owner.start(self._keep(), "keep")
+
+    async def close(self) -> None:
+        await self._owner.stop()
+
+    async def shut_down(self) -> None:
+        await self._owner.stop()
+        if not self._pid:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            _signal(self._pid, number)
+            try:
+                async with self._clock.timeout(_END_TIMEOUT):
+                    await _ended(self._pid)
+                break
+            except TimeoutError:
+                log.warning("containerd (pid %d) does not end", self._pid)
+        self._pid = 0
+
+    async def _keep(self) -> None:
+        failures = 0
+        while True:
+            began = self._clock.monotonic()
+            await _ended(self._pid)
+            failures = 1 if self._clock.monotonic() - began > _LONG_LIVED else failures + 1
+            log.warning("containerd ended; starting it again")
+            await self._clock.sleep(_RESTART.delay(failures))
+            try:
+                self._spawn()
+                await self._answers()
+            except (RuntimeFailed, OSError) as error:
+                log.error("%s", error)
+
+    def _running(self) -> int:
+        """The pid of one that an earlier agent started here; 0 for none."""
+        try:
+            pid = int(self._pid_file.read_text())
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return 0
+        return pid if os.fsencode(self._config) in arguments and _state(pid) != "Z" else 0
+
+    def _spawn(self) -> None:
+        binary = program()
+        if not binary:
+            raise RuntimeFailed("containerd is not installed")
+        path = self.place.directory / "containerd.log"
+        truncate = os.O_TRUNC if path.exists() and path.stat().st_size > _LONGEST_LOG else 0
+        output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | truncate, 0o600)
+        try:
+            self._pid = os.posix_spawn(
+                binary,
+                [binary, "--config", str(self._config)],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ],
+                setsid=True,
+            )
+        finally:
+            os.close(output)
+        self._pid_file.write_text(str(self._pid))
+
+    async def _answers(self) -> None:
+        """Returns when someone listens at the socket."""
+        try:
+            async with self._clock.hold(), self._clock.timeout(_START_TIMEOUT):
+                tries = 0
+                while not await _listens(self.place.socket):
+                    tries += 1
+                    if _state(self._pid) in ("", "Z"):
+                        raise RuntimeFailed(f"containerd does not start: {self._last_words()}")
+                    await self._clock.sleep(_LOOK.delay(tries))
+        except TimeoutError:
+            raise RuntimeFailed(f"containerd does not answer at {self.place.socket}: {self._last_words()}") from None
+
+    def _last_words(self) -> str:
+        lines = (self.place.directory / "containerd.log").read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def configuration(place: Place) -> str:
+    """config.toml, in the version that containerd 1.6 and all later ones read."""
+    plugins = next((path for path in CNI_BIN_DIRECTORIES if Path(path, "ptp").exists()), CNI_BIN_DIRECTORIES[0])
+    text = json.dumps  # a JSON string is a TOML string
+    return f"""version = 2
+root = {text(str(place.directory / "root"))}
+state = {text(str(place.directory / "state"))}
+disabled_plugins = [
+  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
+]
+
+[grpc]
+  address = {text(place.socket)}
+
+[debug]
+  level = "warn"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = {text(str(place.directory / "opt"))}
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = {text(pause.NAME)}
+  restrict_oom_score_adj = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = {text(plugins)}
+    conf_dir = {text(str(place.network))}
+"""
+
+
+async def answering(sockets: Sequence[str]) -> str:
+    """The first of the sockets at which someone listens; empty for none."""
+    for socket in sockets:
+        if await _listens(socket):
+            return socket
+    return ""
+
+
+async def _listens(socket: str) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(socket)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _ended(pid: int) -> None:
+    """Returns when the process is gone; takes its exit code if it is our child."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    _reap(pid)
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return  # an earlier agent's
+
+
+def _state(pid: int) -> str:
+    """The letter of /proc/PID/stat; empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return

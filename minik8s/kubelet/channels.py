@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -150,32 +150,39 @@ def failure(message: str) -> dict[str, Any]:
     return {"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500}
 
 
-async def forward_ports(channels: Channels, ports: Sequence[int], dial: Any) -> None:
-    """Port-forward: for each port a data channel and an error channel, which both begin with the port (2 bytes, little end first)."""
-    opened: list[Streams] = []
-    tasks: list[asyncio.Future[None]] = []
+async def forward_ports(channels: Channels, ports: Sequence[int], dial: Callable[[int], Awaitable[Streams]]) -> None:
+    """Port-forward: for each port a data channel and an error channel, which both begin with the port (2 bytes, little end first).
+    It ends when the client goes, or when all ports have closed their connection.
+    """
+    opened: dict[int, Streams] = {}
     try:
         for place, port in enumerate(ports):
             head = port.to_bytes(2, "little")
             await channels.send(2 * place, head)
             await channels.send(2 * place + 1, head)
             try:
-                streams: Streams = await dial(port)
+                opened[2 * place] = await dial(port)
             except RuntimeFailed as error:
                 await channels.send(2 * place + 1, str(error).encode())
-                continue
-            opened.append(streams)
-            tasks.append(asyncio.ensure_future(_from_port(channels, streams, 2 * place)))
-        while (message := await channels.receive()) is not None:
-            channel, data = message
-            if channel % 2 == 0 and channel // 2 < len(opened):
-                await opened[channel // 2].write(data)
+        inward: asyncio.Future[Any] = asyncio.ensure_future(_to_ports(channels, opened))
+        outward: asyncio.Future[Any] = asyncio.gather(*(_from_port(channels, streams, place) for place, streams in opened.items()))
+        try:
+            await asyncio.wait({inward, outward}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            inward.cancel()
+            outward.cancel()
+            await asyncio.gather(inward, outward, return_exceptions=True)
     finally:
-        for task in tasks:
-            task.cancel()
-        for streams in opened:
+        for streams in opened.values():
             await streams.close()
         await channels.close()
+
+
+async def _to_ports(channels: Channels, opened: Mapping[int, Streams]) -> None:
+    while (message := await channels.receive()) is not None:
+        channel, data = message
+        if channel in opened:
+            await opened[channel].write(data)
 
 
 async def _from_port(channels: Channels, streams: Streams, channel: int) -> None:

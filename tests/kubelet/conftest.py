@@ -12,6 +12,7 @@ import pytest
 
 from minik8s.api import quantity
 from minik8s.api.resources import PODS
+from minik8s.base.clock import RealClock
 from minik8s.client.client import Client
 from minik8s.client.informer import Informers
 from minik8s.kubelet.cgroups import Cgroups
@@ -65,6 +66,21 @@ class Stage:
 
 @pytest.fixture
 async def stage(clock: VirtualClock, tmp_path: Path) -> AsyncIterator[Stage]:
+    """On virtual time."""
+    stage = made(clock, tmp_path)
+    yield stage
+    await stage.stop()
+
+
+@pytest.fixture
+async def real_stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    """On real time, for what goes over sockets."""
+    stage = made(RealClock(), tmp_path)
+    yield stage
+    await stage.stop()
+
+
+def made(clock: Any, tmp_path: Path) -> Stage:
     trace = Trace(clock)
     site = Site(
         node="n1",
@@ -75,6 +91,4 @@ async def stage(clock: VirtualClock, tmp_path: Path) -> AsyncIterator[Stage]:
         hosts_file=str(tmp_path / "hosts"),
         capacity={"memory": quantity.parse("8Gi"), "cpu": quantity.parse("4")},
     )
-    stage = Stage(clock, trace, FakeRuntime(clock, trace), FakeApi(clock, trace), site)
-    yield stage
-    await stage.stop()
+    return Stage(clock, trace, FakeRuntime(clock, trace), FakeApi(clock, trace), site)

@@ -225,6 +225,19 @@ class FakeRuntime:
             raise RuntimeFailed("cannot exec")
         return ExecResult(b"ill" if code else b"", b"", code)
 
+    # --- streams ---
+
+    async def exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> FakeStreams:
+        return FakeStreams(command, stdin, tty)
+
+    async def attach(self, container_id: str, *, stdin: bool) -> FakeStreams:
+        return FakeStreams(["cat"], stdin, False)
+
+    async def port_forward(self, sandbox_id: str, port: int) -> FakeStreams:
+        if port == 9:
+            raise RuntimeFailed("connection refused")
+        return FakeStreams(["cat"], True, False)
+
     # --- the rest ---
 
     async def image(self, reference: str) -> Image | None:
@@ -240,6 +253,9 @@ class FakeRuntime:
         self._present.add(reference)
         return f"id-of-{reference}"
 
+    async def ready(self) -> str:
+        return ""
+
     async def events(self) -> AsyncIterator[ContainerEvent]:
         queue: asyncio.Queue[ContainerEvent] = asyncio.Queue()
         self._listeners.append(queue)
@@ -254,6 +270,40 @@ class FakeRuntime:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+class FakeStreams:
+    """`cat` echoes until its input ends; anything else says its words on both outputs and exits with the number of them.
+    A resize is said, too.
+    """
+
+    def __init__(self, command: Sequence[str], stdin: bool, tty: bool) -> None:
+        self.command, self.stdin, self.tty = command, stdin, tty
+        self.queue: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
+        self.closed = False
+        if command[0] != "cat":
+            for stream, word in zip((1, 2), command, strict=False):
+                self.queue.put_nowait((stream, word.encode()))
+            self.queue.put_nowait(None)
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        while (item := await self.queue.get()) is not None:
+            yield item
+
+    async def write(self, data: bytes) -> None:
+        self.queue.put_nowait((1, data))
+
+    async def close_stdin(self) -> None:
+        self.queue.put_nowait(None)
+
+    async def resize(self, width: int, height: int) -> None:
+        self.queue.put_nowait((1, f"{width}x{height}".encode()))
+
+    async def wait(self) -> int:
+        return 0 if self.command[0] == "cat" else len(self.command)
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 class FakeApi:

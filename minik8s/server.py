@@ -21,7 +21,7 @@ from types import SimpleNamespace
 
 from aiohttp import web
 
-from minik8s import config
+from minik8s import KUBERNETES_VERSION, config
 from minik8s.api.user import User, component, service_account
 from minik8s.apiserver import agents, authn, pages, reviews
 from minik8s.apiserver.admission import plugins
@@ -80,7 +80,7 @@ class ControlPlane:
     def __init__(self, store: Store, clock: Clock, rng: Random, settings: Settings) -> None:
         self.clock = clock
         self.metrics = Metrics()
-        self._rng = rng
+        self.rng = rng
         self._settings = settings
         self.desk = FrontDesk(store, clock, rng, settings.service_networks)
         accounts = ServiceAccountTokens(settings.service_account_key, self.desk.reader, clock)
@@ -103,22 +103,22 @@ class ControlPlane:
 
     async def start_controllers(self, stack: AsyncExitStack) -> None:
         """Runs the controllers until the stack is left."""
-        informers = Informers(self.client(component("kube-controller-manager")), self.clock, self._rng, "controllers")
+        informers = Informers(self.client(component("kube-controller-manager")), self.clock, self.rng, "controllers")
         stack.push_async_callback(informers.stop)
 
         def client_of(name: str) -> Client:
             return self.client(service_account("kube-system", name))
 
         settings = self._settings
-        manager = Manager(client_of, informers, self.clock, self._rng, settings.controller_settings, settings.controllers)
+        manager = Manager(client_of, informers, self.clock, self.rng, settings.controller_settings, settings.controllers)
         stack.push_async_callback(manager.stop)
         await manager.start()
 
     async def start_scheduler(self, owner: Owner, stack: AsyncExitStack) -> None:
         client = self.client(component("kube-scheduler"))
-        informers = Informers(client, self.clock, self._rng, "scheduler")
+        informers = Informers(client, self.clock, self.rng, "scheduler")
         stack.push_async_callback(informers.stop)
-        owner.start(Scheduler(client, informers, self.clock, self._rng).run(), "scheduler")
+        owner.start(Scheduler(client, informers, self.clock, self.rng).run(), "scheduler")
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -203,6 +203,9 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     if "controller-manager" not in options.disable:
         await plane.start_controllers(stack)
         _say("kube-controller-manager", f"{len(settings.controllers)} controllers")
+    if options.simulated_nodes:
+        await _simulate(plane, options.simulated_nodes, stack)
+        _say("simulated nodes", f"{options.simulated_nodes}, which only pretend to run pods")
     if not options.disable_agent:
         owner.start(_agent_beside(options, str(agent_token), clock), "agent")
     print(f"\n  kubectl --kubeconfig {data / 'admin.kubeconfig'} get nodes", flush=True)
@@ -257,6 +260,15 @@ def _pages(plane: ControlPlane, address: str) -> dict[str, PageHandler]:
     return pages.pages(checks, plane.metrics, plane.authenticator.accounts, address)
 
 
+async def _simulate(plane: ControlPlane, count: int, stack: AsyncExitStack) -> None:
+    from minik8s.kubelet.simulated import SimulatedNodes
+
+    nodes = SimulatedNodes(plane.client, plane.clock, plane.rng, KUBERNETES_VERSION)
+    stack.push_async_callback(nodes.stop)
+    for number in range(count):
+        await nodes.make(f"simulated-{number}").start()
+
+
 def cluster_config(options: SimpleNamespace, services: Network) -> dict[str, str]:
     """What agents are told."""
     return {
@@ -277,7 +289,7 @@ async def _agent_beside(options: SimpleNamespace, token: str, clock: Clock) -> N
             continue
         for single in value if option.many else (value,):
             arguments += [f"--{option.name}", str(single)]
-    environment = os.environ | {"MINIK8S_TOKEN": token, config.PARENT: str(os.getpid())}
+    environment = os.environ | {"MINIK8S_TOKEN": token, "MINIK8S_CONFIG": "", config.PARENT: str(os.getpid())}
     failures = 0
     while True:
         started = clock.monotonic()

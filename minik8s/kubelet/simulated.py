@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 
 from minik8s.api import quantity
+from minik8s.api.user import AUTHENTICATED, MASTERS, User
 from minik8s.base.clock import Clock
 from minik8s.client.client import Client
 from minik8s.client.informer import Informers
@@ -20,10 +21,13 @@ from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.machine import Machine
 from minik8s.kubelet.node import NodeConfig, NodeReporter
 from minik8s.kubelet.site import Site
-from minik8s.runtime.simulated import SimulatedRuntime
+from minik8s.runtime.simulated import SimulatedRuntime, addresses
 
 CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "110", "ephemeral-storage": "100Gi"}
 NOWHERE = Path("/nonexistent")
+NODES_GROUP = "system:nodes"
+SHARED = User("minik8s:simulated-nodes", (MASTERS, AUTHENTICATED))
+"""Who watches for all simulated nodes at once: no single node may."""
 
 
 class SimulatedNode:
@@ -68,3 +72,34 @@ class SimulatedNode:
         await self._reporter.stop()
         await self.kubelet.stop()
         await self.runtime.close()
+
+
+class SimulatedNodes:
+    """Makes simulated nodes that share pod addresses and informers. `client_of` gives a client that acts as a user: a node
+    (`system:node:NAME`), or for what all share, this room's own.
+    """
+
+    def __init__(self, client_of: Callable[[User], Client], clock: Clock, rng: Random, version: str) -> None:
+        self._client_of, self._clock, self._rng, self._version = client_of, clock, rng, version
+        self._informers = Informers(client_of(SHARED), clock, rng, "simulated-nodes")
+        self._addresses = addresses()
+        self.nodes: dict[str, SimulatedNode] = {}
+
+    def make(self, name: str, labels: Mapping[str, str] | None = None) -> SimulatedNode:
+        """A node, not started yet."""
+        node = self.nodes[name] = SimulatedNode(
+            name,
+            self._client_of(User(f"system:node:{name}", (NODES_GROUP, AUTHENTICATED))),
+            self._informers,
+            self._clock,
+            self._rng,
+            version=self._version,
+            pod_addresses=self._addresses,
+            labels=labels,
+        )
+        return node
+
+    async def stop(self) -> None:
+        for node in self.nodes.values():
+            await node.stop()
+        await self._informers.stop()

@@ -27,11 +27,9 @@ from minik8s.base.clock import Clock, parse_duration
 from minik8s.base.pki import new_key
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
-from minik8s.client.informer import Informers
 from minik8s.controllers import CONTROLLERS
 from minik8s.controllers.manager import ControllerSettings
-from minik8s.kubelet.simulated import SimulatedNode
-from minik8s.runtime.simulated import addresses
+from minik8s.kubelet.simulated import SimulatedNode, SimulatedNodes
 from minik8s.server import ControlPlane, Settings
 from minik8s.store.memory import MemoryStore
 
@@ -60,12 +58,16 @@ class Cluster:
     plane: ControlPlane
     client: Client
     clock: Clock
-    nodes: dict[str, SimulatedNode]
-    _make_node: Callable[[str, Mapping[str, str]], SimulatedNode]
+    _simulated: SimulatedNodes
+
+    @property
+    def nodes(self) -> dict[str, SimulatedNode]:
+        """The simulated nodes by name."""
+        return self._simulated.nodes
 
     async def add_node(self, name: str, labels: Mapping[str, str] | None = None) -> SimulatedNode:
         """One more node, registered; `await node.stop()` is as switching its machine off."""
-        node = self.nodes[name] = self._make_node(name, labels or {})
+        node = self._simulated.make(name, labels)
         await node.start()
         return node
 
@@ -173,40 +175,14 @@ async def running(clock: Clock, directory: Path, parts: Parts) -> AsyncIterator[
         await plane.start_controllers(stack)
         if parts.scheduler:
             await plane.start_scheduler(owner, stack)
-        cluster = Cluster(plane, plane.client(ADMIN), clock, {}, _node_maker(plane, rng, stack))
-        stack.push_async_callback(_stop_nodes, cluster)
+        nodes = SimulatedNodes(plane.client, clock, rng, KUBERNETES_VERSION)
+        stack.push_async_callback(nodes.stop)
+        cluster = Cluster(plane, plane.client(ADMIN), clock, nodes)
         for number in range(parts.nodes):
             await cluster.add_node(f"node-{number}")
         for name in cluster.nodes:
             await cluster.wait_for(f"node/{name}", _takes_pods)
         yield cluster
-
-
-def _node_maker(plane: ControlPlane, rng: Random, stack: AsyncExitStack) -> Callable[[str, Mapping[str, str]], SimulatedNode]:
-    """Makes nodes that share pod addresses and informers."""
-    informers = Informers(plane.client(ADMIN), plane.clock, rng, "nodes")
-    stack.push_async_callback(informers.stop)
-    pod_addresses = addresses()
-
-    def make(name: str, labels: Mapping[str, str]) -> SimulatedNode:
-        client = plane.client(User(f"system:node:{name}", ("system:nodes", AUTHENTICATED)))
-        return SimulatedNode(
-            name,
-            client,
-            informers,
-            plane.clock,
-            rng,
-            version=KUBERNETES_VERSION,
-            pod_addresses=pod_addresses,
-            labels=labels,
-        )
-
-    return make
-
-
-async def _stop_nodes(cluster: Cluster) -> None:
-    for node in cluster.nodes.values():
-        await node.stop()
 
 
 def _takes_pods(node: Object | None) -> bool:

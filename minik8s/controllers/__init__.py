@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from minik8s.controllers import certificates, deployment, endpoints, garbage, namespace, nodes, podgc, replicaset
+from minik8s.controllers import (
+    certificates,
+    deployment,
+    endpoints,
+    endpointslices,
+    garbage,
+    mirroring,
+    namespace,
+    nodes,
+    podgc,
+    replicaset,
+)
 from minik8s.controllers.manager import Start
 
 CONTROLLERS: Mapping[str, Start] = {
@@ -13,8 +24,10 @@ CONTROLLERS: Mapping[str, Start] = {
     "root-ca-cert-publisher": namespace.start_root_ca,
     "deployment-controller": deployment.start,
     "replicaset-controller": replicaset.start,
-    "endpointslice-controller": endpoints.start_slices,
-    "endpoint-controller": endpoints.start_endpoints,
+    "replication-controller": replicaset.start_replication,
+    "endpointslice-controller": endpointslices.start,
+    "endpointslicemirroring-controller": mirroring.start,
+    "endpoint-controller": endpoints.start,
     "node-controller": nodes.start,
     "node-ipam-controller": nodes.start_ipam,
     "certificate-controller": certificates.start,

@@ -1,0 +1,42 @@
+"""nftables as text: each call is one `nft -f -`, one transaction that holds whole or not at all.
+
+The parts that own a table keep what they wrote and send differences; nothing is read back. `replace` begins a table anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+
+class NftFailed(OSError):
+    """The kernel or `nft` refused the transaction; the text is nft's own."""
+
+
+def table_name(part: str, node: str) -> str:
+    """A part's table on a node: agents that share one network namespace don't clash."""
+    return f"minik8s-{part}-{hashlib.sha256(node.encode()).hexdigest()[:8]}"
+
+
+def remove(table: str) -> str:
+    """Text that leaves no such table, whether there was one or not."""
+    return f"table ip {table}\ndelete table ip {table}\n"
+
+
+def replace(table: str, body: str) -> str:
+    """Text that makes the table hold `body` alone, without a moment between."""
+    return f"{remove(table)}table ip {table} {{\n{body}}}\n"
+
+
+async def apply(text: str) -> None:
+    """Raises NftFailed; FileNotFoundError where nft isn't installed."""
+    process = await asyncio.create_subprocess_exec(
+        "nft", "-f", "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        _, told = await process.communicate(text.encode())
+    except BaseException:
+        process.kill()
+        raise
+    if process.returncode:
+        raise NftFailed(f"nft: {told.decode(errors='replace').strip()}")

@@ -1,0 +1,29 @@
+"""The CNI configuration that gives containerd's pods the layout of `pods.py`: the standard `ptp` plugin with `host-local` addresses.
+
+Masquerading and hostPorts are nftables' (`pods.py`, the proxy), for both runtimes alike.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def conflist(pod_cidr: str, *, mtu: int = 0) -> dict[str, Any]:
+    """A CNI network configuration list (spec 0.4.0). `mtu` 0: the kernel's own."""
+    ptp = {
+        "type": "ptp",
+        "ipMasq": False,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": pod_cidr}]], "routes": [{"dst": "0.0.0.0/0"}]},
+    }
+    return {"cniVersion": "0.4.0", "name": "minik8s", "plugins": [ptp | ({"mtu": mtu} if mtu else {})]}
+
+
+def write_conflist(directory: Path, pod_cidr: str, *, mtu: int = 0) -> Path:
+    """Writes it where containerd looks (`/etc/cni/net.d`), first in the order of names; the file's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file, new = directory / "10-minik8s.conflist", directory / ".10-minik8s.conflist"
+    new.write_text(json.dumps(conflist(pod_cidr, mtu=mtu), indent=2) + "\n")
+    new.replace(file)
+    return file

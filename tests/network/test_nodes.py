@@ -1,0 +1,199 @@
+"""Pods on two nodes send real packets: addresses, routes, Services (clusterIP, NodePort, hairpin, refusal), DNS, and cleaning up.
+
+Sources: the Kubernetes network model (kubernetes.io "Cluster Networking"), "Virtual IPs and Service Proxies", the conformance cases
+"Services should serve a basic endpoint from pods", "should have session affinity work".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dns.message
+import pytest
+from kernel import Node, World, eventually, ip
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+
+
+def node(name: str, cidr: str, address: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name},
+        "spec": {"podCIDR": cidr},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    }
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    try:
+        for one in world.nodes:
+            one.begin()
+        world.tell(
+            "ADDED", "nodes", node(world.a.name, "10.42.0.0/24", "172.31.0.1"), node(world.b.name, "10.42.1.0/24", "172.31.0.2")
+        )
+        for one in world.nodes:
+            eventually(lambda one=one: (one.directory / "pod-cidr").exists(), True)
+        yield world
+    finally:
+        world.remove()
+    assert world.prefix not in ip("netns", "list")
+
+
+def service(name: str, address: str, **spec: Any) -> dict[str, Any]:
+    ports = [
+        {"name": "tcp", "protocol": "TCP", "port": 80, "targetPort": 8080},
+        {"name": "udp", "protocol": "UDP", "port": 80, "targetPort": 8080},
+    ]
+    if node_port := spec.pop("nodePort", 0):
+        for port in ports:
+            port["nodePort"] = node_port
+    return {"metadata": {"namespace": "default", "name": name}, "spec": {"clusterIP": address, "ports": ports, **spec}}
+
+
+def slice_(name: str, *pods: tuple[str, str], ready: bool = True) -> dict[str, Any]:
+    """Of (address, node's name)."""
+    return {
+        "metadata": {"namespace": "default", "name": f"{name}-1", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "ports": [
+            {"name": "tcp", "protocol": "TCP", "port": 8080},
+            {"name": "udp", "protocol": "UDP", "port": 8080},
+        ],
+        "endpoints": [{"addresses": [address], "nodeName": on, "conditions": {"ready": ready}} for address, on in pods],
+    }
+
+
+def traces(one: Node) -> tuple[str, str, str]:
+    """What a node's network leaves in its namespace."""
+    return one.run("nft", "list", "tables"), one.run("ip", "-br", "link"), one.run("ip", "route") + one.run("ip", "-br", "addr")
+
+
+def test_pods_reach_pods_nodes_and_the_world(world: World) -> None:
+    one, two = world.pod(world.a, "one", 8080), world.pod(world.a, "two", 8080)
+    far = world.pod(world.b, "far", 8080)
+    world.outside.echo("world", 80)
+    world.a.echo("host", 81)
+    assert (one.address, two.address, far.address) == ("10.42.0.2", "10.42.0.3", "10.42.1.2")
+    assert one.ask(one.address, 8080) == f"one {one.address}"
+    assert one.ask(two.address, 8080) == f"two {one.address}"
+    eventually(lambda: one.ask(far.address, 8080), f"far {one.address}")  # without translation, over nodes
+    assert far.ask(one.address, 8080) == f"one {far.address}"
+    assert world.a.ask(one.address, 8080) == "one 10.42.0.1"  # the kubelet's probes
+    assert one.ask("172.31.0.1", 81) == f"host {one.address}"
+    assert one.ask("192.168.77.2", 80) == "world 192.168.77.1"  # with the node's address
+    assert one.run("ip", "-br", "addr", "show", "lo").split()[1] == "UNKNOWN"
+
+
+def test_services(world: World) -> None:
+    one, two, far = world.pod(world.a, "one", 8080), world.pod(world.a, "two"), world.pod(world.b, "far", 8080)
+    ends = [(one.address, world.a.name), (far.address, world.b.name)]
+    world.tell("ADDED", "services", service("web", "10.43.0.9", type="NodePort", nodePort=30080))
+    world.tell("ADDED", "endpointslices", slice_("web", *ends))
+    eventually(lambda: two.ask("10.43.0.9", 80, 0.3).split()[0] in ("one", "far"), True)
+    assert {two.ask("10.43.0.9", 80) for _ in range(30)} == {f"one {two.address}", f"far {two.address}"}
+    assert {world.a.ask("10.43.0.9", 80).split()[0] for _ in range(30)} == {
+        "one",
+        "far",
+    }  # from the host, which has no default route
+    assert {one.ask("10.43.0.9", 80) for _ in range(30)} == {"one 10.42.0.1", f"far {one.address}"}  # hairpin
+    assert two.ask_udp("10.43.0.9", 80).split()[1].decode() == two.address
+    assert {world.outside.ask("192.168.77.1", 30080).split()[0] for _ in range(30)} == {"one", "far"}
+    assert {two.ask("172.31.0.2", 30080).split()[0] for _ in range(30)} == {"one", "far"}
+    assert {world.a.ask("172.31.0.1", 30080).split()[0] for _ in range(30)} == {"one", "far"}
+    # Not ready any more: refused at once, from everywhere; ready again: served.
+    world.tell("MODIFIED", "endpointslices", slice_("web", *ends, ready=False))
+    eventually(lambda: two.ask("10.43.0.9", 80), "ConnectionRefusedError")
+    assert world.a.ask("10.43.0.9", 80) == "ConnectionRefusedError"
+    assert world.outside.ask("192.168.77.1", 30080) == "ConnectionRefusedError"
+    world.tell("MODIFIED", "endpointslices", slice_("web", ends[1]))
+    eventually(lambda: two.ask("10.43.0.9", 80), f"far {two.address}")
+    world.tell("DELETED", "services", service("web", "10.43.0.9"))
+    eventually(lambda: world.outside.ask("192.168.77.1", 30080, 0.3) in ("ConnectionRefusedError", "TimeoutError"), True)
+
+
+def test_traffic_policies_and_affinity(world: World) -> None:
+    one, far = world.pod(world.a, "one", 8080), world.pod(world.b, "far", 8080)
+    more = world.pod(world.b, "more", 8080)
+    ends = [(one.address, world.a.name), (far.address, world.b.name), (more.address, world.b.name)]
+    local = service("local", "10.43.0.9", type="NodePort", nodePort=30080, externalTrafficPolicy="Local")
+    near = service("near", "10.43.0.8", internalTrafficPolicy="Local")
+    same = service("same", "10.43.0.7", sessionAffinity="ClientIP")
+    outer = service("outer", "10.43.0.6", externalIPs=["192.168.77.1"])
+    world.tell("ADDED", "services", local, near, same, outer)
+    world.tell("ADDED", "endpointslices", *(slice_(name, *ends) for name in ("local", "near", "same", "outer")))
+    eventually(lambda: world.outside.ask("192.168.77.1", 30080, 0.3), "one 192.168.77.2")  # the client's own address
+    assert {world.outside.ask("192.168.77.1", 30080) for _ in range(10)} == {"one 192.168.77.2"}
+    assert {one.ask("10.43.0.8", 80) for _ in range(10)} == {"one 10.42.0.1"}
+    assert len({one.ask("10.43.0.7", 80) for _ in range(20)}) == 1
+    assert {world.outside.ask("192.168.77.1", 80).split()[0] for _ in range(40)} == {"one", "far", "more"}
+    world.tell("MODIFIED", "endpointslices", slice_("near", *ends[1:]), slice_("same", ends[0]))
+    eventually(lambda: one.ask("10.43.0.8", 80, 0.3), "TimeoutError")
+    assert {one.ask("10.43.0.7", 80) for _ in range(5)} == {"one 10.42.0.1"}
+
+
+def test_host_ports(world: World) -> None:
+    """v1.ContainerPort.hostPort."""
+    one = world.pod(world.a, "one", 8080)
+    pod = {
+        "metadata": {"namespace": "default", "name": "one"},
+        "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 8080, "hostPort": 8888, "protocol": "TCP"}]}]},
+        "status": {"podIP": one.address, "phase": "Running"},
+    }
+    world.a.call(objects=[["ADDED", "pods", pod]])
+    eventually(lambda: world.outside.ask("192.168.77.1", 8888, 0.3), "one 192.168.77.2")
+    assert one.ask("172.31.0.1", 8888) == "one 10.42.0.1"
+    world.a.call(objects=[["DELETED", "pods", pod]])
+    eventually(lambda: world.outside.ask("192.168.77.1", 8888, 0.3), "ConnectionRefusedError")
+
+
+def test_a_pod_asks_the_dns_of_its_node(world: World) -> None:
+    one = world.pod(world.a, "one")
+    world.tell("ADDED", "services", service("web", "10.43.0.9"))
+
+    def look_up(name: str, kind: str = "A") -> list[str]:
+        asked = dns.message.make_query(name, kind)
+        answer = dns.message.from_wire(one.ask_udp("10.43.0.10", 53, asked.to_wire()))
+        assert asked.is_response(answer)
+        return [rdata.to_text() for rrset in answer.answer for rdata in rrset] or [dns.rcode.to_text(answer.rcode())]
+
+    eventually(lambda: look_up("web.default.svc.cluster.local"), ["10.43.0.9"])
+    assert look_up("_udp._udp.web.default.svc.cluster.local", "SRV") == ["0 100 80 web.default.svc.cluster.local."]
+    assert look_up("no.default.svc.cluster.local") == ["NXDOMAIN"]
+    assert look_up("example.com") == ["SERVFAIL"]  # nobody to ask
+    # Another node's server as upstream: it knows the cluster, too, so ask it by the world's reverse name.
+    asked = dns.message.make_query("web.default.svc.cluster.local", "A").to_wire()
+    with one.socket() as client:
+        client.connect(("10.43.0.10", 53))
+        client.sendall(len(asked).to_bytes(2, "big") + asked)
+        size = int.from_bytes(client.recv(2), "big")
+        assert dns.message.from_wire(client.recv(size)).answer
+
+
+def test_an_agent_that_starts_again_finds_its_pods_and_cleanup_leaves_nothing(world: World) -> None:
+    world.b.end("cleanup")
+    fresh = traces(world.b)
+    world.b.begin()
+    world.nodes = [world.b]
+    world.tell("ADDED", "nodes", node(world.b.name, "10.42.1.0/24", "172.31.0.2"), node("c", "10.42.2.0/24", "172.31.0.1"))
+    eventually((world.b.directory / "pod-cidr").exists, True)
+    one, two = world.pod(world.b, "one", 8080), world.pod(world.b, "two")
+    eventually(lambda: "10.42.2.0/24 via 172.31.0.1" in world.b.run("ip", "route"), True)
+    world.b.end("stop")
+    assert two.ask(one.address, 8080) == f"one {two.address}"  # it goes on without an agent
+    world.b.begin()
+    assert world.b.call(collect=["one"]) == 1  # `two` ended meanwhile
+    assert world.b.ask(one.address, 8080) == "one 10.42.1.1"
+    assert world.pod(world.b, "three").address == "10.42.1.4"
+    assert world.b.call(attach=["four", "/run/netns/nosuch"])["error"].startswith("[Errno 2] No such file or directory")
+    world.b.call(detach="three")
+    assert [file.name for file in (world.b.directory / "addresses").iterdir()] == [one.address]
+    world.b.end("cleanup")
+    assert traces(world.b) == fresh
+    assert list((world.b.directory / "addresses").iterdir()) == []

@@ -7,8 +7,11 @@ environment variable (`MINIK8S_TOKEN`). A flag wins over the environment, that o
 from __future__ import annotations
 
 import argparse
+import difflib
+import ipaddress
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +43,39 @@ def boolean(text: object) -> bool:
     if str(text).lower() in ("false", "0", "no"):
         return False
     raise ValueError(f"{text!r} is neither true nor false")
+
+
+def number(text: object) -> int:
+    if not re.fullmatch(r"\d{1,9}", str(text)):
+        raise ValueError(f"{text!r} is no whole number")
+    return int(str(text))
+
+
+def port(text: object) -> int:
+    if not 1 <= number(text) <= 65535:
+        raise ValueError(f"{text!r} is no port (1 to 65535)")
+    return number(text)
+
+
+def address(text: object) -> str:
+    return str(ipaddress.ip_address(str(text))) if text else ""
+
+
+def networks(text: object) -> str:
+    """One network, or one of IPv4 and one of IPv6 with a comma between."""
+    return ",".join(str(ipaddress.ip_network(part.strip())) for part in str(text).split(","))
+
+
+def label(text: object) -> str:
+    if not re.fullmatch(r"[^=\s:]+=[^=\s:]*", str(text)):
+        raise ValueError(f"{text!r} is no label (KEY=VALUE)")
+    return str(text)
+
+
+def taint(text: object) -> str:
+    if not re.fullmatch(r"[^=\s:]+(=[^=\s:]*)?:(NoSchedule|PreferNoSchedule|NoExecute)", str(text)):
+        raise ValueError(f"{text!r} is no taint (KEY=VALUE:EFFECT; effects: NoSchedule, PreferNoSchedule, NoExecute)")
+    return str(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +114,27 @@ OPTIONS: tuple[Option, ...] = (
         "token", "", "the shared secret of the cluster (default: made at first start, in DATA/token)", BOTH, metavar="TOKEN"
     ),
     Option("agent-token", "", "a secret with which only agents join (default: as --token)", metavar="TOKEN"),
-    Option("bind-address", "0.0.0.0", "address to listen on", metavar="IP"),
-    Option("https-listen-port", 6443, "port to listen on", parse=int, metavar="PORT"),
-    Option("advertise-address", "", "address that agents and pods reach the server at (default: the node's)", metavar="IP"),
+    Option("bind-address", "0.0.0.0", "address to listen on", parse=address, metavar="IP"),
+    Option("https-listen-port", 6443, "port to listen on", parse=port, metavar="PORT"),
+    Option(
+        "advertise-address",
+        "",
+        "address that agents and pods reach the server at (default: the node's)",
+        parse=address,
+        metavar="IP",
+    ),
     Option("tls-san", (), "a further name or address for the server's certificate", metavar="NAME", many=True),
     Option("write-kubeconfig", "", "also write the admin's kubeconfig to FILE", metavar="FILE"),
     Option("datastore-endpoint", "", "sqlite (the default), memory, or etcd as http(s)://HOST:2379", metavar="URL"),
-    Option("cluster-cidr", "10.42.0.0/16", "network that pods get addresses from", metavar="CIDR"),
-    Option("service-cidr", "10.43.0.0/16", "network that Services get addresses from", metavar="CIDR"),
-    Option("cluster-dns", "", "address of the cluster's DNS (default: the 10th of --service-cidr)", metavar="IP"),
+    Option("cluster-cidr", "10.42.0.0/16", "network that pods get addresses from", parse=networks, metavar="CIDR"),
+    Option("service-cidr", "10.43.0.0/16", "network that Services get addresses from", parse=networks, metavar="CIDR"),
+    Option(
+        "cluster-dns", "", "address of the cluster's DNS (default: the 10th of --service-cidr)", parse=address, metavar="IP"
+    ),
     Option("cluster-domain", "cluster.local", "domain of the cluster's DNS", metavar="DOMAIN"),
     Option("disable-agent", False, "start no agent beside the server", parse=boolean),
     Option("disable", (), f"a part not to run: {', '.join(PARTS)}", metavar="NAME", many=True, choices=PARTS),
-    Option("simulated-nodes", 0, "nodes that only pretend to run pods, inside the server", parse=int, metavar="N"),
+    Option("simulated-nodes", 0, "nodes that only pretend to run pods, inside the server", parse=number, metavar="N"),
     Option(
         "node-monitor-grace-period",
         40.0,
@@ -99,19 +143,19 @@ OPTIONS: tuple[Option, ...] = (
         metavar="TIME",
     ),
     Option(
-        "default-not-ready-toleration-seconds", 300, "how long pods stay on a node that is not ready", parse=int, metavar="N"
+        "default-not-ready-toleration-seconds", 300, "how long pods stay on a node that is not ready", parse=number, metavar="N"
     ),
     Option(
         "default-unreachable-toleration-seconds",
         300,
         "how long pods stay on a node that is unreachable",
-        parse=int,
+        parse=number,
         metavar="N",
     ),
     Option("node-name", "", "the node's name (default: the host's)", BOTH, metavar="NAME"),
-    Option("node-ip", "", "the node's address (default: that of the default route)", BOTH, metavar="IP"),
-    Option("node-label", (), "a label of the node, KEY=VALUE", BOTH, metavar="LABEL", many=True),
-    Option("node-taint", (), "a taint of the node, KEY=VALUE:EFFECT", BOTH, metavar="TAINT", many=True),
+    Option("node-ip", "", "the node's address (default: that of the default route)", BOTH, parse=address, metavar="IP"),
+    Option("node-label", (), "a label of the node, KEY=VALUE", BOTH, parse=label, metavar="LABEL", many=True),
+    Option("node-taint", (), "a taint of the node, KEY=VALUE:EFFECT", BOTH, parse=taint, metavar="TAINT", many=True),
     Option(
         "runtime",
         "auto",
@@ -134,7 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         elif option.many:
             parser.add_argument(flag, dest=option.key, action="append", metavar=option.metavar, help=option.help)
         else:
-            shown = f" (default: {option.default})" if option.default not in ("", 0) and "default" not in option.help else ""
+            shown = f" (default: {_shown(option)})" if option.default not in ("", 0) and "default" not in option.help else ""
             parser.add_argument(flag, dest=option.key, metavar=option.metavar or option.name.upper(), help=option.help + shown)
 
 
@@ -150,9 +194,9 @@ def load(command: str, arguments: argparse.Namespace, environment: Mapping[str, 
     for option in options_of(command):
         given = getattr(arguments, option.key)
         source = f"--{option.name}"
-        if given is None and option.variable in environment:
+        if given is None and environment.get(option.variable):
             given, source = environment[option.variable], option.variable
-        if given is None and option.name in written:
+        if given is None and written.get(option.name) is not None:
             given, source = written[option.name], f"{option.name} in {file}"
         setattr(found, option.key, option.default if given is None else _value(option, given, source))
     if not found.data_dir:
@@ -174,26 +218,50 @@ def _read(file: Path, command: str) -> Mapping[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not YAML: {error}") from None
+        raise ConfigError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(written, dict):
         raise ConfigError(f"{file} must hold keys and values")
     known = {option.name for option in options_of(command)}
-    if unknown := sorted(set(written) - known):
-        raise ConfigError(f"{file}: unknown option {unknown[0]}; see minik8s {command} --help")
+    if unknown := sorted(str(key) for key in written if key not in known):
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        raise ConfigError(f"{file}: unknown option {unknown[0]!r}" + (f", meant is perhaps {near[0]!r}" if near else ""))
     return written
 
 
 def _value(option: Option, given: Any, source: str) -> Any:
+    if isinstance(given, dict) or (isinstance(given, list) and not option.many):
+        raise ConfigError(f"{source}: one value is wanted")
+    texts = given if isinstance(given, list) else [given]
+    parts = [part.strip() for text in texts for part in str(text).split(",")] if option.many else texts
     try:
-        if option.many:
-            texts = given if isinstance(given, list) else str(given).split(",")
-            value: Any = tuple(part for text in texts for part in str(text).split(",") if part)
-        else:
-            value = option.parse(given)
+        values = tuple(option.parse(part) for part in parts if part != "" or not option.many)
     except ValueError as error:
-        detail = str(error) if "is n" in str(error) else f"{given!r} is not a number"
-        raise ConfigError(f"{source}: {detail}") from None
-    wrong = [part for part in (value if option.many else (value,)) if option.choices and part not in option.choices]
-    if wrong:
-        raise ConfigError(f"{source}: {wrong[0]!r} is none of {', '.join(option.choices)}")
-    return value
+        raise ConfigError(f"{source}: {error}") from None
+    for value in values:
+        if option.choices and value not in option.choices:
+            raise ConfigError(f"{source}: {value!r} is none of {', '.join(option.choices)}")
+    return values if option.many else values[0]
+
+
+def reference(command: str) -> str:
+    """`config/COMMAND.yaml`: every option with its default."""
+    lines = [
+        f"# Every option of `minik8s {command}` with its default, for `minik8s {command} --config FILE`.",
+        "# A flag (--log-level debug) or an environment variable (MINIK8S_LOG_LEVEL=debug) wins over what stands here.",
+    ]
+    for option in options_of(command):
+        several = " (a list)" if option.many else ""
+        lines += ["", f"# {option.help}{several}", f"{option.name}: {_shown(option)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(option: Option) -> str:
+    if option.many:
+        return "[]"
+    if option.parse is seconds:
+        return f"{option.default:g}s"
+    return str(option.default).lower() if option.parse is boolean else str(option.default) or '""'
+
+
+if __name__ == "__main__":
+    print(reference(sys.argv[1]), end="")

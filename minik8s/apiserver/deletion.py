@@ -49,6 +49,12 @@ def check_preconditions(resource: Resource, entry: Entry, options: DeleteOptions
     raise Conflict(f'Operation cannot be fulfilled on {kind} "{name}": {detail}', details)
 
 
+def warnings(resource: Resource, options: DeleteOptions) -> list[str]:
+    """What to tell somebody whose DELETE leaves more behind than may be thought."""
+    text = rules_of(resource).orphans_warning
+    return [text] if text and not options.propagation else []
+
+
 def decide(resource: Resource, old: Frozen, options: DeleteOptions, now: float) -> Verdict:
     """What the deletion of `old` comes to."""
     if resource is NAMESPACES:
@@ -56,7 +62,7 @@ def decide(resource: Resource, old: Frozen, options: DeleteOptions, now: float) 
     rules = rules_of(resource)
     obj = private(old)
     metadata = obj["metadata"]
-    finalizers = _finalizers(metadata.get("finalizers", []), options)
+    finalizers = _finalizers(metadata.get("finalizers", []), options.propagation, orphans=rules.orphans)
     changed = finalizers != metadata.get("finalizers", [])
     _set_finalizers(metadata, finalizers)
     if rules.graceful is not None:
@@ -93,11 +99,13 @@ def _decide_namespace(old: Frozen, now: float) -> Verdict:
     return Verdict(obj if obj != old else None, False) if kept else Verdict(obj, True)
 
 
-def _finalizers(current: list[str], options: DeleteOptions) -> list[str]:
+def _finalizers(current: list[str], propagation: str, *, orphans: bool) -> list[str]:
     """With the garbage collector's finalizer that the propagation policy asks for, in place of another one."""
-    wanted = {"Orphan": ORPHAN, "Foreground": FOREGROUND}.get(options.propagation)
-    if not options.propagation:
+    if not propagation and orphans and not {ORPHAN, FOREGROUND} & set(current):
+        propagation = "Orphan"
+    if not propagation:
         return current
+    wanted = {"Orphan": ORPHAN, "Foreground": FOREGROUND}.get(propagation)
     kept = [name for name in current if name not in (ORPHAN, FOREGROUND) or name == wanted]
     return kept if wanted is None or wanted in kept else [*kept, wanted]
 

@@ -20,7 +20,7 @@ from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import PODS, RESOURCES, Resource
 from minik8s.api.selectors import parse_fields
 from minik8s.api.user import User
-from minik8s.apiserver import authz, bodies, listing, subresources, watching
+from minik8s.apiserver import authz, bodies, deletion, listing, subresources, watching
 from minik8s.apiserver.allocation import Allocators, Network
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.cache import Cache, Entry
@@ -200,6 +200,7 @@ class FrontDesk:
     async def _delete_collection(self, request: Request) -> Reply:
         """Deletes what a list with the same selectors shows; answers with it as it was."""
         options = bodies.delete_options_of(request)
+        request.warnings += deletion.warnings(request.resource, options)
         page = await listing.list_page(self.cache, request)
         for entry in page.entries:
             inner = Request("delete", request.resource, entry.namespace, entry.name, query=request.query, user=request.user)

@@ -146,6 +146,7 @@ class Registry:
     async def delete(self, request: Request) -> tuple[Answer, bool]:
         """(the object, or what was left of it, whether it is gone)."""
         options = bodies.delete_options_of(request)
+        request.warnings += deletion.warnings(request.resource, options)
         return await self.delete_object(request, options)
 
     async def delete_object(self, request: Request, options: bodies.DeleteOptions) -> tuple[Answer, bool]:

@@ -112,11 +112,10 @@ class Client:
         return await self._object(Call("delete", resource, namespace, name, body=options))
 
     async def delete_collection(
-        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = ""
+        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "", propagation: str = ""
     ) -> Mapping[str, Any]:
-        return await self._object(
-            Call("deletecollection", resource, namespace, query=_query(labelSelector=labels, fieldSelector=fields))
-        )
+        query = _query(labelSelector=labels, fieldSelector=fields, propagationPolicy=propagation)
+        return await self._object(Call("deletecollection", resource, namespace, query=query))
 
     async def close(self) -> None:
         await self._transport.close()

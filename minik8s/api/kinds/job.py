@@ -388,6 +388,11 @@ KIND = Kind(
     validate_update=validate_update,
     validate_status=validate_status,
     warnings=warnings,
+    orphans=True,
+    orphans_warning=(
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+        "propagationPolicy=Orphan to suppress this warning"
+    ),
     generation=True,
     columns=(
         NAME,

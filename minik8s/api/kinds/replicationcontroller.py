@@ -68,6 +68,7 @@ KIND = Kind(
     validate=validate,
     validate_status=replicaset.validate_status,
     warnings=workload.warnings,
+    orphans=True,
     generation=True,
     columns=(
         NAME,

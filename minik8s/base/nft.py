@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import shutil
 
 
 class NftFailed(OSError):
     """The kernel or `nft` refused the transaction; the text is nft's own."""
+
+
+def missing() -> str:
+    """Why nftables can't be used on this machine by this user; empty where it can."""
+    if os.geteuid() != 0:
+        return "not root"
+    return "" if shutil.which("nft") else "nft is not installed"
 
 
 def table_name(part: str, node: str) -> str:

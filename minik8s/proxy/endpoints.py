@@ -48,6 +48,12 @@ def service_of(slice_: Object) -> tuple[str, str] | None:
     return (meta["namespace"], name) if name else None
 
 
+def service_index(slice_: Object) -> list[str]:
+    """For `Informer.add_index`: EndpointSlices by `NAMESPACE/NAME` of their Service."""
+    key = service_of(slice_)
+    return ["/".join(key)] if key else []
+
+
 def targets(port: Object, slices: Iterable[Object], node: str) -> Targets:
     """Where the connections of a Service's port may go, as seen from a node. IPv4."""
     ready: dict[Target, bool] = {}

@@ -19,7 +19,7 @@ from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.client.informer import Informers, Object
 from minik8s.proxy import rules
-from minik8s.proxy.endpoints import service_of
+from minik8s.proxy.endpoints import service_index, service_of
 from minik8s.proxy.rules import Ruleset, Site
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Proxy:
         self._services = informers.of(SERVICES)
         self._slices = informers.of(ENDPOINTSLICES)
         self._pods = informers.of(PODS, fields=f"spec.nodeName={site.node}")
-        self._slices.add_index("service", _index)
+        self._slices.add_index("service", service_index)
         self._parts: dict[Key, Ruleset] = {}
         self._applied: Ruleset | None = None
         self._dirty: set[Key] = set()
@@ -121,11 +121,6 @@ class Proxy:
     def _mark(self, key: Key) -> None:
         self._dirty.add(key)
         self._wake.set()
-
-
-def _index(slice_: Object) -> list[str]:
-    key = service_of(slice_)
-    return ["/".join(key)] if key else []
 
 
 def _has_host_port(pod: Object) -> bool:

@@ -95,12 +95,11 @@ def of_pod(pod: Object) -> Ruleset:
         for port in container.get("ports") or ():
             if not port.get("hostPort"):
                 continue
-            protocol = port.get("protocol", "TCP").lower()
-            name = _name("pod", meta["namespace"], meta["name"], f"{protocol}-{port['hostPort']}")
+            protocol, host = port.get("protocol", "TCP").lower(), port.get("hostIP") or "0.0.0.0"
+            name = _name("pod", meta["namespace"], meta["name"], f"{protocol}-{port['hostPort']}-{host}")
             draft.chains[name] = (_lead(protocol, [(address, port["containerPort"])]),)
             key = f"{protocol} . {port['hostPort']}"
-            host = port.get("hostIP", "")
-            if host in ("", "0.0.0.0"):
+            if host == "0.0.0.0":
                 draft.element("nodeports", key, f"goto {name}")
             elif "." in host:
                 draft.element("services", f"{host} . {key}", f"goto {name}")

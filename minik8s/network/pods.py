@@ -23,35 +23,52 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minik8s.base import nft
+from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.network.addresses import Addresses, gateway
+from minik8s.network.cni import write_conflist
 from minik8s.network.rtnetlink import Netlink, inside
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Node = Mapping[str, Any]
 
+PATIENCE = 10.0
+"""Seconds for which a pod waits for its node's podCIDR."""
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _LOOPBACK = 1
 
 
 class PodNetwork:
-    """`directory` is its own, `node` the node's name. `local` are addresses that every node answers itself (the cluster's DNS)."""
+    """`directory` is its own, `node` the node's name; of CIDRs with commas the first of IPv4 counts. `local` are addresses that every
+    node answers itself (the cluster's DNS). Where `cni_directory` is given, the CNI configuration is kept there.
+    """
 
-    def __init__(self, node: str, directory: Path, *, cluster_cidr: str, service_cidr: str, local: Sequence[str] = ()) -> None:
-        self._node = node
-        self._cluster, self._services = IPv4Network(cluster_cidr), IPv4Network(service_cidr)
+    def __init__(
+        self,
+        node: str,
+        directory: Path,
+        clock: Clock,
+        *,
+        cluster_cidr: str,
+        service_cidr: str,
+        local: Sequence[str] = (),
+        cni_directory: Path | None = None,
+    ) -> None:
+        self._node, self._clock, self._cni_directory = node, clock, cni_directory
+        self._cluster, self._services = _ipv4(cluster_cidr), _ipv4(service_cidr)
         self._local = [IPv4Interface(address) for address in local]
         self._table = nft.table_name("network", node)
         self._remembered = directory / "pod-cidr"
         self._addresses = Addresses(directory / "addresses")
         self._pods: IPv4Network | None = None
+        self._has_pods = asyncio.Event()
         self._nodes: dict[str, tuple[str, str]] = {}  # podCIDR and address
         self._changed = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "network")
         self._owner = Owner("network")
         if self._remembered.exists():
-            self._pods = IPv4Network(self._remembered.read_text())
+            self._learn(self._remembered.read_text())
 
     async def start(self) -> None:
         """Once the informer of Nodes has synced: from then on routes follow the nodes."""
@@ -82,12 +99,26 @@ class PodNetwork:
         """Empty until the node has one."""
         return str(self._pods or "")
 
+    @property
+    def cluster_cidr(self) -> str:
+        return str(self._cluster)
+
+    @property
+    def service_cidr(self) -> str:
+        return str(self._services)
+
     # --- pods ---
 
     async def attach(self, sandbox_id: str, netns: str) -> Sequence[str]:
-        """Gives the network namespace at the path `netns` its address; the same again for the same sandbox. OSError if it can't."""
-        if self._pods is None:
-            raise OSError(self.not_ready())
+        """Gives the network namespace at the path `netns` its address; the same again for the same sandbox. OSError if it can't; a node
+        that is new is given some time to get its podCIDR.
+        """
+        try:
+            async with self._clock.timeout(PATIENCE):
+                await self._has_pods.wait()
+        except TimeoutError:
+            raise OSError(self.not_ready()) from None
+        assert self._pods is not None
         address = await self._call(self._attach, sandbox_id, netns, self._pods)
         return [str(address)]
 
@@ -153,7 +184,7 @@ class PodNetwork:
             self._changed.clear()
             own, _ = self._nodes.get(self._node, ("", ""))
             if own and own != self.pod_cidr:
-                self._pods = IPv4Network(own)
+                self._learn(own)
                 self._remembered.write_text(own)
             wanted = routes(self._nodes, self._node), self._pods
             if wanted == done:
@@ -165,6 +196,12 @@ class PodNetwork:
                 done = wanted
             except OSError as error:
                 log.error("cannot set up the pods' network: %s", error)
+
+    def _learn(self, pod_cidr: str) -> None:
+        self._pods = IPv4Network(pod_cidr)
+        self._has_pods.set()
+        if self._cni_directory:
+            write_conflist(self._cni_directory, pod_cidr)
 
     def _prepare(self) -> None:
         if _FORWARDING.read_text().strip() != "1":
@@ -232,6 +269,10 @@ def masquerade(pods: IPv4Network, cluster: IPv4Network) -> str:
 def link_name(address: IPv4Address) -> str:
     """The host's side of a pod's pair: at most 15 characters, and the same for an address always."""
     return f"veth{hashlib.sha256(address.packed).hexdigest()[:11]}"
+
+
+def _ipv4(cidrs: str) -> IPv4Network:
+    return IPv4Network(next(text for text in cidrs.split(",") if "." in text))
 
 
 def _uplink_mtu(host: Netlink, node: tuple[str, str] | None) -> int:

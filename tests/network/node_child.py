@@ -59,7 +59,7 @@ class Told:
 async def main(name: str, directory: Path, resolv_conf: Path) -> None:
     clock, rng, told = RealClock(), Random(0), Told()
     informers = Informers(Client(told), clock, rng)
-    network = PodNetwork(name, directory, cluster_cidr="10.42.0.0/16", service_cidr="10.43.0.0/16", local=["10.43.0.10"])
+    network = PodNetwork(name, directory, clock, cluster_cidr="10.42.0.0/16", service_cidr="10.43.0.0/16", local=["10.43.0.10"])
     nodes = informers.of(NODES)
     nodes.on_change(network.node_changed)
     await nodes.synced()

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from containerd_bench import containerd_place, cri_bench
 from runtime_bench import IMAGE, Bench, Counted, busybox_layer, docker_archive, end_node
 
 from minik8s.base.clock import RealClock
 from minik8s.runtime.embedded.runtime import EmbeddedRuntime
+
+__all__ = ["containerd_place", "cri_bench"]  # fixtures, as those below
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import platform
 import subprocess
 import tarfile
@@ -23,7 +24,7 @@ from minik8s.runtime.embedded.runtime import EmbeddedRuntime
 
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "minik8s.test/busybox:1"
-CGROUP = "/minik8s-test"
+CGROUP = f"/minik8s-test-{os.getpid()}"
 
 Entry = tuple[str, bytes | None, dict[str, Any]]  # name, content (None: as the fields say), fields of TarInfo
 
@@ -121,9 +122,12 @@ class Bench:
     runtime: EmbeddedRuntime
     logs: Path
     sandboxes: dict[str, SandboxConfig] = field(default_factory=dict)
+    cgroup: str = CGROUP
 
     async def pod(self, name: str = "pod", **fields: Any) -> str:
-        config = SandboxConfig(name, "default", f"uid-{name}", 0, name, str(self.logs / name), f"{CGROUP}/{name}", **fields)
+        config = SandboxConfig(
+            name, "default", f"uid-{name}", 0, name, str(self.logs / name), f"{self.cgroup}/{name}", **fields
+        )
         sandbox_id = await self.runtime.run_sandbox(config)
         self.sandboxes[sandbox_id] = config
         return sandbox_id
@@ -184,10 +188,10 @@ async def end_node(runtime: EmbeddedRuntime) -> None:
     await runtime.shut_down()
     wait_for(lambda: not start_time(hello["pid"]))
     for where in [*Path("/sys/fs/cgroup").glob(f"*{hello['cgroup']}"), *Path("/sys/fs/cgroup").glob(f"*{CGROUP}")]:
-        wait_for(lambda where=where: _removed(where))
+        wait_for(lambda where=where: removed(where))
 
 
-def _removed(where: Path) -> bool:
+def removed(where: Path) -> bool:
     try:
         where.rmdir()
     except OSError:

@@ -80,3 +80,10 @@ def whole_text(error: RuntimeFailed) -> str:
         return str(error)
     code = "".join(part.title() for part in cause.code().name.split("_"))
     return f"rpc error: code = {code} desc = {cause.details()}"
+
+
+def timed_out(error: RuntimeFailed) -> bool:
+    """Whether the runtime says that an exec took too long: by gRPC's code, or (containerd 1.6) in words."""
+    cause = error.__cause__
+    code = cause.code() if isinstance(cause, grpc.aio.AioRpcError) else None
+    return code is grpc.StatusCode.DEADLINE_EXCEEDED or ("timeout" in str(error) and "exceeded" in str(error))

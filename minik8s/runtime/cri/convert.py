@@ -13,6 +13,7 @@ from minik8s.runtime.base import (
     Container,
     ContainerConfig,
     Image,
+    NamespaceMode,
     Namespaces,
     Resources,
     Sandbox,
@@ -46,7 +47,9 @@ def sandbox_config(config: SandboxConfig, *, host_ports: bool) -> Any:
         metadata=CRI["PodSandboxMetadata"](
             name=config.name, uid=config.uid, namespace=config.namespace, attempt=config.attempt
         ),
-        hostname=config.hostname,
+        hostname=""
+        if config.namespaces.network is NamespaceMode.NODE
+        else config.hostname,  # the node's own, which can't be set
         log_directory=config.log_directory,
         dns_config=CRI["DNSConfig"](servers=config.dns.servers, searches=config.dns.searches, options=config.dns.options),
         port_mappings=[

@@ -1,7 +1,8 @@
 """Containers through any CRI socket: containerd, CRI-O. Passes the contract's calls on (runtime/base.py), one call for one.
 
-Limits are CRI's: closing an exec ends its stdin and terminal, but no process; `stop_signal` is the image's where the runtime is older than
-the field (containerd 1.6); `pids_limit` is the pod's cgroup's, which the kubelet sets; Unmasked proc needs a runtime that knows it.
+Limits are CRI's: exec_sync's timeout is in whole seconds (rounded up); closing an exec ends its stdin and terminal, but no process;
+`stop_signal` is the image's where the runtime is older than the field (containerd 1.6); `pids_limit` is the pod's cgroup's, which the
+kubelet sets; Unmasked proc needs a runtime that knows it.
 
 Neighbours: wire (messages), convert (data), client (calls), changes (events), streaming (exec, attach, port-forward), importing.
 """
@@ -33,7 +34,7 @@ from minik8s.runtime.base import (
     Streams,
 )
 from minik8s.runtime.cri import changes, convert, pause, streaming
-from minik8s.runtime.cri.client import TIMEOUT, Client, whole_text
+from minik8s.runtime.cri.client import TIMEOUT, Client, timed_out, whole_text
 from minik8s.runtime.cri.importing import import_archive
 from minik8s.runtime.cri.wire import CRI
 
@@ -181,12 +182,13 @@ class CriRuntime:
     # ------------------------------------------------------------------ streams
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:
-        request = CRI["ExecSyncRequest"](container_id=container_id, cmd=command, timeout=math.ceil(timeout))
+        seconds = math.ceil(timeout)
+        request = CRI["ExecSyncRequest"](container_id=container_id, cmd=command, timeout=seconds)
         try:
-            async with self._clock.timeout(timeout or None):  # cancelled, the runtime kills the process
-                answer = await self._client.call("ExecSync", request, timeout=None)
+            # The runtime keeps the time and kills; a call that we break off may leave a process that was just starting.
+            answer = await self._client.call("ExecSync", request, timeout=TIMEOUT + seconds if seconds else None)
         except RuntimeFailed as error:
-            if timeout and "timeout" in str(error) and "exceeded" in str(error):
+            if seconds and timed_out(error):
                 raise TimeoutError(str(error)) from error
             raise type(error)(whole_text(error)) from error
         return ExecResult(answer.stdout, answer.stderr, answer.exit_code)

@@ -59,7 +59,7 @@ class Encoder:
         self._deflate = zlib.compressobj()
 
     def open(self, stream: int, headers: Mapping[str, str], *, last: bool = False) -> bytes:
-        """SYN_STREAM; client's streams are odd and rise. `last`: nothing will be sent on it."""
+        """SYN_STREAM; client's streams are odd and rise, names of headers lower case. `last`: nothing will be sent on it."""
         block = struct.pack(">I", len(headers))
         for text in (part for pair in headers.items() for part in pair):
             block += struct.pack(">I", len(text)) + text.encode()

@@ -37,7 +37,7 @@ async def command(url: str, clock: Clock, *, stdin: bool, tty: bool, must_tell: 
 async def port(url: str, number: int, clock: Clock) -> SpdyStreams:
     """One connection to a port. That nobody listens there is told by `output`, as a RuntimeFailed."""
     streams = await _connect(url, _PORTS, clock)
-    await streams.start([{"streamtype": name, "port": str(number), "requestID": "0"} for name in ("error", "data")])
+    await streams.start([{"streamtype": name, "port": str(number), "requestid": "0"} for name in ("error", "data")])
     return streams
 
 

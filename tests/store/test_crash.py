@@ -47,9 +47,10 @@ async def test_fifty_kills_under_load_lose_nothing_acknowledged(tmp_path: Path) 
         process = subprocess.Popen(command, stdout=subprocess.PIPE, pipesize=1 << 20, env=ENVIRONMENT)
         assert process.stdout
         assert process.stdout.readline() == b"open\n"
+        first = process.stdout.readline()
         time.sleep(0.02 + number % 7 * 0.02)
         process.kill()
-        lines = process.stdout.read().decode().split("\n")[:-1]  # what follows the last newline was cut off
+        lines = (first + process.stdout.read()).decode().split("\n")[:-1]  # what follows the last newline was cut off
         process.stdout.close()
         process.wait()
         assert lines

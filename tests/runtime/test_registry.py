@@ -114,7 +114,7 @@ class Puller:
     async def pull(self, name: str, auth: Auth | None = None) -> str:
         reference = parse(name)
         incoming = self.store.incoming()
-        target = await self.registries.pull(reference, auth, incoming, self.store.has_layer)
+        target = await self.registries.pull(reference, auth, incoming, self.store)
         return await self.store.add(str(reference), target, incoming)
 
 
@@ -179,8 +179,10 @@ async def test_what_is_not_there(registry: Registry, puller: Puller) -> None:
     )
     with pytest.raises(RuntimeFailed) as failed:
         await puller.pull("127.0.0.1:1/none:1")
-    assert 'failed to resolve reference "127.0.0.1:1/none:1": failed to do request: ' in str(failed.value)
-    assert str(failed.value).endswith("dial tcp 127.0.0.1:1: connect: connection refused")
+    assert str(failed.value).endswith(
+        'failed to resolve reference "127.0.0.1:1/none:1": failed to do request: '
+        'Head "http://127.0.0.1:1/v2/none/manifests/1": dial tcp 127.0.0.1:1: connect: connection refused'
+    )
 
 
 async def test_basic_authentication(tmp_path: Path, puller: Puller) -> None:
@@ -207,9 +209,11 @@ async def test_mirrors_are_asked_first(registry: Registry, tmp_path: Path) -> No
 
 async def test_tokens(puller: Puller) -> None:
     asked = []
+    requests = []
     manifest_kinds: dict[str, tuple[str, bytes]] = {}
 
     async def answer(request: web.Request) -> web.Response:
+        requests.append(f"{request.method} {request.path}")
         if request.path == "/token":
             asked.append((request.query["scope"], request.query["service"], request.headers.get("Authorization", "")))
             return web.json_response({"token": "t0ken"})
@@ -217,14 +221,21 @@ async def test_tokens(puller: Puller) -> None:
             realm = f'Bearer realm="http://{request.host}/token",service="reg",scope="repository:a/b:pull"'
             return web.Response(status=401, headers={"WWW-Authenticate": realm})
         kind, data = manifest_kinds[request.path.rpartition("/")[2]]
-        return web.Response(body=data, content_type=kind)
+        return web.Response(body=data, content_type=kind, headers={"Docker-Content-Digest": sha(data)})
 
     config, packed = config_of([LAYER]), gzip.compress(LAYER)
     described = [{"mediaType": "x/y", "digest": sha(data), "size": len(data)} for data in (config, packed)]
     manifest = json.dumps(
         {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described[0], "layers": described[1:]}
     ).encode()
-    manifest_kinds.update({"1": (OCI_MANIFEST, manifest), sha(config): ("x/y", config), sha(packed): ("x/y", packed)})
+    manifest_kinds.update(
+        {
+            "1": (OCI_MANIFEST, manifest),
+            sha(manifest): (OCI_MANIFEST, manifest),
+            sha(config): ("x/y", config),
+            sha(packed): ("x/y", packed),
+        }
+    )
     runner = web.ServerRunner(web.Server(answer))  # type: ignore[arg-type]
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -232,6 +243,11 @@ async def test_tokens(puller: Puller) -> None:
     host = f"127.0.0.1:{runner.addresses[0][1]}"
     assert await puller.pull(f"{host}/a/b:1", Auth("u", "p"))
     assert asked == [("repository:a/b:pull", "reg", basic_authorization("u", "p"))]
+    requests.clear()
+    assert await puller.pull(f"{host}/a/b:1", Auth("u", "p"))
+    assert requests == ["HEAD /v2/a/b/manifests/1", "GET /token", "HEAD /v2/a/b/manifests/1"], (
+        "what is in stock isn't fetched again"
+    )
     await runner.cleanup()
 
 

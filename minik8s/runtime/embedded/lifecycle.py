@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CREATED, STARTING, RUNNING, EXITED = "CREATED", "STARTING", "RUNNING", "EXITED"
 _START_FAILED, _UNKNOWN_CODE = 128, 255
+_CANT_START = "unable to start container process"  # runc's words, which users and their scripts know
 _CGROUP_TRIES, _CGROUP_WAIT = 20, 0.05
 
 
@@ -282,7 +283,7 @@ class Pods:
                 errors.append(message["error"])
 
         def running() -> None:
-            done("".join(errors))
+            done(f"exec failed: {_CANT_START}: {errors[0]}" if errors else "")
             if errors:
                 close_all([*sources.values(), sink])
             else:
@@ -370,7 +371,7 @@ class Pods:
             one.output.drain()
         reason, message = ("Completed" if code == 0 else "Error"), ""
         if one.start_error:
-            code, reason, message = _START_FAILED, "StartError", f"failed to start container process: {one.start_error}"
+            code, reason, message = _START_FAILED, "StartError", f"{_CANT_START}: {one.start_error}"
         elif code == UNKNOWN:
             code, reason, message = _UNKNOWN_CODE, "Unknown", "the container ended while no node process was there to see it"
         if not self._plain:

@@ -272,7 +272,7 @@ class EmbeddedRuntime:
         async with self._pulls.setdefault(str(name), asyncio.Lock()):  # a second pull then finds all layers there
             incoming = self._images.incoming()
             try:
-                target = await self._registries.pull(name, auth, incoming, self._images.has_layer)
+                target = await self._registries.pull(name, auth, incoming, self._images)
                 return await self._images.add(str(name), target, incoming)
             except BadImage as error:
                 raise RuntimeFailed(f'failed to pull and unpack image "{name}": {error}', "ErrImagePull") from None

@@ -14,10 +14,10 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import yaml
@@ -42,6 +42,13 @@ _PARALLEL = 3
 _CHUNK = 1 << 18
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"')
+
+
+class Stock(Protocol):
+    """What is there already (store.py: ImageStore)."""
+
+    def has_layer(self, diff_id: str) -> bool: ...
+    def document(self, digest: str) -> bytes | None: ...
 
 
 class _NotFound(RuntimeFailed):
@@ -83,15 +90,17 @@ class Registries:
         self._settings = settings or Settings()
         self._session: aiohttp.ClientSession | None = None
 
-    async def pull(self, reference: Reference, auth: Auth | None, into: Path, has_layer: Callable[[str], bool]) -> Descriptor:
-        """The manifest or index that `reference` names, with all it needs in `into`/sha256 but layers that `has_layer` knows.
+    async def pull(self, reference: Reference, auth: Auth | None, into: Path, stock: Stock) -> Descriptor:
+        """The manifest or index that `reference` names, with all it needs in `into`/sha256 but the layers in `stock`.
+
+        Where all is in stock, that takes one HEAD request (which registries don't count).
 
         RuntimeFailed with reason ErrImagePull, or RegistryUnavailable where nobody answers.
         """
         failure: RuntimeFailed | None = None
         for endpoint in self._endpoints(reference.registry, auth):
             try:
-                return await self._pull_from(endpoint, reference, into, has_layer)
+                return await self._pull_from(endpoint, reference, into, stock)
             except RuntimeFailed as error:
                 failure = error
         raise RuntimeFailed(
@@ -103,32 +112,29 @@ class Registries:
             await self._session.close()
             self._session = None
 
-    async def _pull_from(
-        self, endpoint: Endpoint, reference: Reference, into: Path, has_layer: Callable[[str], bool]
-    ) -> Descriptor:
-        repository = _Repository(self._http(), endpoint, reference.repository)
-        wanted = reference.digest or reference.tag
+    async def _pull_from(self, endpoint: Endpoint, reference: Reference, into: Path, stock: Stock) -> Descriptor:
+        repository = _Repository(self._http(), endpoint, reference.repository, stock)
         try:
-            media_type, data = await repository.document(f"manifests/{wanted}")
+            digest = reference.digest or await repository.resolve(reference.tag)
+            data = await repository.document("manifests", digest or reference.tag)
         except _NotFound:
             raise RuntimeFailed(f'failed to resolve reference "{reference}": {reference}: not found') from None
         except RuntimeFailed as error:
             raise RuntimeFailed(f'failed to resolve reference "{reference}": {error}', error.reason) from None
         try:
-            target = Descriptor(media_type, _checked(data, reference.digest), len(data))
-            _save(into, target.digest, data)
+            target = Descriptor("", _save(into, data, digest), len(data))
             content = document(data, "the manifest")
             if is_index(content):
                 entry = choose(content)
-                _, data = await repository.document(f"manifests/{entry.digest}")
-                _save(into, _checked(data, entry.digest), data)
+                data = await repository.document("manifests", entry.digest)
+                _save(into, data, entry.digest)
                 content = document(data, "the manifest")
             manifest = parse_manifest(content)
-            _, config = await repository.document(f"blobs/{manifest.config.digest}")
-            _save(into, _checked(config, manifest.config.digest), config)
+            config = await repository.document("blobs", manifest.config.digest)
+            _save(into, config, manifest.config.digest)
             ids = diff_ids(document(config, "the image's configuration"), len(manifest.layers))
             missing = {
-                layer.digest: layer for layer, diff_id in zip(manifest.layers, ids, strict=True) if not has_layer(diff_id)
+                layer.digest: layer for layer, diff_id in zip(manifest.layers, ids, strict=True) if not stock.has_layer(diff_id)
             }
             await _fetch_all(repository, list(missing.values()), into)
         except BadImage as error:
@@ -145,9 +151,8 @@ class Registries:
         config = self._settings.configs.get(url.partition("://")[2].partition("/")[0]) or {}
         given, tls = config.get("auth") or {}, config.get("tls") or {}
         if auth is None and given:
-            auth = Auth(
-                given.get("username", ""), given.get("password", ""), given.get("identity_token", ""), given.get("auth", "")
-            )
+            both = base64.b64decode(given.get("auth", "")).decode().partition(":")
+            auth = Auth(given.get("username", both[0]), given.get("password", both[2]), given.get("identity_token", ""))
         context: ssl.SSLContext | bool = not tls.get("insecure_skip_verify")
         if context and tls.get("ca_file"):
             context = ssl.create_default_context(cafile=tls["ca_file"])
@@ -162,25 +167,31 @@ class Registries:
 class _Repository:
     """One repository at one endpoint, with the token that it gave."""
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, name: str) -> None:
-        self._session, self._endpoint, self._name = session, endpoint, name
+    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, name: str, stock: Stock) -> None:
+        self._session, self._endpoint, self._name, self._stock = session, endpoint, name, stock
         self._authorization = f"Bearer {endpoint.auth.registry_token}" if endpoint.auth and endpoint.auth.registry_token else ""
 
-    async def document(self, path: str) -> tuple[str, bytes]:
-        """(media type, content) of a manifest or configuration."""
-        response = await self._get(path)
-        async with response:
+    async def resolve(self, tag: str) -> str:
+        """The digest that the tag stands for; empty where the registry does not say."""
+        async with await self._request("HEAD", f"manifests/{tag}") as response:
+            return response.headers.get("Docker-Content-Digest", "")
+
+    async def document(self, kind: str, reference: str) -> bytes:
+        """A manifest or configuration, from stock if it is there."""
+        if (known := self._stock.document(reference)) is not None:
+            return known
+        async with await self._request("GET", f"{kind}/{reference}") as response:
             data = bytearray()
             async for chunk in response.content.iter_chunked(_CHUNK):
                 data += chunk
                 if len(data) > LONGEST_DOCUMENT:
-                    raise RuntimeFailed(f"{path} is larger than {LONGEST_DOCUMENT} bytes")
-            return response.headers.get("Content-Type", "").partition(";")[0], bytes(data)
+                    raise RuntimeFailed(f"{reference} is larger than {LONGEST_DOCUMENT} bytes")
+            return bytes(data)
 
     async def blob(self, layer: Descriptor, path: Path) -> None:
         """Saves a layer under its name once its bytes have proved to be what its digest says."""
         fresh, digest, size = path.with_suffix(".part"), hashlib.sha256(), 0
-        async with await self._get(f"blobs/{layer.digest}") as response:
+        async with await self._request("GET", f"blobs/{layer.digest}") as response:
             with fresh.open("wb") as file:
                 async for chunk in response.content.iter_chunked(_CHUNK):
                     size += len(chunk)
@@ -195,14 +206,15 @@ class _Repository:
             )
         fresh.rename(path)
 
-    async def _get(self, path: str) -> aiohttp.ClientResponse:
+    async def _request(self, method: str, path: str) -> aiohttp.ClientResponse:
         url = f"{self._endpoint.url}/v2/{self._name}/{path}"
-        response = await self._ask(url, accept=", ".join(ACCEPTED) if path.startswith("manifests/") else "*/*")
+        accept = ", ".join(ACCEPTED) if path.startswith("manifests/") else "*/*"
+        response = await self._ask(method, url, accept=accept)
         if response.status == 401:
             challenge = response.headers.get("WWW-Authenticate", "")
             response.release()
             self._authorization = await self._authorize(challenge)
-            response = await self._ask(url, accept=", ".join(ACCEPTED) if path.startswith("manifests/") else "*/*")
+            response = await self._ask(method, url, accept=accept)
         if response.status == 200:
             return response
         status = response.status
@@ -214,20 +226,20 @@ class _Repository:
                 "pull access denied, repository does not exist or may require authorization: authorization failed",
                 "ErrImagePull",
             )
-        raise RuntimeFailed(f"unexpected status from GET request to {url}: {status} {response.reason}")
+        raise RuntimeFailed(f"unexpected status from {method} request to {url}: {status} {response.reason}")
 
     async def _ask(
-        self, url: str, *, accept: str = "*/*", authorization: str | None = None, **options: Any
+        self, method: str, url: str, *, accept: str = "*/*", authorization: str | None = None, **options: Any
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": accept}
         if value := self._authorization if authorization is None else authorization:
             headers["Authorization"] = value
         try:
             return await self._session.request(
-                "POST" if "data" in options else "GET", url, headers=headers, ssl=self._endpoint.ssl, **options
+                method, url, headers=headers, ssl=self._endpoint.ssl, allow_redirects=True, **options
             )
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise RuntimeFailed(f'failed to do request: Get "{url}": {_explained(error)}') from None
+            raise RuntimeFailed(f'failed to do request: {method.capitalize()} "{url}": {_explained(error)}') from None
 
     async def _authorize(self, challenge: str) -> str:
         auth = self._endpoint.auth
@@ -241,9 +253,9 @@ class _Repository:
         query = {"scope": asked.get("scope", f"repository:{self._name}:pull"), "service": asked.get("service", "")}
         if auth and auth.identity_token:
             form = {**query, "grant_type": "refresh_token", "refresh_token": auth.identity_token, "client_id": "minik8s"}
-            response = await self._ask(asked.get("realm", ""), authorization="", data=form)
+            response = await self._ask("POST", asked.get("realm", ""), authorization="", data=form)
         else:
-            response = await self._ask(asked.get("realm", ""), authorization=basic, params=query)
+            response = await self._ask("GET", asked.get("realm", ""), authorization=basic, params=query)
         async with response:
             if response.status != 200:
                 raise RuntimeFailed(
@@ -285,15 +297,13 @@ async def _fetch_all(repository: _Repository, layers: Sequence[Descriptor], into
         raise failures.exceptions[0] from None
 
 
-def _checked(data: bytes, digest: str) -> str:
+def _save(into: Path, data: bytes, expected: str) -> str:
+    """The digest, which must be the expected one (if any)."""
     found = digest_of(data)
-    if digest and found != digest:
-        raise BadImage(f"unexpected digest {found}, expected {digest}")
+    if expected and found != expected:
+        raise BadImage(f"unexpected digest {found}, expected {expected}")
+    (into / "sha256" / found.removeprefix("sha256:")).write_bytes(data)
     return found
-
-
-def _save(into: Path, digest: str, data: bytes) -> None:
-    (into / "sha256" / digest.removeprefix("sha256:")).write_bytes(data)
 
 
 def _explained(error: BaseException) -> str:

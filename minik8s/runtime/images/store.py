@@ -90,6 +90,11 @@ class ImageStore:
     def has_layer(self, diff_id: str) -> bool:
         return (self.layers / layer_name(diff_id)).is_dir()
 
+    def document(self, digest: str) -> bytes | None:
+        """A manifest, index or configuration of an image that is there."""
+        path = self._blobs / digest.removeprefix("sha256:")
+        return path.read_bytes() if is_digest(digest) and path.is_file() else None
+
     def incoming(self) -> Path:
         """A fresh directory for one pull's or import's blobs (below it `sha256/HEX`); the caller ends it with `discard`."""
         path = self.root / "incoming" / str(next(self._numbers))
@@ -116,11 +121,10 @@ class ImageStore:
 
         `name` (normalised; empty for none) points to it from now on, and no longer to another.
         """
-        manifest_digest, data = target.digest, _blob(incoming, target.digest)
+        top = data = _blob(incoming, target.digest)
         content = document(data, "the manifest")
         if is_index(content):
-            manifest_digest = choose(content).digest
-            data = _blob(incoming, manifest_digest)
+            data = _blob(incoming, choose(content).digest)
             content = document(data, "the manifest")
         manifest = parse_manifest(content)
         config_data = _blob(incoming, manifest.config.digest)
@@ -129,12 +133,12 @@ class ImageStore:
             raise BadImage(f"the image is for {config['os']}, not for linux")
         ids = diff_ids(config, len(manifest.layers))
         await self._unpack(incoming, [(layer.digest, diff_id) for layer, diff_id in zip(manifest.layers, ids, strict=True)])
-        _write(self._blobs / manifest_digest.removeprefix("sha256:"), data)
-        _write(self._blobs / manifest.config.digest.removeprefix("sha256:"), config_data)
+        for document_data in (top, data, config_data):
+            _write(self._blobs / digest_of(document_data).removeprefix("sha256:"), document_data)
         size = manifest.config.size + sum(layer.size for layer in manifest.layers)
         names = [layer_name(diff_id) for diff_id in ids]
         self._record(
-            StoredImage(manifest.config.digest, manifest_digest, size, names, config=config.get("config") or {}),
+            StoredImage(manifest.config.digest, digest_of(data), size, names, config=config.get("config") or {}),
             name,
             target.digest,
         )
@@ -160,9 +164,9 @@ class ImageStore:
         """Deletes layers and blobs that no image needs and no container (`in_use`: names of layers) has mounted."""
         async with self._unpacking:
             needed = {layer for image in self._images.values() for layer in image.layers} | {_EMPTY, *in_use}
-            documents = {
-                digest.removeprefix("sha256:") for image in self._images.values() for digest in (image.id, image.manifest)
-            }
+            images = self._images.values()
+            digests = [digest for image in images for digest in (image.id, image.manifest, *image.digests)]
+            documents = {digest.rpartition("sha256:")[2] for digest in digests}
             idle = [layer for layer in self.layers.iterdir() if layer.name not in needed]
             for blob in self._blobs.iterdir():
                 if blob.name not in documents:

@@ -1,6 +1,6 @@
 """CertificateSigningRequests: somebody asks a signer for a certificate, somebody approves or denies it, the signer issues it.
 
-The requestor's fields are the API server's to fill (`requested_by`), after `prepare_create`. Nothing but the subresources
+The requestor's fields are the API server's to fill (`requested_by`). Nothing but the subresources
 changes a request later.
 """
 
@@ -56,13 +56,11 @@ USAGES = (
 
 def prepare_create(request: Object) -> None:
     request["status"] = {}
-    for key in REQUESTOR:
-        (request.get("spec") or {}).pop(key, None)
 
 
 def requested_by(request: Object, user: User) -> None:
-    """Writes down who asks, in place."""
-    spec = request["spec"] = request.get("spec") or {}
+    """Writes down who asks, in place of whoever the request names."""
+    spec = request["spec"] = {key: value for key, value in (request.get("spec") or {}).items() if key not in REQUESTOR}
     who = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": thawed(user.extra)}
     spec.update({key: value for key, value in who.items() if value})
 

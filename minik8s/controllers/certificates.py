@@ -1,4 +1,5 @@
-"""CertificateSigningRequests: nodes' own ones are approved and signed; what others approved for a known signer is signed.
+"""CertificateSigningRequests: nodes' own ones are approved and signed; what others approved for a known signer is signed. Requests
+that nobody needs any more are deleted. Certificates for serving are not issued: nodes are reached through their tunnels.
 
 Source: kubernetes.io "Certificates and Certificate Signing Requests" (kubernetes.io/kube-apiserver-client-kubelet, ...).
 """
@@ -9,10 +10,10 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS
+from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, SUBJECTACCESSREVIEWS
 from minik8s.base.clock import parse_time, rfc3339
 from minik8s.base.pki import CertificateRequest, parse_request
-from minik8s.client.workqueue import Key, Reconciler, Terminal
+from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, enqueue
 from minik8s.controllers.replicaset import condition
 
@@ -22,26 +23,44 @@ CLIENT = "kubernetes.io/kube-apiserver-client"
 SIGNERS = (KUBELET_CLIENT, CLIENT)
 LIFETIME = 365 * 24 * 3600
 SHORTEST = 600
-BOOTSTRAPPERS, NODES = "system:bootstrappers", "system:nodes"
+NODES = "system:nodes"
+CLIENT_USAGES = {"key encipherment", "digital signature", "client auth"}
 _PENDING_LIFETIME = 24 * 3600
 _DECIDED_LIFETIME = 3600
+_APPROVALS = {
+    "selfnodeclient": "Auto approving self kubelet client certificate after SubjectAccessReview.",
+    "nodeclient": "Auto approving kubelet client certificate after SubjectAccessReview.",
+}
+"""By the subresource that the requestor has to be allowed to create."""
 
 
-def approvable(csr: Object) -> bool:
-    """Whether a request is a node's for its own client certificate: by a joining agent, or by the node itself to renew it."""
+def approvals(csr: Object) -> list[str]:
+    """The rights, each of which is enough to have the request approved at once; none where it is not a node's own client certificate."""
     spec = csr["spec"]
-    if spec.get("signerName") != KUBELET_CLIENT:
-        return False
+    if spec.get("signerName") != KUBELET_CLIENT or fault(csr):
+        return []
+    renews = _parsed(csr).user == spec.get("username")
+    return ["selfnodeclient", "nodeclient"] if renews else ["nodeclient"]
+
+
+def fault(csr: Object) -> str:
+    """Why the signer can't issue what is asked for; empty where it can."""
+    usages = set(csr["spec"].get("usages") or ())
+    if extra := sorted(usages - CLIENT_USAGES):
+        return f"invalid usage for client certificate: {extra[0]}"
+    if "client auth" not in usages:
+        return "missing required usage for client certificate: client auth"
     try:
-        request = parse_request(base64.b64decode(spec["request"]))
-    except ValueError:
-        return False
-    if not request.user.startswith("system:node:") or set(request.groups) != {NODES} or _names(request):
-        return False
-    if not set(spec.get("usages") or ()) <= {"key encipherment", "digital signature", "client auth"}:
-        return False
-    groups = spec.get("groups") or ()
-    return BOOTSTRAPPERS in groups or (NODES in groups and spec.get("username") == request.user)
+        request = _parsed(csr)
+    except ValueError as error:
+        return str(error)
+    if csr["spec"].get("signerName") == CLIENT:
+        return ""
+    if not request.user.startswith("system:node:"):
+        return "subject common name does not begin with 'system:node:'"
+    if tuple(request.groups) != (NODES,):
+        return "subject organization is not system:nodes"
+    return "names and addresses are not allowed in a node's client certificate" if _names(request) else ""
 
 
 def is_over(csr: Object, now: float) -> bool:
@@ -60,34 +79,59 @@ def start(context: Context) -> list[Reconciler[Key]]:
         csr = requests.get(*key)
         if csr is None:
             return None
-        if is_over(csr, context.clock.now()):
+        now = context.clock.now()
+        if is_over(csr, now):
             await client.delete(CERTIFICATESIGNINGREQUESTS, key[1], uid=csr["metadata"]["uid"])
             return None
-        approved = bool(condition(csr, "Approved"))
-        if not approved and not condition(csr, "Denied") and approvable(csr):
-            message = "Auto approving kubelet client certificate after SubjectAccessReview."
-            csr = await client.update(
-                CERTIFICATESIGNINGREQUESTS,
-                _with(csr, "Approved", "AutoApproved", message, context.clock.now()),
-                subresource="approval",
-            )
-            approved = True
-        if approved and not csr.get("status", {}).get("certificate") and csr["spec"].get("signerName") in SIGNERS:
-            await client.update(CERTIFICATESIGNINGREQUESTS, _signed(csr), subresource="status")
-        return float(_DECIDED_LIFETIME)
+        if not condition(csr, "Approved") and not condition(csr, "Denied"):
+            if (right := await granted(csr)) is None:
+                return float(_PENDING_LIFETIME + 1)
+            approved = _with(csr, "Approved", "AutoApproved", _APPROVALS[right], now)
+            csr = await client.update(CERTIFICATESIGNINGREQUESTS, approved, subresource="approval")
+        if _waits_for_signature(csr):
+            why = fault(csr)
+            done = _with(csr, "Failed", "SignerValidationFailure", why, now) if why else signed(csr)
+            await client.update(CERTIFICATESIGNINGREQUESTS, done, subresource="status")
+        return float(_DECIDED_LIFETIME + 1)
 
-    def _signed(csr: Object) -> Object:
+    async def granted(csr: Object) -> str | None:
+        """The first right to approval that the requestor has."""
+        spec = csr["spec"]
+        for right in approvals(csr):
+            asked: dict[str, Any] = {"user": spec.get("username", ""), "groups": spec.get("groups") or []}
+            asked |= {name: spec[name] for name in ("uid", "extra") if spec.get(name)}
+            asked["resourceAttributes"] = {
+                "group": "certificates.k8s.io",
+                "resource": "certificatesigningrequests",
+                "version": "*",
+                "verb": "create",
+                "subresource": right,
+            }
+            review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}, "spec": asked}
+            answer = await client.create(SUBJECTACCESSREVIEWS, review)
+            if answer["status"].get("allowed"):
+                return right
+        return None
+
+    def signed(csr: Object) -> Object:
         spec = csr["spec"]
         seconds = min(max(spec.get("expirationSeconds", LIFETIME), SHORTEST), LIFETIME)
-        try:
-            certificate = sign(base64.b64decode(spec["request"]), spec.get("usages") or (), seconds)
-        except ValueError as error:
-            raise Terminal(f"cannot sign {csr['metadata']['name']}: {error}") from None
+        certificate = sign(base64.b64decode(spec["request"]), spec.get("usages") or (), seconds)
         return {**csr, "status": {**csr.get("status", {}), "certificate": base64.b64encode(certificate).decode()}}
 
     reconciler: Reconciler[Key] = Reconciler("certificates", reconcile, context.clock, workers=4)
     requests.on_change(enqueue(reconciler))
     return [reconciler]
+
+
+def _waits_for_signature(csr: Object) -> bool:
+    if csr.get("status", {}).get("certificate") or condition(csr, "Failed"):
+        return False
+    return csr["spec"].get("signerName") in SIGNERS and bool(condition(csr, "Approved"))
+
+
+def _parsed(csr: Object) -> CertificateRequest:
+    return parse_request(base64.b64decode(csr["spec"]["request"]))
 
 
 def _with(csr: Object, kind: str, reason: str, message: str, now: float) -> Object:

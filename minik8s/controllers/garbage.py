@@ -50,6 +50,11 @@ class DropFinalizer:
 
 
 @dataclass(frozen=True, slots=True)
+class Unblock:
+    """Have the object's references block nobody's deletion: owners that wait for each other in a circle would do so for ever."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteDependents:
     dependents: Sequence[Object]
 
@@ -59,7 +64,7 @@ class Orphan:
     dependents: Sequence[Object]
 
 
-Instruction = Delete | DropOwners | DropFinalizer | DeleteDependents | Orphan
+Instruction = Delete | DropOwners | DropFinalizer | Unblock | DeleteDependents | Orphan
 
 
 def decide(obj: Object, missing: Sequence[str], waiting: Sequence[str], dependents: Sequence[Object]) -> list[Instruction]:
@@ -83,7 +88,9 @@ def decide(obj: Object, missing: Sequence[str], waiting: Sequence[str], dependen
     if solid:
         return [DropOwners((*missing, *waiting))]
     if waiting and dependents:
-        return [Delete("Foreground")]
+        circle = any(FOREGROUND in (dependent["metadata"].get("finalizers") or ()) for dependent in dependents)
+        blocks = any(reference.get("blockOwnerDeletion") for reference in metadata["ownerReferences"])
+        return [Unblock()] if circle and blocks else [Delete("Foreground")]
     propagation = "Orphan" if ORPHAN in finalizers else "Foreground" if FOREGROUND in finalizers else "Background"
     return [Delete(propagation)]
 
@@ -186,6 +193,9 @@ class _Controller:
             await self._delete(resource, obj, instruction.propagation)
         elif isinstance(instruction, DropOwners):
             await self._drop_owners(resource, obj, instruction.uids)
+        elif isinstance(instruction, Unblock):
+            references = [{**reference, "blockOwnerDeletion": False} for reference in metadata["ownerReferences"]]
+            await self._patch(resource, obj, {"metadata": {"uid": metadata["uid"], "ownerReferences": references}})
         elif isinstance(instruction, DropFinalizer):
             left = [name for name in metadata.get("finalizers") or () if name != instruction.name]
             patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": left}}

@@ -11,12 +11,13 @@ from typing import Any
 
 from minik8s.api.errors import AlreadyExists, ApiError, NotFound
 from minik8s.api.kind import Object as Mutable
-from minik8s.api.resources import CONFIGMAPS, NAMESPACES, PODS, RESOURCES, SERVICEACCOUNTS, Resource
+from minik8s.api.resources import CONFIGMAPS, EVENTS, NAMESPACES, PODS, RESOURCES, SERVICEACCOUNTS, Resource
 from minik8s.base.clock import rfc3339
-from minik8s.client.workqueue import Key, Reconciler
+from minik8s.client.workqueue import Key, Reconciler, Retry
 from minik8s.controllers.manager import Context, enqueue
 
 Object = Mapping[str, Any]
+FINALIZER = "kubernetes"
 ROOT_CA = "kube-root-ca.crt"
 ROOT_CA_ANNOTATION = {
     "kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints "
@@ -83,7 +84,7 @@ def _keeper(context: Context, name: str, resource: Resource, content: Mutable) -
 
 
 def start_deletion(context: Context) -> list[Reconciler[Key]]:
-    """Empties namespaces that are being deleted."""
+    """Empties namespaces that are being deleted. What goes later than it was told to brings its namespace back here."""
     namespaces = context.informer(NAMESPACES)
 
     async def reconcile(key: Key) -> float | None:
@@ -91,19 +92,19 @@ def start_deletion(context: Context) -> list[Reconciler[Key]]:
         if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
             return None
         finalizers = namespace.get("spec", {}).get("finalizers") or []
-        if "kubernetes" not in finalizers:
+        if FINALIZER not in finalizers:
             return None
         left, failures = await _empty(context, key[1])
-        if left or failures:
-            await _report(context, namespace, left, failures)
-            return 0.5 if failures else 0.1 if not _only_waits_for_pods(left) else 1.0
-        rest = [finalizer for finalizer in finalizers if finalizer != "kubernetes"]
-        spec = {"finalizers": rest} if rest else {}
-        finished = {**namespace, "spec": spec}
         try:
-            await context.client.update(NAMESPACES, finished, subresource="finalize")
+            namespace = await _report(context, namespace, left, failures)
+            if not left and not failures:
+                rest = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
+                finished = {**namespace, "spec": {"finalizers": rest} if rest else {}}
+                await context.client.update(NAMESPACES, finished, subresource="finalize")
         except NotFound:
             return None
+        if failures:
+            raise Retry("; ".join(failures))
         return None
 
     reconciler: Reconciler[Key] = Reconciler("namespace", reconcile, context.clock, workers=4)
@@ -112,7 +113,19 @@ def start_deletion(context: Context) -> list[Reconciler[Key]]:
         if new is not None and "deletionTimestamp" in new["metadata"]:
             reconciler.add(("", new["metadata"]["name"]))
 
+    def content_changed(old: Object | None, new: Object | None) -> None:
+        """Something is gone, or came at the last moment."""
+        obj = new or old
+        if obj is None or (old is not None and new is not None):
+            return
+        namespace = namespaces.get("", obj["metadata"]["namespace"])
+        if namespace is not None and "deletionTimestamp" in namespace["metadata"]:
+            reconciler.add(("", obj["metadata"]["namespace"]))
+
     namespaces.on_change(changed)
+    for resource in namespaced_kinds():
+        if resource is not EVENTS:  # they go at once, and are too many to be kept
+            context.informer(resource).on_change(content_changed)
     return [reconciler]
 
 
@@ -127,7 +140,7 @@ async def _empty(context: Context, namespace: str) -> tuple[dict[Resource, list[
             found = await context.client.list(resource, namespace)
             if not found["items"]:
                 continue
-            await context.client.delete_collection(resource, namespace)
+            await context.client.delete_collection(resource, namespace, propagation="Background")
             rest = (await context.client.list(resource, namespace))["items"]
         except ApiError as error:
             failures.append(f"{resource.group_resource}: {error.message}")
@@ -137,18 +150,12 @@ async def _empty(context: Context, namespace: str) -> tuple[dict[Resource, list[
     return left, failures
 
 
-def _only_waits_for_pods(left: Mapping[Resource, list[Object]]) -> bool:
-    return set(left) == {PODS}
-
-
-async def _report(context: Context, namespace: Object, left: Mapping[Resource, list[Object]], failures: list[str]) -> None:
+async def _report(context: Context, namespace: Object, left: Mapping[Resource, list[Object]], failures: list[str]) -> Object:
+    """Writes the conditions; the namespace as it is then."""
     status = {**namespace.get("status", {}), "conditions": conditions(namespace, left, failures, context.clock.now())}
     if status == namespace.get("status"):
-        return
-    try:
-        await context.client.update(NAMESPACES, {**namespace, "status": status}, subresource="status")
-    except NotFound:
-        return
+        return namespace
+    return await context.client.update(NAMESPACES, {**namespace, "status": status}, subresource="status")
 
 
 def conditions(namespace: Object, left: Mapping[Resource, list[Object]], failures: list[str], now: float) -> list[Mutable]:
@@ -159,7 +166,7 @@ def conditions(namespace: Object, left: Mapping[Resource, list[Object]], failure
             for name in obj["metadata"].get("finalizers") or ():
                 finalizers[name] = finalizers.get(name, 0) + 1
     remaining = ", ".join(
-        f"{resource.group_resource} has {len(objects)} resource instances"
+        f"{resource.plural}.{resource.group} has {len(objects)} resource instances"
         for resource, objects in sorted(left.items(), key=lambda item: item[0].group_resource)
         if objects
     )

@@ -86,8 +86,10 @@ def taints(node: Object, now: float) -> list[Mutable]:
     return kept + added
 
 
-def eviction_time(pod: Object, node: Object) -> float | None:
-    """When the pod has to leave its node for NoExecute taints: 0 for at once, None for never."""
+def eviction_time(pod: Object, node: Object, seen: float) -> float | None:
+    """When the pod has to leave its node for NoExecute taints: 0 for at once, None for never. Tolerated seconds count from the taint's
+    time, or from `seen` where it has none.
+    """
     tolerations = pod["spec"].get("tolerations") or ()
     times: list[float] = []
     for taint in node["spec"].get("taints") or ():
@@ -98,9 +100,13 @@ def eviction_time(pod: Object, node: Object) -> float | None:
             return 0.0
         limits = [t["tolerationSeconds"] for t in tolerating if t.get("tolerationSeconds") is not None]
         if limits:
-            added = parse_time(taint["timeAdded"]) if taint.get("timeAdded") else 0.0
+            added = parse_time(taint["timeAdded"]) if taint.get("timeAdded") else seen
             times.append(added + max(0, min(limits)))
     return min(times, default=None)
+
+
+def is_evicting(node: Object) -> bool:
+    return any(taint["effect"] == "NoExecute" for taint in node["spec"].get("taints") or ())
 
 
 def tolerates(toleration: Object, taint: Object) -> bool:
@@ -164,8 +170,7 @@ def _health(context: Context) -> Reconciler[Key]:
             ready = condition(pod, "Ready")
             if ready.get("status") != "True":
                 continue
-            now = rfc3339(context.clock.now())
-            change = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": "", "lastTransitionTime": now}
+            change = {"type": "Ready", "status": "False", "lastTransitionTime": rfc3339(context.clock.now())}
             patch = {"status": {"conditions": [change]}}
             metadata = pod["metadata"]
             try:
@@ -196,13 +201,17 @@ def _health(context: Context) -> Reconciler[Key]:
 def _evictions(context: Context) -> Reconciler[Key]:
     nodes, pods = context.informer(NODES), context.informer(PODS)
     pods.add_index("node", lambda pod: [pod["spec"].get("nodeName", "")])
+    waiting: dict[str, float] = {}  # pods (uid) on tainted nodes, since when
 
     async def reconcile(key: Key) -> float | None:
         pod = pods.get(*key)
-        node = nodes.get("", pod["spec"].get("nodeName", "")) if pod is not None else None
-        if pod is None or node is None or "deletionTimestamp" in pod["metadata"]:
+        if pod is None or "deletionTimestamp" in pod["metadata"]:
             return None
-        due = eviction_time(pod, node)
+        node, uid = nodes.get("", pod["spec"].get("nodeName", "")), pod["metadata"]["uid"]
+        if node is None or not is_evicting(node):
+            waiting.pop(uid, None)
+            return None
+        due = eviction_time(pod, node, waiting.setdefault(uid, context.clock.now()))
         if due is None:
             return None
         wait = due - context.clock.now()
@@ -227,12 +236,14 @@ def _evictions(context: Context) -> Reconciler[Key]:
     def node_changed(old: Object | None, new: Object | None) -> None:
         if new is None or (old is not None and old["spec"].get("taints") == new["spec"].get("taints")):
             return
-        if any(taint["effect"] == "NoExecute" for taint in new["spec"].get("taints") or ()):
+        if is_evicting(new) or (old is not None and is_evicting(old)):
             for pod in pods.indexed("node", new["metadata"]["name"]):
                 reconciler.add(key_of(pod))
 
     def pod_changed(old: Object | None, new: Object | None) -> None:
-        if new is not None and new["spec"].get("nodeName") and (old is None or not old["spec"].get("nodeName")):
+        if new is None:
+            waiting.pop(old["metadata"]["uid"] if old is not None else "", None)
+        elif new["spec"].get("nodeName") and (old is None or _may_stay(old) != _may_stay(new)):
             reconciler.add(key_of(new))
 
     nodes.on_change(node_changed)
@@ -256,14 +267,21 @@ def start_ipam(context: Context) -> list[Reconciler[Key]]:
         cidr = free_cidr(network, settings.node_cidr_mask, taken)
         if cidr is None:
             context.events.event(node, NORMAL, "CIDRNotAvailable", f"Node {key[1]} status is now: CIDRNotAvailable")
-            return 60.0
+            return None
         patch = {"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}}
         changed = await context.client.patch(NODES, key[1], "", patch, kind="strategic")
         await nodes.caught_up(changed["metadata"]["resourceVersion"])
         return None
 
     reconciler: Reconciler[Key] = Reconciler("node-ipam", reconcile, context.clock, workers=1)
-    nodes.on_change(enqueue(reconciler))
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        """What a node that goes leaves free is for those that wait."""
+        for node in [new] if new is not None else nodes.list():
+            if not node["spec"].get("podCIDR"):
+                reconciler.add(key_of(node))
+
+    nodes.on_change(changed)
     return [reconciler]
 
 
@@ -275,6 +293,11 @@ def free_cidr(network: ipaddress.IPv4Network | ipaddress.IPv6Network, mask: int,
 
 def _conditions(node: Object) -> Sequence[Object]:
     return node.get("status", {}).get("conditions") or ()
+
+
+def _may_stay(pod: Object) -> tuple[Any, ...]:
+    """What decides about a pod on a tainted node."""
+    return pod["spec"].get("nodeName"), pod["spec"].get("tolerations")
 
 
 def _heartbeats(node: Object) -> str:

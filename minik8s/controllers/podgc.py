@@ -1,6 +1,7 @@
-"""Pod garbage collection: pods whose node is gone, pods that were deleted before they had one, and ended pods beyond a limit.
+"""Pod garbage collection: pods whose node is gone, pods that were deleted before they had one or whose node is declared out of service,
+and ended pods beyond a limit.
 
-Source: kubernetes.io "Pod Lifecycle", "Garbage collection of Pods".
+Source: kubernetes.io "Pod Lifecycle" ("Garbage collection of Pods"), "Node Shutdowns" ("Non-graceful node shutdown").
 """
 
 from __future__ import annotations
@@ -13,11 +14,21 @@ from minik8s.api.resources import NODES, PODS
 from minik8s.base.clock import rfc3339
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, key_of
+from minik8s.controllers.replicaset import condition
 
 Object = Mapping[str, Any]
 ENDED_LIMIT = 12_500
 QUARANTINE = 40.0
 """Seconds that a node has to be gone before its pods are taken for lost."""
+
+
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+
+
+def is_out_of_service(node: Object) -> bool:
+    """Not ready, and somebody says that it will not come back."""
+    tainted = any(taint["key"] == OUT_OF_SERVICE for taint in node["spec"].get("taints") or ())
+    return tainted and condition(node, "Ready").get("status") != "True"
 
 
 def start(context: Context) -> list[Reconciler[Key]]:
@@ -34,8 +45,10 @@ def start(context: Context) -> list[Reconciler[Key]]:
             if "deletionTimestamp" in pod["metadata"]:
                 await remove(pod, "")
             return None
-        if nodes.get("", node) is not None:
+        if (known := nodes.get("", node)) is not None:
             missing.pop(node, None)
+            if "deletionTimestamp" in pod["metadata"] and is_out_of_service(known):
+                await remove(pod, "PodGC: node is out of service")
             return None
         since = missing.setdefault(node, context.clock.monotonic())
         wait = since + QUARANTINE - context.clock.monotonic()
@@ -79,15 +92,16 @@ def start(context: Context) -> list[Reconciler[Key]]:
         if new is None:
             return
         node = new["spec"].get("nodeName", "")
-        if (node and nodes.get("", node) is None) or (not node and "deletionTimestamp" in new["metadata"]):
+        if (node and nodes.get("", node) is None) or "deletionTimestamp" in new["metadata"]:
             reconciler.add(key_of(new))
         ended = new.get("status", {}).get("phase") in ("Succeeded", "Failed")
         if ended and len(pods) > ENDED_LIMIT and (old is None or old.get("status", {}).get("phase") != new["status"]["phase"]):
             trim()
 
     def node_changed(old: Object | None, new: Object | None) -> None:
-        if new is None and old is not None:
-            for pod in pods.indexed("node", old["metadata"]["name"]):
+        node = new or old
+        if node is not None and (new is None or is_out_of_service(new)):
+            for pod in pods.indexed("node", node["metadata"]["name"]):
                 reconciler.add(key_of(pod))
 
     pods.on_change(pod_changed)

@@ -1,0 +1,127 @@
+"""Who gets which certificate. Source: kubernetes.io "Certificates and Certificate Signing Requests", "TLS bootstrapping"."""
+
+import base64
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS
+from minik8s.api.user import AUTHENTICATED, User, service_account
+from minik8s.base.pki import Authority, certificate_request, issued_by, new_key, parse_request
+from minik8s.client.events import EventRecorder
+from minik8s.client.informer import Informers
+from minik8s.controllers import certificates
+from minik8s.controllers.manager import Context, ControllerSettings
+from minik8s.testing.clock import VirtualClock
+from minik8s.testing.cluster import Cluster
+
+from .objects import Object, condition
+
+pytestmark = pytest.mark.cluster(nodes=0, scheduler=False, controllers=[])
+KEY = new_key()
+USAGES = ["client auth", "digital signature"]
+
+
+def asked(user: str = "system:node:n", groups: tuple[str, ...] = ("system:nodes",), **spec: Any) -> dict[str, Any]:
+    request = base64.b64encode(certificate_request(KEY, user, groups)).decode()
+    full = {"request": request, "signerName": certificates.KUBELET_CLIENT, "usages": USAGES} | spec
+    return {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": "a"},
+        "spec": full,
+    }
+
+
+@dataclass
+class Office:
+    cluster: Cluster
+    authority: Authority
+
+    async def ask(self, csr: Object, user: str = "admin", *groups: str) -> Object:
+        """The request as it is once the controller has seen it."""
+        client = self.cluster.plane.client(User(user, (*groups, AUTHENTICATED)))
+        await client.create(CERTIFICATESIGNINGREQUESTS, csr)
+        await self.cluster.clock.settle()  # type: ignore[attr-defined]
+        return await self.cluster.client.get(CERTIFICATESIGNINGREQUESTS, "a")
+
+
+@pytest_asyncio.fixture
+async def office(cluster: Cluster, clock: VirtualClock) -> AsyncIterator[Office]:
+    authority = Authority.create("client", clock)
+    sign = lambda request, usages, seconds: authority.sign(parse_request(request), usages, seconds)  # noqa: E731
+    informers = Informers(cluster.client, clock, Random(0), "test")
+    client = cluster.plane.client(service_account("kube-system", "certificate-controller"))
+    recorder = EventRecorder(client, clock, Random(0), "certificate-controller")
+    context = Context(client, informers, clock, Random(0), recorder, ControllerSettings(sign=sign))
+    (reconciler,) = certificates.start(context)
+    reconciler.start()
+    yield Office(cluster, authority)
+    await reconciler.stop()
+    await informers.stop()
+
+
+async def test_a_node_joins_and_renews(office: Office, cluster: Cluster) -> None:
+    joined = await office.ask(asked(), "system:bootstrap:abcdef", "system:bootstrappers")
+    assert condition(joined, "Approved")["reason"] == "AutoApproved"
+    assert issued_by(base64.b64decode(joined["status"]["certificate"]), office.authority.pair)
+    await cluster.delete("csr/a")
+    renewed = await office.ask(asked(), "system:node:n", "system:nodes")
+    assert condition(renewed, "Approved")["message"].startswith("Auto approving self kubelet client certificate")
+    assert renewed["status"]["certificate"]
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "csr"),
+    [
+        ("system:node:other", ["system:nodes"], asked()),
+        ("system:bootstrap:x", ["system:bootstrappers"], asked("admin")),
+        ("system:bootstrap:x", ["system:bootstrappers"], asked(groups=("system:masters",))),
+        ("system:bootstrap:x", ["system:bootstrappers"], asked(usages=["client auth", "server auth"])),
+        ("system:bootstrap:x", ["system:bootstrappers"], asked("x", ("y",), signerName=certificates.CLIENT)),
+    ],
+)
+async def test_what_nobody_approves_by_itself(office: Office, user: str, groups: list[str], csr: Object) -> None:
+    waiting = await office.ask(csr, user, *groups)
+    assert waiting["spec"]["username"] == user
+    assert waiting["status"] == {}
+
+
+async def approve(cluster: Cluster, csr: Object) -> Object:
+    added = {"type": "Approved", "status": "True", "reason": "Seen", "message": "by hand"}
+    await cluster.client.update(CERTIFICATESIGNINGREQUESTS, {**csr, "status": {"conditions": [added]}}, subresource="approval")
+    await cluster.clock.settle()  # type: ignore[attr-defined]
+    return await cluster.client.get(CERTIFICATESIGNINGREQUESTS, "a")
+
+
+async def test_approved_by_hand(office: Office, cluster: Cluster) -> None:
+    """The lifetime is the one asked for, at least 10 minutes."""
+    waiting = await office.ask(
+        asked("bob", ("dev",), signerName=certificates.CLIENT, expirationSeconds=600), "root", "system:masters"
+    )
+    done = await approve(cluster, waiting)
+    assert done["status"]["certificate"]
+
+
+async def test_approved_but_not_to_be_signed(office: Office, cluster: Cluster) -> None:
+    waiting = await office.ask(asked("bob", signerName=certificates.KUBELET_CLIENT), "root", "system:masters")
+    failed = await approve(cluster, waiting)
+    assert condition(failed, "Failed")["reason"] == "SignerValidationFailure"
+    assert condition(failed, "Failed")["message"] == "subject common name does not begin with 'system:node:'"
+    assert "certificate" not in failed["status"]
+
+
+@pytest.mark.parametrize(("decided", "hours"), [(False, 24), (True, 1)])
+async def test_requests_are_forgotten(office: Office, cluster: Cluster, clock: VirtualClock, decided: bool, hours: int) -> None:
+    """What is decided after an hour, what waits after a day."""
+    waiting = await office.ask(asked("bob", ("dev",), signerName=certificates.CLIENT), "root", "system:masters")
+    if decided:
+        await approve(cluster, waiting)
+    await clock.advance(hours * 3600 - 1)
+    assert await cluster.get("csr/a") is not None
+    await clock.advance(4000)
+    assert await cluster.get("csr/a") is None

@@ -19,6 +19,7 @@ from minik8s.base.clock import Clock
 from minik8s.dns import wire
 from minik8s.dns.wire import Query
 
+PORT = 53
 TIMEOUT = 2.0
 ROUNDS = 2
 PENDING = 1000
@@ -113,7 +114,7 @@ class _Reply(asyncio.DatagramProtocol):
 
 async def _by_udp(upstream: str, message: bytes, query: Query) -> bytes:
     loop = asyncio.get_running_loop()
-    transport, reply = await loop.create_datagram_endpoint(lambda: _Reply(message[:2], query), remote_addr=(upstream, 53))
+    transport, reply = await loop.create_datagram_endpoint(lambda: _Reply(message[:2], query), remote_addr=(upstream, PORT))
     try:
         transport.sendto(message)
         return await reply.answer
@@ -122,7 +123,7 @@ async def _by_udp(upstream: str, message: bytes, query: Query) -> bytes:
 
 
 async def _by_tcp(upstream: str, message: bytes, query: Query) -> bytes:
-    reader, writer = await asyncio.open_connection(upstream, 53)
+    reader, writer = await asyncio.open_connection(upstream, PORT)
     try:
         writer.write(struct.pack("!H", len(message)) + message)
         answer = await reader.readexactly(struct.unpack("!H", await reader.readexactly(2))[0])

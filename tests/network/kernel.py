@@ -33,8 +33,8 @@ class Namespace:
     def run(self, *command: str) -> str:
         return subprocess.run(["ip", "netns", "exec", self.name, *command], check=True, capture_output=True, text=True).stdout
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A Python program inside; returns when it has said its first line."""
+    def start(self, *arguments: str, wait: bool = True) -> subprocess.Popen[str]:
+        """A Python program inside; returns when it has said its first line, unless told not to wait for that."""
         child = subprocess.Popen(
             ["ip", "netns", "exec", self.name, sys.executable, *arguments],
             stdin=subprocess.PIPE,
@@ -42,8 +42,8 @@ class Namespace:
             text=True,
         )
         self.children.append(child)
-        assert child.stdout
-        assert child.stdout.readline(), "it did not start"
+        if wait:
+            said(child)
         return child
 
     def echo(self, name: str, port: int) -> None:
@@ -70,14 +70,28 @@ class Namespace:
             client.send(message)
             return client.recv(4096)
 
-    def remove(self) -> None:
+    def end_children(self, but: subprocess.Popen[str] | None = None) -> None:
         for child in self.children:
+            if child is but:
+                continue
             child.kill()
             child.wait()
             for pipe in (child.stdin, child.stdout):
                 if pipe:
                     pipe.close()
+        self.children = [child for child in self.children if child is but]
+
+    def remove(self) -> None:
+        self.end_children()
         ip("netns", "del", self.name)
+
+
+def said(child: subprocess.Popen[str]) -> str:
+    """Its next line."""
+    assert child.stdout
+    line = child.stdout.readline()
+    assert line, "it ended"
+    return line
 
 
 class Node(Namespace):
@@ -89,15 +103,15 @@ class Node(Namespace):
         self.resolv_conf = directory.with_suffix(".resolv.conf")
         self.resolv_conf.write_text("")
 
-    def begin(self) -> None:
-        self.program = self.start(str(HERE / "node_child.py"), self.name, str(self.directory), str(self.resolv_conf))
+    def begin(self, *, wait: bool = True) -> None:
+        arguments = (str(HERE / "node_child.py"), self.name, str(self.directory), str(self.resolv_conf))
+        self.program = self.start(*arguments, wait=wait)
 
     def call(self, **command: Any) -> Any:
         assert self.program.stdin
-        assert self.program.stdout
         self.program.stdin.write(json.dumps(command) + "\n")
         self.program.stdin.flush()
-        return json.loads(self.program.stdout.readline())
+        return json.loads(said(self.program))
 
     def end(self, how: str = "stop") -> None:
         assert self.program.stdin
@@ -119,7 +133,8 @@ class World:
         self._link(self.a, "172.31.0.1/24", self.b, "172.31.0.2/24")
         self._link(self.a, "192.168.77.1/24", self.outside, "192.168.77.2/24")
         self.nodes = [self.a, self.b]
-        self.told: list[list[Any]] = []
+        self.pods: list[tuple[Node, str, Pod]] = []
+        self.told: dict[tuple[str, str], dict[str, Any]] = {}
 
     def _node(self, name: str, directory: Path) -> Node:
         node = Node(f"{self.prefix}-{name}", directory / name)
@@ -140,10 +155,12 @@ class World:
     def tell(self, kind: str, plural: str, *objects: dict[str, Any]) -> None:
         for node in self.nodes:
             node.call(objects=[[kind, plural, obj] for obj in objects])
+        for obj in objects:
+            self.told[plural, obj["metadata"]["name"]] = obj
 
     def pod(self, node: Node, name: str, port: int = 0) -> Pod:
         pod = Pod(f"{self.prefix}-{name}")
-        self.namespaces.append(pod)
+        self.pods.append((node, name, pod))
         found = node.call(attach=[name, pod.path])
         assert isinstance(found, list), found
         pod.address = found[0]
@@ -151,7 +168,23 @@ class World:
             pod.echo(name, port)
         return pod
 
+    def clear(self) -> None:
+        """As before the first pod and Service."""
+        for (plural, _), obj in self.told.items():
+            if plural != "nodes":
+                for node in self.nodes:
+                    node.call(objects=[["DELETED", plural, obj]])
+        self.told.clear()
+        for node, name, pod in self.pods:
+            node.call(detach=name)
+            pod.remove()
+        self.pods.clear()
+        for namespace in (*self.nodes, self.outside):
+            namespace.end_children(but=getattr(namespace, "program", None))
+
     def remove(self) -> None:
+        for _, _, pod in self.pods:
+            pod.remove()
         for namespace in reversed(self.namespaces):
             namespace.remove()
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dns.message
 import pytest
-from kernel import Node, World, eventually, ip
+from kernel import Node, World, eventually, ip, said
 
 pytestmark = [
     pytest.mark.root,
@@ -29,21 +28,32 @@ def node(name: str, cidr: str, address: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("nodes"))
     try:
         for one in world.nodes:
-            one.begin()
-        world.tell(
-            "ADDED", "nodes", node(world.a.name, "10.42.0.0/24", "172.31.0.1"), node(world.b.name, "10.42.1.0/24", "172.31.0.2")
-        )
+            one.begin(wait=False)
         for one in world.nodes:
-            eventually(lambda one=one: (one.directory / "pod-cidr").exists(), True)
+            said(one.program)
         yield world
     finally:
         world.remove()
     assert world.prefix not in ip("netns", "list")
+
+
+@pytest.fixture
+def world(both: World) -> Iterator[World]:
+    nodes = node(both.a.name, "10.42.0.0/24", "172.31.0.1"), node(both.b.name, "10.42.1.0/24", "172.31.0.2")
+    both.tell("ADDED", "nodes", *nodes)
+    for one in both.nodes:
+        eventually((one.directory / "pod-cidr").exists, True)
+    yield both
+    both.clear()
+    for one in both.nodes:
+        assert list((one.directory / "addresses").iterdir()) == []
+        assert "veth" not in one.run("ip", "-br", "link")
+        eventually(lambda one=one: one.run("nft", "list", "ruleset").count("dnat to"), 0)
 
 
 def service(name: str, address: str, **spec: Any) -> dict[str, Any]:
@@ -80,7 +90,6 @@ def test_pods_reach_pods_nodes_and_the_world(world: World) -> None:
     far = world.pod(world.b, "far", 8080)
     world.outside.echo("world", 80)
     world.a.echo("host", 81)
-    assert (one.address, two.address, far.address) == ("10.42.0.2", "10.42.0.3", "10.42.1.2")
     assert one.ask(one.address, 8080) == f"one {one.address}"
     assert one.ask(two.address, 8080) == f"two {one.address}"
     eventually(lambda: one.ask(far.address, 8080), f"far {one.address}")  # without translation, over nodes
@@ -146,10 +155,10 @@ def test_host_ports(world: World) -> None:
         "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 8080, "hostPort": 8888, "protocol": "TCP"}]}]},
         "status": {"podIP": one.address, "phase": "Running"},
     }
-    world.a.call(objects=[["ADDED", "pods", pod]])
+    world.tell("ADDED", "pods", pod)
     eventually(lambda: world.outside.ask("192.168.77.1", 8888, 0.3), "one 192.168.77.2")
     assert one.ask("172.31.0.1", 8888) == "one 10.42.0.1"
-    world.a.call(objects=[["DELETED", "pods", pod]])
+    world.tell("DELETED", "pods", pod)
     eventually(lambda: world.outside.ask("192.168.77.1", 8888, 0.3), "ConnectionRefusedError")
 
 
@@ -180,8 +189,8 @@ def test_an_agent_that_starts_again_finds_its_pods_and_cleanup_leaves_nothing(wo
     world.b.end("cleanup")
     fresh = traces(world.b)
     world.b.begin()
-    world.nodes = [world.b]
-    world.tell("ADDED", "nodes", node(world.b.name, "10.42.1.0/24", "172.31.0.2"), node("c", "10.42.2.0/24", "172.31.0.1"))
+    for told in (node(world.b.name, "10.42.1.0/24", "172.31.0.2"), node("c", "10.42.2.0/24", "172.31.0.1")):
+        world.b.call(objects=[["ADDED", "nodes", told]])
     eventually((world.b.directory / "pod-cidr").exists, True)
     one, two = world.pod(world.b, "one", 8080), world.pod(world.b, "two")
     eventually(lambda: "10.42.2.0/24 via 172.31.0.1" in world.b.run("ip", "route"), True)
@@ -190,10 +199,10 @@ def test_an_agent_that_starts_again_finds_its_pods_and_cleanup_leaves_nothing(wo
     world.b.begin()
     assert world.b.call(collect=["one"]) == 1  # `two` ended meanwhile
     assert world.b.ask(one.address, 8080) == "one 10.42.1.1"
-    assert world.pod(world.b, "three").address == "10.42.1.4"
+    assert world.pod(world.b, "three").address not in (one.address, two.address)
     assert world.b.call(attach=["four", "/run/netns/nosuch"])["error"].startswith("[Errno 2] No such file or directory")
     world.b.call(detach="three")
     assert [file.name for file in (world.b.directory / "addresses").iterdir()] == [one.address]
     world.b.end("cleanup")
     assert traces(world.b) == fresh
-    assert list((world.b.directory / "addresses").iterdir()) == []
+    world.b.begin()

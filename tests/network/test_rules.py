@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minik8s.network.addresses import Addresses, OutOfAddresses
@@ -45,6 +45,7 @@ def test_a_node_that_got_another_cidr(tmp_path: Path) -> None:
     assert list(addresses.holders().values()) == ["a"]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from("abcdefg"), st.booleans()), max_size=40))
 def test_the_invariants_hold(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bool]]) -> None:
     directory = tmp_path_factory.mktemp("addresses")

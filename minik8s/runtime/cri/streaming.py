@@ -56,19 +56,17 @@ class SpdyStreams:
         self._ended = asyncio.Event()
 
     async def start(self, wanted: Sequence[dict[str, str]]) -> None:
-        """Opens the streams. On those that only the server writes to, we end our side at once where it allows that."""
+        """Opens the streams; of a port's error stream we end our side at once, as the server waits for that."""
+        frames = b""
         for place, headers in enumerate(wanted):
-            kind = headers["streamtype"]
-            number = self._numbers[kind] = 2 * place + 1
-            self._writer.write(self._encoder.open(number, headers, last=False))
+            number = self._numbers[headers["streamtype"]] = 2 * place + 1
+            frames += self._encoder.open(number, headers, last="port" in headers and headers["streamtype"] == "error")
         self._outputs = {
             self._numbers[kind]: output
             for kind, output in (("stdout", STDOUT), ("stderr", STDERR), ("data", STDOUT))
             if kind in self._numbers
         }
-        if "data" in self._numbers:  # the server waits for the error stream's end
-            self._writer.write(spdy.data(self._numbers["error"], b"", last=True))
-        await self._writer.drain()
+        await self._send(frames)
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         self._reading = True

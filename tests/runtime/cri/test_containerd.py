@@ -1,0 +1,137 @@
+"""A containerd of our own: found again, started again, its containers untouched by both."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from containerd_bench import SUBNET, CriBench
+from runtime_bench import IMAGE, log_text, wait_for
+
+from minik8s.base.clock import RealClock
+from minik8s.runtime.base import ContainerEvent, RuntimeFailed, State
+from minik8s.runtime.cri import pause, supervise
+from minik8s.runtime.cri.supervise import OwnContainerd, Place, answering
+
+pytestmark = [pytest.mark.root, pytest.mark.e2e]
+
+
+def pid(place: Place) -> int:
+    return int((place.directory / "containerd.pid").read_text())
+
+
+async def test_an_agent_finds_it_again(cri_bench: CriBench, containerd_place: Place) -> None:
+    before = pid(containerd_place)
+    again = OwnContainerd(containerd_place, RealClock())
+    await again.start()
+    assert await answering(["/no/such", containerd_place.socket]) == containerd_place.socket
+    await again.close()
+    assert pid(containerd_place) == before
+    assert os.getsid(before) == before
+
+
+async def test_it_is_started_again_and_containers_run_on(cri_bench: CriBench, containerd_place: Place) -> None:
+    """kill -9: calls fail meanwhile, then work; what ended in between has its exit code; one event says to look at all."""
+    supervisor = OwnContainerd(containerd_place, RealClock())
+    await supervisor.start()
+    pod = await cri_bench.pod()
+    lasting = await cri_bench.start(pod, "sleep 300", "a")
+    ending = await cri_bench.start(pod, "while [ ! -e /tmp/go ]; do sleep 0.01; done; exit 6", "b")
+    events = cri_bench.runtime.events()
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0.2)
+    process = process_of(containerd_place, ending)
+    killed = pid(containerd_place)
+    os.kill(killed, signal.SIGKILL)
+    Path(f"/proc/{process}/root/tmp/go").touch()
+    async with asyncio.timeout(15):
+        assert await first == ContainerEvent("")
+    await events.aclose()
+    assert pid(containerd_place) != killed
+    wait_for(lambda: not Path(f"/proc/{killed}").exists())
+    assert (await cri_bench.runtime.container(lasting)).state is State.RUNNING
+    assert (await cri_bench.ended(ending)).exit_code == 6
+    assert (await cri_bench.runtime.exec_sync(lasting, ["echo", "hi"], 5)).stdout == b"hi\n"
+    await supervisor.close()
+
+
+def process_of(place: Place, container: str) -> int:
+    return int(next((place.directory / "state").glob(f"**/{container}/init.pid")).read_text())
+
+
+async def test_pods_have_the_network_of_the_configuration(cri_bench: CriBench) -> None:
+    first, second = await cri_bench.pod("a"), await cri_bench.pod("b")
+    [address] = (await cri_bench.runtime.sandbox(first)).ips
+    assert address.startswith(SUBNET.rpartition(".")[0])
+    told = log_text(await cri_bench.ended(await cri_bench.start(second, f"ping -c1 -W2 {address} | grep -c 'bytes from'")))
+    assert told == "1\n"
+
+
+async def test_the_sandbox_image_is_not_listed(cri_bench: CriBench) -> None:
+    """So nobody collects it."""
+    runtime = cri_bench.runtime
+    assert await runtime.ensure_sandbox_image() == pause.NAME
+    assert await runtime.image(pause.NAME)
+    assert [image.tags for image in await runtime.images()] == [[IMAGE]]
+
+
+async def test_a_pause_image_under_another_s_name(cri_bench: CriBench, tmp_path: Path) -> None:
+    """What an existing containerd's configuration wants. CRI removes an image with all its names: ours is made again."""
+    (tmp_path / "x.tar").write_bytes(pause.archive("registry.example/pause:3.6"))
+    assert await cri_bench.runtime.import_image(str(tmp_path / "x.tar")) == ["registry.example/pause:3.6"]
+    assert await cri_bench.runtime.image("registry.example/pause:3.6")
+    await cri_bench.runtime.remove_image("registry.example/pause:3.6")
+    assert await cri_bench.runtime.image(pause.NAME) is None
+    assert await cri_bench.runtime.ensure_sandbox_image() == pause.NAME
+    assert await cri_bench.runtime.image(pause.NAME)
+
+
+async def test_a_sandbox_s_end_is_told(cri_bench: CriBench, containerd_place: Place) -> None:
+    pod = await cri_bench.pod()
+    events = cri_bench.runtime.events()
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0.1)
+    os.kill(process_of(containerd_place, pod), signal.SIGKILL)
+    async with asyncio.timeout(5):
+        assert (await first).sandbox_id == pod
+    assert not (await cri_bench.runtime.sandbox(pod)).ready
+    await events.aclose()
+
+
+async def test_many_pods_at_once(cri_bench: CriBench) -> None:
+    """None is lost, each end is told, and nothing is left (which the fixture counts)."""
+    pods = await asyncio.gather(*(cri_bench.pod(f"p{number}") for number in range(12)))
+    waiting = set(pods)
+    events = cri_bench.runtime.events()
+
+    async def follow() -> None:
+        async for event in events:
+            waiting.discard(event.sandbox_id)
+            if not waiting:
+                return
+
+    following = asyncio.ensure_future(follow())
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    containers = await asyncio.gather(*(cri_bench.start(pod, "sleep 0.5; exit 2") for pod in pods))
+    async with asyncio.timeout(20):
+        await following
+    await events.aclose()
+    found = {one.id: one for one in await cri_bench.runtime.containers()}
+    assert {found[key].exit_code for key in containers} == {2}
+    assert time.monotonic() - began < 20
+    assert len({(await cri_bench.runtime.sandbox(pod)).ips[0] for pod in pods}) == len(pods)
+
+
+async def test_what_can_not_start(containerd_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = OwnContainerd(Place(tmp_path / ("x" * 100), tmp_path), RealClock())
+    with pytest.raises(RuntimeFailed, match="too long for a unix socket"):
+        await long.start()
+    place = Place(containerd_place.directory.parent / "bad", tmp_path)
+    monkeypatch.setattr(supervise, "configuration", lambda _: "version = 2\nroot = 5\n")
+    with pytest.raises(RuntimeFailed, match=r"containerd does not start: .*TOML"):
+        await OwnContainerd(place, RealClock()).start()

@@ -212,12 +212,12 @@ def _numbers(data: memoryview) -> dict[int, Any]:
     return {number: value for number, _, value in _split(data)}
 
 
-def _time(data: memoryview, _: int) -> str:
-    return _moment(data).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _time(data: memoryview, _: int) -> str | None:
+    return _moment(data).strftime("%Y-%m-%dT%H:%M:%SZ") if data else None  # empty: Go's zero time, null in JSON
 
 
-def _micro_time(data: memoryview, _: int) -> str:
-    return _moment(data).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _micro_time(data: memoryview, _: int) -> str | None:
+    return _moment(data).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if data else None
 
 
 def _moment(data: memoryview) -> datetime:

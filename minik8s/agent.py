@@ -24,9 +24,9 @@ from minik8s.base.host import default_address, node_name
 from minik8s.base.logging import configure
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
-from minik8s.client.http import HttpTransport, ssl_context
+from minik8s.client.http import HttpTransport
 from minik8s.client.informer import Informers
-from minik8s.client.kubeconfig import Access
+from minik8s.client.kubeconfig import Access, ssl_context
 from minik8s.kubelet.join import JoinFailed, Membership
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
@@ -121,6 +121,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         pressure=lambda: pressure(options.data_dir),
         labels=dict(label.partition("=")[::2] for label in options.node_label),
         taints=[_taint(text) for text in options.node_taint],
+        lease_seconds=cluster.lease_seconds,
     )
     reporter = NodeReporter(node, runtime, client, clock)
     await reporter.start()

@@ -269,13 +269,14 @@ async def _simulate(plane: ControlPlane, count: int, stack: AsyncExitStack) -> N
         await nodes.make(f"simulated-{number}").start()
 
 
-def cluster_config(options: SimpleNamespace, services: Network) -> dict[str, str]:
+def cluster_config(options: SimpleNamespace, services: Network) -> dict[str, str | int]:
     """What agents are told."""
     return {
         "clusterDNS": options.cluster_dns or str(services[10]),
         "clusterDomain": options.cluster_domain,
         "clusterCIDR": options.cluster_cidr,
         "serviceCIDR": options.service_cidr,
+        "nodeLeaseDurationSeconds": max(1, int(options.node_monitor_grace_period)),
     }
 
 

@@ -19,7 +19,7 @@ from minik8s.tunnel.server import Tunnels
 NODE_PREFIX, NODES_GROUP = "system:node:", "system:nodes"
 
 
-def pages(tunnels: Tunnels, authority: bytes, config: Mapping[str, str]) -> dict[str, PageHandler]:
+def pages(tunnels: Tunnels, authority: bytes, config: Mapping[str, str | int]) -> dict[str, PageHandler]:
     """`authority` is the PEM that tokens pin, `config` what `paths.CONFIG` answers."""
 
     async def ca(http: web.BaseRequest, _: User) -> Content:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from minik8s.controllers import (
+    aggregation,
     certificates,
     deployment,
     endpoints,
     endpointslices,
     garbage,
+    job,
     mirroring,
     namespace,
     nodes,
@@ -25,11 +27,12 @@ CONTROLLERS: Mapping[str, Start] = {
     "deployment-controller": deployment.start,
     "replicaset-controller": replicaset.start,
     "replication-controller": replicaset.start_replication,
+    "job-controller": job.start,
     "endpointslice-controller": endpointslices.start,
     "endpointslicemirroring-controller": mirroring.start,
     "endpoint-controller": endpoints.start,
     "node-controller": nodes.start,
-    "node-ipam-controller": nodes.start_ipam,
+    "clusterrole-aggregation-controller": aggregation.start,
     "certificate-controller": certificates.start,
     "generic-garbage-collector": garbage.start,
     "pod-garbage-collector": podgc.start,

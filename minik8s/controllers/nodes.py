@@ -122,7 +122,7 @@ def tolerates(toleration: Object, taint: Object) -> bool:
 
 
 def start(context: Context) -> list[Reconciler[Key]]:
-    return [_health(context), _evictions(context)]
+    return [_health(context), _evictions(context), *_ipam(context)]
 
 
 def _health(context: Context) -> Reconciler[Key]:
@@ -251,7 +251,7 @@ def _evictions(context: Context) -> Reconciler[Key]:
     return reconciler
 
 
-def start_ipam(context: Context) -> list[Reconciler[Key]]:
+def _ipam(context: Context) -> list[Reconciler[Key]]:
     """Gives each node a part of the cluster's network. What is taken is read off the nodes."""
     nodes = context.informer(NODES)
     settings = context.settings

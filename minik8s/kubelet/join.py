@@ -46,6 +46,7 @@ class ClusterConfig:
     cluster_domain: str
     cluster_cidr: str
     service_cidr: str
+    lease_seconds: int
 
 
 class Membership:
@@ -78,7 +79,8 @@ class Membership:
     async def config(self, access: Access) -> ClusterConfig:
         """The cluster's settings."""
         found = json.loads(await self._patiently(paths.CONFIG, ssl_context(access)))
-        return ClusterConfig(found["clusterDNS"], found["clusterDomain"], found["clusterCIDR"], found["serviceCIDR"])
+        names = ("clusterDNS", "clusterDomain", "clusterCIDR", "serviceCIDR", "nodeLeaseDurationSeconds")
+        return ClusterConfig(*(found[name] for name in names))
 
     def _is_good(self) -> bool:
         """Whether the kept certificate is the node's own and lives for another day at least."""

@@ -1,7 +1,7 @@
 """The node object: registers the node, keeps its status and its lease.
 
-Promise: the lease is renewed every 10 s, which is what says that the node lives; the status is written when something in it changed, else
-every 5 minutes. A node that was there before (a restart) keeps what others wrote in it.
+Promise: the lease is renewed four times in its duration (every 10 s), which is what says that the node lives; the status is written when
+something in it changed, else every 5 minutes. A node that was there before (a restart) keeps what others wrote in it.
 Sources: KEP-589 (node leases), the kubelet's nodestatus and kubelet_node_status.go; golden/node nw-node.
 """
 
@@ -27,7 +27,7 @@ Object = dict[str, Any]
 
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
-PERIOD = 10.0
+RENEWALS = 4  # in a lease's duration
 REPORT = 300.0
 MAX_IMAGES = 50
 BACKOFF = Backoff(initial=0.2, maximum=7)
@@ -48,6 +48,7 @@ class NodeConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Mapping[str, str]] = ()
     provider_id: str = ""
+    lease_seconds: int = LEASE_SECONDS
 
 
 class NodeReporter:
@@ -79,7 +80,7 @@ class NodeReporter:
 
     async def _beat(self) -> None:
         while True:
-            await self._clock.sleep(PERIOD)
+            await self._clock.sleep(self._config.lease_seconds / RENEWALS)
             for step in (self._renew, self._report):
                 try:
                     await step()
@@ -156,9 +157,9 @@ class NodeReporter:
             try:
                 lease = await self._client.get(LEASES, name, LEASE_NAMESPACE)
             except NotFound:
-                self._lease = await self._client.create(LEASES, lease_object(name, self._uid, self._clock.now()))
+                self._lease = await self._client.create(LEASES, lease_object(self._config, self._uid, self._clock.now()))
                 return
-        spec = {**lease["spec"], **lease_spec(name, self._clock.now())}
+        spec = {**lease["spec"], **lease_spec(self._config, self._clock.now())}
         self._lease = await self._client.update(LEASES, {**lease, "spec": spec})
 
 
@@ -260,15 +261,16 @@ def conditions(problem: str, short: Pressure) -> list[Object]:
     return result
 
 
-def lease_object(name: str, uid: str, now: float) -> Object:
+def lease_object(config: NodeConfig, uid: str, now: float) -> Object:
+    name = config.name
     meta: Object = {"name": name, "namespace": LEASE_NAMESPACE}
     if uid:
         meta["ownerReferences"] = [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]
-    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": lease_spec(name, now)}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": lease_spec(config, now)}
 
 
-def lease_spec(name: str, now: float) -> Object:
-    return {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": rfc3339_micro(now)}
+def lease_spec(config: NodeConfig, now: float) -> Object:
+    return {"holderIdentity": config.name, "leaseDurationSeconds": config.lease_seconds, "renewTime": rfc3339_micro(now)}
 
 
 def _timed(status: Object, told: Mapping[str, Any], now: float) -> Object:

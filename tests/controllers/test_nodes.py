@@ -195,8 +195,8 @@ async def test_nodes_get_their_part_of_the_network(cluster: Cluster, clock: Virt
     settings = ControllerSettings(cluster_cidr="10.42.0.0/22")
     informers = Informers(cluster.client, clock, Random(0), "test")
     client = cluster.plane.client(service_account("kube-system", "node-controller"))
-    recorder = EventRecorder(client, clock, Random(0), "node-ipam-controller")
-    (reconciler,) = nodes.start_ipam(Context(client, informers, clock, Random(0), recorder, settings))
+    recorder = EventRecorder(client, clock, Random(0), "node-controller")
+    (*_, reconciler) = nodes.start(Context(client, informers, clock, Random(0), recorder, settings))
     reconciler.start()
     recorder.start()
     for number in range(5):

@@ -2,7 +2,7 @@
 
 Promise: what changes together is applied together, some ten milliseconds later and in one transaction of the differences; a transaction
 that fails is followed by the whole table anew, with back-off. The rules stay when the proxy stops; `cleanup` removes them.
-Limits: IPv4; conntrack entries of UDP flows to endpoints that ended live on until they time out.
+UDP flows to endpoints that are gone are forgotten by the kernel, too. Limits: IPv4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.client.informer import Informers, Object
 from minik8s.proxy import rules
-from minik8s.proxy.endpoints import service_index, service_of
+from minik8s.proxy.conntrack import forget
+from minik8s.proxy.endpoints import Target, service_index, service_of
 from minik8s.proxy.rules import Ruleset, Site
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Proxy:
         self._parts: dict[Key, Ruleset] = {}
         self._applied: Ruleset | None = None
         self._dirty: set[Key] = set()
+        self._gone: set[Target] = set()
+        self._new: set[Target] = set()
         self._wake = asyncio.Event()
         self._owner = Owner("proxy")
 
@@ -85,10 +88,14 @@ class Proxy:
     async def _apply(self) -> None:
         dirty, self._dirty = self._dirty, set()
         for key in dirty:
+            before = self._parts.get(key, Ruleset())
             if (part := self._part(key)) is None:
                 self._parts.pop(key, None)
             else:
                 self._parts[key] = part
+            after = part or Ruleset()
+            self._gone |= before.udp_endpoints - after.udp_endpoints
+            self._new |= after.udp_addresses - before.udp_addresses
         wanted = rules.merge(self._parts[key] for key in sorted(self._parts))
         if self._applied is None:
             text = rules.whole(wanted, self._site)
@@ -97,6 +104,13 @@ class Proxy:
         if text:
             await nft.apply(text)
         self._applied = wanted
+        gone, new, self._gone, self._new = self._gone, self._new, set(), set()
+        if gone or new:
+            try:
+                async with self._clock.hold():
+                    await asyncio.to_thread(forget, gone, new)
+            except OSError as error:  # a kernel without that interface
+                log.warning("UDP flows to endpoints that are gone go on until they time out: %s", error)
 
     def _part(self, key: Key) -> Ruleset | None:
         kind, namespace, name = key

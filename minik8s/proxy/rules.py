@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minik8s.base import nft
-from minik8s.proxy.endpoints import Targets, affinity_seconds, external_addresses, is_proxied, service_of, targets
+from minik8s.proxy.endpoints import Target, Targets, affinity_seconds, external_addresses, is_proxied, service_of, targets
 
 Object = Mapping[str, Any]
 
@@ -48,6 +48,8 @@ class Ruleset:
     elements: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sets: Mapping[str, str] = field(default_factory=dict)
+    udp_endpoints: frozenset[Target] = frozenset()  # of a part only: for connection tracking
+    udp_addresses: frozenset[Target] = frozenset()
 
 
 class _Draft:
@@ -57,12 +59,15 @@ class _Draft:
         self.elements: dict[str, dict[str, str]] = {name: {} for name in MAPS}
         self.chains: dict[str, tuple[str, ...]] = {}
         self.sets: dict[str, str] = {}
+        self.udp_endpoints: set[Target] = set()
+        self.udp_addresses: set[Target] = set()
 
     def element(self, name: str, key: str, verdict: str = "") -> None:
         self.elements[name].setdefault(key, verdict)
 
     def done(self) -> Ruleset:
-        return Ruleset(self.elements, self.chains, self.sets)
+        udp = frozenset(self.udp_endpoints), frozenset(self.udp_addresses)
+        return Ruleset(self.elements, self.chains, self.sets, *udp)
 
 
 MAPS = {
@@ -139,6 +144,9 @@ def _port(draft: _Draft, service: Object, port: Object, found: Targets, site: Si
         draft.chains[guard] = (f"ip saddr != {{ {', '.join(ranges)} }} drop",)
         for one in outside:
             draft.element("guarded", one, f"goto {guard}")
+    if protocol == "udp":
+        draft.udp_endpoints.update(found.everywhere)
+        draft.udp_addresses.update((host, port["port"]) for host in (spec["clusterIP"], *external_addresses(service)))
     for address, _ in found.here:
         draft.element("hairpin", f"{address} . {address}")
 

@@ -7,6 +7,7 @@ Sources: the Kubernetes network model (kubernetes.io "Cluster Networking"), "Vir
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,6 +126,27 @@ def test_services(world: World) -> None:
     eventually(lambda: two.ask("10.43.0.9", 80), f"far {two.address}")
     world.tell("DELETED", "services", service("web", "10.43.0.9"))
     eventually(lambda: world.outside.ask("192.168.77.1", 30080, 0.3) in ("ConnectionRefusedError", "TimeoutError"), True)
+
+
+def test_a_udp_client_is_led_on_when_its_endpoint_goes(world: World) -> None:
+    """The conformance case "should be able to preserve UDP traffic when server pod cycles": one socket, always the same port."""
+    one, two = world.pod(world.a, "one", 8080), world.pod(world.a, "two", 8080)
+    world.tell("ADDED", "services", service("web", "10.43.0.9"))
+    world.tell("ADDED", "endpointslices", slice_("web", (one.address, world.a.name)))
+    eventually(lambda: two.ask("10.43.0.9", 80, 0.3), f"one {two.address}")
+    with two.socket(socket.SOCK_DGRAM, 0.2) as client:
+
+        def said_by() -> str:
+            try:
+                client.send(b"?")
+                return client.recv(100).decode().split()[0]
+            except OSError as error:
+                return type(error).__name__
+
+        client.connect(("10.43.0.9", 80))
+        assert said_by() == "one"
+        world.tell("MODIFIED", "endpointslices", slice_("web", (two.address, world.a.name)))
+        eventually(said_by, "two")
 
 
 def test_traffic_policies_and_affinity(world: World) -> None:

@@ -60,10 +60,10 @@ def start(context: Context) -> list[Reconciler[Key]]:
     async def remove(pod: Object, why: str) -> None:
         metadata, phase = pod["metadata"], pod.get("status", {}).get("phase")
         try:
-            if why and phase not in ("Succeeded", "Failed"):
+            if phase not in ("Succeeded", "Failed"):
                 target = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": why}
                 target["lastTransitionTime"] = rfc3339(context.clock.now())
-                patch = {"status": {"phase": "Failed", "conditions": [target]}}
+                patch = {"status": {"phase": "Failed"} | ({"conditions": [target]} if why else {})}
                 await context.client.patch(
                     PODS, metadata["name"], metadata["namespace"], patch, kind="strategic", subresource="status"
                 )

@@ -78,7 +78,6 @@ async def test_a_node_joins_and_renews(office: Office, cluster: Cluster) -> None
 @pytest.mark.parametrize(
     ("user", "groups", "csr"),
     [
-        ("system:node:other", ["system:nodes"], asked()),
         ("system:bootstrap:x", ["system:bootstrappers"], asked("admin")),
         ("system:bootstrap:x", ["system:bootstrappers"], asked(groups=("system:masters",))),
         ("system:bootstrap:x", ["system:bootstrappers"], asked(usages=["client auth", "server auth"])),

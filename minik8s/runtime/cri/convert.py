@@ -219,8 +219,11 @@ def has_terminal(info: Mapping[str, str]) -> bool:
 
 
 def sandbox_image(info: Mapping[str, str]) -> str:
-    """The image that containerd's configuration (in a verbose Status) wants for sandboxes; empty where it doesn't tell."""
-    config = orjson.loads(info.get("config") or "{}")
+    """The image that the runtime's configuration (in a verbose Status) wants for sandboxes; empty where it doesn't tell."""
+    try:
+        config = orjson.loads(info.get("config") or "{}")
+    except orjson.JSONDecodeError:
+        return ""  # another runtime's own form
     return str(config.get("sandboxImage") or (config.get("pinnedImages") or {}).get("sandbox") or "")
 
 

@@ -92,7 +92,7 @@ class CriRuntime:
     async def ensure_sandbox_image(self) -> str:
         """Imports a pause image of our own under the name that the runtime's configuration wants, if it has none; that name.
 
-        Needs no network. RuntimeFailed where the runtime takes no archives. Empty where it doesn't say which it wants (CRI-O).
+        Needs no network. RuntimeFailed where the runtime takes no archives. Empty where it doesn't say which it wants.
         """
         found = await self._client.call("Status", CRI["VerboseRequest"](verbose=True))
         name = self._sandbox_image = convert.sandbox_image(found.info)

@@ -14,7 +14,6 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from minik8s.runtime.cri import pause
 
 log = logging.getLogger(__name__)
 
-USUAL_SOCKETS = {"containerd": "/run/containerd/containerd.sock", "crio": "/run/crio/crio.sock"}
 CNI_BIN_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 
 _START_TIMEOUT = 30.0
@@ -69,6 +67,8 @@ class OwnContainerd:
         """Returns when its socket answers. Raises RuntimeFailed with the end of its log where it doesn't."""
         if len(self.place.socket.encode()) > _LONGEST_SOCKET:
             raise RuntimeFailed(f"{self.place.socket} is too long for a unix socket: choose a shorter data directory")
+        if os.geteuid() != 0:
+            raise RuntimeFailed("a containerd of one's own needs root")
         self.place.directory.mkdir(parents=True, exist_ok=True)
         self.place.directory.chmod(0o711)
         self.place.network.mkdir(parents=True, exist_ok=True)  # containerd watches it from its start
@@ -147,7 +147,7 @@ class OwnContainerd:
         try:
             async with self._clock.hold(), self._clock.timeout(_START_TIMEOUT):
                 tries = 0
-                while not await _listens(self.place.socket):
+                while not await listens(self.place.socket):
                     tries += 1
                     if _state(self._pid) in ("", "Z"):
                         raise RuntimeFailed(f"containerd does not start: {self._last_words()}")
@@ -167,10 +167,6 @@ def configuration(place: Place) -> str:
     return f"""version = 2
 root = {text(str(place.directory / "root"))}
 state = {text(str(place.directory / "state"))}
-disabled_plugins = [
-  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
-  "io.containerd.snapshotter.v1.zfs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
-]
 
 [grpc]
   address = {text(place.socket)}
@@ -203,15 +199,8 @@ disabled_plugins = [
 """
 
 
-async def answering(sockets: Sequence[str]) -> str:
-    """The first of the sockets at which someone listens; empty for none."""
-    for socket in sockets:
-        if await _listens(socket):
-            return socket
-    return ""
-
-
-async def _listens(socket: str) -> bool:
+async def listens(socket: str) -> bool:
+    """Whether someone does at this unix socket."""
     try:
         _, writer = await asyncio.open_unix_connection(socket)
     except OSError:

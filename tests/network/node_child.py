@@ -15,6 +15,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import uvloop
+
 from minik8s.api.call import Call, WatchEvent
 from minik8s.api.resources import NODES
 from minik8s.base.clock import RealClock
@@ -102,4 +104,5 @@ async def main(name: str, directory: Path, resolv_conf: Path) -> None:
         await network.stop()
 
 
-asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))

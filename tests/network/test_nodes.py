@@ -6,14 +6,19 @@ Sources: the Kubernetes network model (kubernetes.io "Cluster Networking"), "Vir
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dns.message
 import pytest
-from kernel import Node, World, eventually, ip, said
+from kernel import Node, Pod, World, eventually, ip, said
+
+from minik8s.network.cni import write_conflist
 
 pytestmark = [
     pytest.mark.root,
@@ -106,7 +111,8 @@ def test_services(world: World) -> None:
     ends = [(one.address, world.a.name), (far.address, world.b.name)]
     world.tell("ADDED", "services", service("web", "10.43.0.9", type="NodePort", nodePort=30080))
     world.tell("ADDED", "endpointslices", slice_("web", *ends))
-    eventually(lambda: two.ask("10.43.0.9", 80, 0.3).split()[0] in ("one", "far"), True)
+    for address, port in (("10.43.0.9", 80), ("172.31.0.2", 30080)):  # both nodes have taken it in
+        eventually(lambda to=(address, port): two.ask(*to, 0.3).split()[0] in ("one", "far"), True)
     assert {two.ask("10.43.0.9", 80) for _ in range(30)} == {f"one {two.address}", f"far {two.address}"}
     assert {world.a.ask("10.43.0.9", 80).split()[0] for _ in range(30)} == {
         "one",
@@ -119,7 +125,7 @@ def test_services(world: World) -> None:
     assert {world.a.ask("172.31.0.1", 30080).split()[0] for _ in range(30)} == {"one", "far"}
     # Not ready any more: refused at once, from everywhere; ready again: served.
     world.tell("MODIFIED", "endpointslices", slice_("web", *ends, ready=False))
-    eventually(lambda: two.ask("10.43.0.9", 80), "ConnectionRefusedError")
+    eventually(lambda: two.ask("10.43.0.9", 80, 0.3), "ConnectionRefusedError")
     assert world.a.ask("10.43.0.9", 80) == "ConnectionRefusedError"
     assert world.outside.ask("192.168.77.1", 30080) == "ConnectionRefusedError"
     world.tell("MODIFIED", "endpointslices", slice_("web", ends[1]))
@@ -228,3 +234,31 @@ def test_an_agent_that_starts_again_finds_its_pods_and_cleanup_leaves_nothing(wo
     world.b.end("cleanup")
     assert traces(world.b) == fresh
     world.b.begin()
+
+
+@pytest.mark.skipif(not Path("/usr/lib/cni/ptp").exists(), reason="the standard CNI plugins are not installed")
+def test_the_cni_configuration_gives_the_same_layout(world: World, tmp_path: Path) -> None:
+    """What containerd does with it (CNI spec 0.4.0, ADD and DEL), beside a pod of our own."""
+    own = world.pod(world.a, "own", 8080)
+    other = Pod(f"{world.prefix}-cni")
+    world.pods.append((world.a, "cni", other))
+    written = json.loads(write_conflist(tmp_path, "10.42.0.128/25").read_text())
+    plugin = {"cniVersion": written["cniVersion"], "name": written["name"], **written["plugins"][0]}
+    plugin["ipam"]["dataDir"] = str(tmp_path / "addresses")
+    variables = {"CNI_CONTAINERID": "cni", "CNI_NETNS": other.path, "CNI_IFNAME": "eth0", "CNI_PATH": "/usr/lib/cni"}
+
+    def run(command: str) -> str:
+        told = [f"{name}={value}" for name, value in {**variables, "CNI_COMMAND": command}.items()]
+        enter = ["ip", "netns", "exec", world.a.name, "env", *told, "/usr/lib/cni/ptp"]
+        return subprocess.run(enter, input=json.dumps(plugin), check=True, capture_output=True, text=True).stdout
+
+    result = json.loads(run("ADD"))
+    other.address = result["ips"][0]["address"].partition("/")[0]
+    other.echo("cni", 8080)
+    assert own.ask(other.address, 8080) == f"cni {own.address}"
+    assert other.ask(own.address, 8080) == f"own {other.address}"
+    assert world.a.ask(other.address, 8080) == "cni 10.42.0.129"
+    world.tell("ADDED", "services", service("web", "10.43.0.9"))
+    world.tell("ADDED", "endpointslices", slice_("web", (other.address, world.a.name)))
+    eventually(lambda: other.ask("10.43.0.9", 80, 0.3), "cni 10.42.0.129")
+    run("DEL")

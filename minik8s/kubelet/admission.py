@@ -1,28 +1,36 @@
-"""Which pods a node turns down although they were bound to it. Pure.
+"""Which pods a node turns down although they were bound to it (by hand, or while something else took the room). Pure.
 
-Source: the kubelet's admit handlers; golden/node/security. Resources, affinity and taints are still to come.
+Source: the kubelet's admit handlers and the scheduler's GeneralPredicates; golden nw-unfit-*, ns-sysctl-forbidden, ns-groups-strict.
+Not checked: taints (their NoExecute is the node lifecycle controller's), host ports (two pods on one fail to start).
 """
 
 from __future__ import annotations
 
-import fnmatch
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from minik8s.api import quantity
+from minik8s.api.quantity import Quantity
+from minik8s.api.selectors import of_expressions, of_labels
 from minik8s.kubelet.pod import Pod
+from minik8s.kubelet.resources import pod_amounts
 
-SAFE_SYSCTLS = (
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
+SAFE_SYSCTLS = frozenset(
+    {
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_wmem",
+    }
 )
 
 
@@ -32,15 +40,78 @@ class Rejection:
     message: str
 
 
-def admit(pod: Pod, *, strict_groups: bool) -> Rejection | None:
-    """None: the pod may run here. `strict_groups`: the runtime knows supplementalGroupsPolicy Strict."""
-    security = pod["spec"].get("securityContext") or {}
-    for sysctl in security.get("sysctls") or ():
-        name = sysctl["name"].replace("/", ".")
-        if not any(fnmatch.fnmatchcase(name, safe) for safe in SAFE_SYSCTLS):
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The node as a pod meets it. `labels` None: not known yet (then they are not asked for)."""
+
+    name: str
+    labels: Mapping[str, str] | None = None
+    allocatable: Mapping[str, Quantity] = field(default_factory=dict)
+    pods: Collection[Pod] = ()  # those that use resources here
+    strict_groups: bool = False  # the runtime knows supplementalGroupsPolicy Strict
+
+
+def admit(pod: Pod, room: Room) -> Rejection | None:
+    """None: the pod may run here."""
+    return next(filter(None, (check(pod, room) for check in _CHECKS)), None)
+
+
+def _sysctls(pod: Pod, _: Room) -> Rejection | None:
+    for sysctl in (pod["spec"].get("securityContext") or {}).get("sysctls") or ():
+        if sysctl["name"].replace("/", ".") not in SAFE_SYSCTLS:
             return Rejection("SysctlForbidden", f'forbidden sysctl: "{sysctl["name"]}" not allowlisted')
-    if security.get("supplementalGroupsPolicy") == "Strict" and not strict_groups:
-        return Rejection(
-            "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
-        )
     return None
+
+
+def _groups(pod: Pod, room: Room) -> Rejection | None:
+    policy = (pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy")
+    if policy != "Strict" or room.strict_groups:
+        return None
+    text = "SupplementalGroupsPolicy=Strict is not supported in this node"
+    return Rejection("SupplementalGroupsPolicyNotSupported", text)
+
+
+def _resources(pod: Pod, room: Room) -> Rejection | None:
+    requests = {"pods": quantity.of(1), **pod_amounts(pod, "requests")}
+    for name, wanted in requests.items():
+        if not wanted or (name not in room.allocatable and name in ("pods", "cpu", "memory", "ephemeral-storage")):
+            continue
+        capacity = room.allocatable.get(name, quantity.ZERO)
+        used = quantity.of(len(room.pods)) if name == "pods" else _sum(room.pods, name)
+        if used + wanted <= capacity:
+            continue
+        shown = [q.milli if name == "cpu" else q.value for q in (wanted, used, capacity)]
+        text = "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}".format(name, *shown)
+        return Rejection(f"OutOf{name}", text)
+    return None
+
+
+def _affinity(pod: Pod, room: Room) -> Rejection | None:
+    if room.labels is None:
+        return None
+    required = ((pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    fits = of_labels(pod["spec"].get("nodeSelector")).matches(room.labels)
+    if fits and (required is None or any(_matches(term, room) for term in required.get("nodeSelectorTerms") or ())):
+        return None
+    text = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+    return Rejection("NodeAffinity", text)
+
+
+_CHECKS: Sequence[Callable[[Pod, Room], Rejection | None]] = (_sysctls, _groups, _resources, _affinity)
+
+
+def _matches(term: Mapping[str, Any], room: Room) -> bool:
+    """An empty term matches nothing."""
+    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
+    by_label = of_expressions(expressions).matches(room.labels or {})
+    by_field = of_expressions(fields).matches({"metadata.name": room.name})
+    return bool(expressions or fields) and by_label and by_field
+
+
+def _sum(pods: Collection[Pod], name: str) -> Quantity:
+    total = quantity.ZERO
+    for pod in pods:
+        total = total + pod_amounts(pod, "requests").get(name, quantity.ZERO)
+    return total

@@ -102,5 +102,5 @@ class Cgroups:
 
     def _complain(self, error: OSError) -> None:
         if not self._complained:
-            log.warning("pods have no cgroups of their own here: %s", error)
+            log.warning("not all limits of pods hold here: %s", error)
             self._complained = True

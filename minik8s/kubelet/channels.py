@@ -165,7 +165,9 @@ async def forward_ports(channels: Channels, ports: Sequence[int], dial: Callable
             except RuntimeFailed as error:
                 await channels.send(2 * place + 1, str(error).encode())
         inward: asyncio.Future[Any] = asyncio.ensure_future(_to_ports(channels, opened))
-        outward: asyncio.Future[Any] = asyncio.gather(*(_from_port(channels, streams, place) for place, streams in opened.items()))
+        outward: asyncio.Future[Any] = asyncio.gather(
+            *(_from_port(channels, streams, place) for place, streams in opened.items())
+        )
         try:
             await asyncio.wait({inward, outward}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -22,6 +22,7 @@ from minik8s.kubelet.pod import (
     grace_period,
     is_host_network,
     key,
+    resources_mark,
     uid,
 )
 from minik8s.kubelet.resources import container_resources, qos_class
@@ -98,6 +99,7 @@ def container_config(
         labels=_identity(pod) | {names.CONTAINER_NAME: name},
         annotations={
             names.CONTAINER_HASH: container_hash(container),
+            names.CONTAINER_RESOURCES: resources_mark(container),
             names.RESTART_COUNT: str(attempt),
             names.MESSAGE_PATH: message_path(container),
             names.MESSAGE_POLICY: container.get("terminationMessagePolicy") or "File",

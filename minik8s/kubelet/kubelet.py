@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from minik8s.api.resources import PODS, SERVICES
+from minik8s.api.resources import NODES, PODS, SERVICES
 from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
@@ -21,11 +21,11 @@ from minik8s.client.client import Client
 from minik8s.client.events import WARNING, EventRecorder
 from minik8s.client.informer import Informers
 from minik8s.kubelet.actions import Actions
-from minik8s.kubelet.admission import admit
+from minik8s.kubelet.admission import Room, admit
 from minik8s.kubelet.cgroups import Cgroups
 from minik8s.kubelet.files import DiskFiles, Files
 from minik8s.kubelet.images import Images
-from minik8s.kubelet.pod import GRACE_PERIOD, POD_UID, Pod, is_deleted, is_finished, is_host_network, key, uid
+from minik8s.kubelet.pod import GRACE_PERIOD, POD_UID, Pod, is_deleted, is_finished, is_host_network, key, started_at, uid
 from minik8s.kubelet.prober import Prober
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
@@ -66,6 +66,7 @@ class Kubelet:
         self._orphans: dict[str, list[Sandbox]] = {}
         self._pods = informers.of(PODS, fields=f"spec.nodeName={site.node}")
         self._services = informers.of(SERVICES)
+        self._node = informers.of(NODES, fields=f"metadata.name={site.node}")
         self.events = EventRecorder(client, clock, rng, "kubelet", site.node)
         self._statuses = Statuses(client, clock)
         self._sources = Sources(client, clock, rng, self._volumes_changed)
@@ -170,12 +171,20 @@ class Kubelet:
     def _turned_down(self, pod: Pod) -> bool:
         if is_finished(pod):
             return False
-        rejection = admit(pod, strict_groups=self._strict_groups)
+        if started_at(pod) is not None:
+            return False  # it was let in before the agent restarted
+        rejection = admit(pod, self._room())
         if rejection is None:
             return False
         self.events.event(pod, WARNING, rejection.reason, rejection.message)
         self._statuses.set(pod, rejected(pod, rejection.reason, rejection.message, self.clock.now()))
         return True
+
+    def _room(self) -> Room:
+        node = self._node.get("", self.site.node)
+        active = [w.pod for w in self._workers.values() if not w.gone and not is_finished(w.pod)]
+        labels = node["metadata"].get("labels") or {} if node else None
+        return Room(self.site.node, labels, self.site.allocatable, active, self._strict_groups)
 
     def _ended(self, worker: Worker) -> None:
         """Nothing is left of the pod."""

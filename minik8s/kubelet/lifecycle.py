@@ -17,6 +17,7 @@ from minik8s.kubelet import backoffs
 from minik8s.kubelet.backoffs import Crash, Failure
 from minik8s.kubelet.pod import (
     CONTAINER_HASH,
+    CONTAINER_RESOURCES,
     ContainerSpec,
     Pod,
     Role,
@@ -28,6 +29,7 @@ from minik8s.kubelet.pod import (
     is_deleted,
     is_finished,
     is_sidecar,
+    resources_mark,
     restart_policy,
     restarts_after,
 )
@@ -76,6 +78,7 @@ class Facts:
     restarts: Mapping[str, int] = field(
         default_factory=dict
     )  # by container name: the next restart count, where only the API knows
+    resized: Mapping[str, str] = field(default_factory=dict)  # resources_mark by container id, where they were changed in place
     hooked: frozenset[str] = frozenset()  # ids of containers whose preStop hook has run
     mounted: bool = False
     stale: bool = False  # something that mounted volumes are made of has changed
@@ -119,6 +122,14 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """Give a running container the resources that the spec has now."""
+
+    container_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopSandbox:
     sandbox_id: str
 
@@ -149,7 +160,17 @@ class Forget:
 
 
 Instruction = (
-    MountVolumes | RunSandbox | Start | Stop | StopSandbox | RemoveContainer | RemoveSandbox | TearDown | DeletePod | Forget
+    MountVolumes
+    | RunSandbox
+    | Start
+    | Stop
+    | Resize
+    | StopSandbox
+    | RemoveContainer
+    | RemoveSandbox
+    | TearDown
+    | DeletePod
+    | Forget
 )
 
 
@@ -257,6 +278,7 @@ class _Draft:
         self.starts: list[Start] = []
         self.stops: list[Stop] = []
         self.removals: list[Instruction] = []
+        self.resizes: list[Resize] = []
         self.waiting: dict[str, Waiting] = {}
         self.wakes: list[float] = []
 
@@ -296,7 +318,7 @@ class _Draft:
 
     @property
     def step(self) -> tuple[Instruction, ...]:
-        return tuple(self.stops) or tuple(self.removals) or tuple(self.starts[:1])
+        return tuple(self.stops) or tuple(self.removals) or tuple(self.resizes) or tuple(self.starts[:1])
 
     def _backoff(self, container: ContainerSpec, last: Container | None) -> Waiting | None:
         name, image = container["name"], container.get("image", "")
@@ -421,7 +443,7 @@ def _keep_sidecar(pod: Pod, container: ContainerSpec, current: Container | None,
         draft.start(Role.INIT, container)
         return False
     health = draft.facts.health.get(current.id, UNPROBED)
-    fault = _fault(container, current, health)
+    fault = _fault(container, current, health) or _resize(container, current, draft)
     if fault:
         draft.stop(container, current, fault, f"Init container {container['name']} {fault[0]}")
     return health.started and not fault
@@ -439,6 +461,7 @@ def _keep_running(pod: Pod, here: Sequence[Container], draft: _Draft) -> bool:
                 draft.start(Role.REGULAR, container)
             continue
         fault = _fault(container, current, draft.facts.health.get(current.id, UNPROBED))
+        fault = fault or _resize(container, current, draft)
         if fault is None:
             kept = True
             continue
@@ -471,6 +494,20 @@ def _fault(container: ContainerSpec, running: Container, health: Health) -> tupl
         return "failed liveness probe", "livenessProbe"
     if health.stillborn:
         return "failed startup probe", "startupProbe"
+    return None
+
+
+def _resize(container: ContainerSpec, running: Container, draft: _Draft) -> tuple[str, str] | None:
+    """Other resources than it has are given to it as it runs, or by a restart where its resizePolicy says so (KEP-1287)."""
+    wanted = resources_mark(container)
+    has = draft.facts.resized.get(running.id, running.annotations.get(CONTAINER_RESOURCES, wanted))
+    if has == wanted:
+        return None
+    changed = {part.partition("=")[0] for part in set(wanted.split(" ")) - set(has.split(" "))}
+    policies = {p["resourceName"]: p["restartPolicy"] for p in container.get("resizePolicy") or ()}
+    if any(policies.get(name) == "RestartContainer" for name in changed):
+        return "resize requires restart", ""
+    draft.resizes.append(Resize(running.id, running.name))
     return None
 
 

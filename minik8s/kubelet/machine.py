@@ -76,7 +76,7 @@ def inspect(data_dir: Path, max_pods: int = MAX_PODS) -> Machine:
         kernel=platform.release(),
         os_image=_os_image(),
         machine_id=_text("/etc/machine-id"),
-        system_uuid=_text("/sys/class/dmi/id/product_uuid"),
+        system_uuid=_text("/sys/class/dmi/id/product_uuid") or _text("/etc/machine-id"),
         boot_id=_text("/proc/sys/kernel/random/boot_id"),
     )
 

@@ -26,6 +26,7 @@ CONTAINER_HASH = "io.kubernetes.container.hash"
 RESTART_COUNT = "io.kubernetes.container.restartCount"
 MESSAGE_PATH = "io.kubernetes.container.terminationMessagePath"
 MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
+CONTAINER_RESOURCES = "minik8s.local/resources"
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
 
 DEFAULT_GRACE = 30
@@ -106,6 +107,13 @@ def restarts_after(pod: Pod, container: ContainerSpec, exit_code: int) -> bool:
 def container_hash(container: ContainerSpec) -> str:
     """Changes when the container has to be replaced: its image is all that an update may change."""
     return hashlib.sha256(orjson.dumps([container["name"], container.get("image", "")])).hexdigest()[:16]
+
+
+def resources_mark(container: ContainerSpec) -> str:
+    """Tells the resources that can be changed in place (KEP-1287): `cpu=50m/100m memory=16Mi/32Mi`."""
+    given = container.get("resources") or {}
+    requests, limits = given.get("requests") or {}, given.get("limits") or {}
+    return " ".join(f"{name}={requests.get(name, '')}/{limits.get(name, '')}" for name in ("cpu", "memory"))
 
 
 def is_deleted(pod: Pod) -> bool:

@@ -41,10 +41,11 @@ from minik8s.kubelet.pod import (
     grace_period,
     is_deleted,
     key,
+    resources_mark,
     uid,
 )
 from minik8s.kubelet.prober import Prober
-from minik8s.kubelet.resources import pod_cgroup
+from minik8s.kubelet.resources import container_resources, pod_cgroup
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.starter import Starter
 from minik8s.kubelet.status import OWN_CONDITIONS, Scene, sandbox_ready, status_of
@@ -89,6 +90,7 @@ class Worker:
         self._failures: dict[str, Failure] = {}
         self._crashes: dict[str, Crash] = {}
         self._hooked: set[str] = set()
+        self._resized: dict[str, str] = {}
         self._messages: dict[str, str] = {}
         self._waiting: Mapping[str, Waiting] = {}
         self._condemned = False
@@ -248,6 +250,7 @@ class Worker:
             failures=self._failures,
             crashes=self._crashes,
             restarts=_restarts(previous),
+            resized=self._resized,
             hooked=frozenset(self._hooked),
             mounted=self._mounted,
             stale=self._stale,
@@ -325,6 +328,8 @@ class Worker:
                 await self._run_sandbox(attempt)
             case lifecycle.Start():
                 await self._start(instruction)
+            case lifecycle.Resize(container_id, name):
+                await self._resize(container_id, name)
             case lifecycle.StopSandbox(sandbox_id):
                 await runtime.stop_sandbox(sandbox_id)
             case lifecycle.RemoveContainer(container_id):
@@ -382,6 +387,16 @@ class Worker:
             self._fail(step.name, error.reason, str(error), found[1].get("image", ""))
         else:
             self._failures.pop(step.name, None)
+
+    async def _resize(self, container_id: str, name: str) -> None:
+        tools, pod = self._tools, self.pod
+        found = find_container(pod, name)
+        assert found is not None
+        path, whole = cgroup_parent(pod, tools.site), pod_cgroup(pod)
+        tools.cgroups.create(path, whole)  # before, as it may grow; what it can't yet shrink to, it does below
+        await tools.runtime.update_resources(container_id, container_resources(pod, found[1], tools.site.memory))
+        tools.cgroups.create(path, whole)
+        self._resized[container_id] = resources_mark(found[1])
 
     def _target(self, container: ContainerSpec) -> str:
         target = self.seen.latest(container.get("targetContainerName") or "")

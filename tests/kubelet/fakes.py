@@ -21,6 +21,7 @@ from minik8s.runtime.base import (
     ExecResult,
     Image,
     NotThere,
+    Resources,
     RuntimeFailed,
     Sandbox,
     SandboxConfig,
@@ -205,6 +206,10 @@ class FakeRuntime:
         )
         self._ended[container_id].set()
         self._trace(f"runtime: {container.name} ends with {code}")
+
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        limits = f"cpu {resources.cpu_quota} memory {resources.memory_limit >> 20}Mi"
+        self._trace(f"runtime: resize {self.all[container_id].name} to {limits}")
 
     async def remove_container(self, container_id: str) -> None:
         self._trace(f"runtime: remove {container_id}")

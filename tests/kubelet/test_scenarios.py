@@ -64,6 +64,10 @@ async def _do(stage: Stage, action: str, value: Any) -> None:
             obj = stage.api.objects[PODS, "ns", "a"]
             spec = {**obj["spec"], "containers": [{**c, "image": value} for c in obj["spec"]["containers"]]}
             stage.api.put(PODS, {**obj, "spec": spec, "metadata": {**obj["metadata"], "generation": 2}})
+        case "resize":
+            obj = stage.api.objects[PODS, "ns", "a"]
+            spec = {**obj["spec"], "containers": [{**c, "resources": value} for c in obj["spec"]["containers"]]}
+            stage.api.put(PODS, {**obj, "spec": spec, "metadata": {**obj["metadata"], "generation": 2}})
         case "pullable":
             stage.runtime.pullable.add(value)
         case "finalizers":

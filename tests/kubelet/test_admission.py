@@ -1,0 +1,99 @@
+"""Which pods a node turns down. Answers: golden nw-unfit-*, ns-sysctl-forbidden, ns-groups-strict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from minik8s.api import quantity
+from minik8s.api.resources import NODES
+from minik8s.kubelet.admission import Rejection, Room, admit
+from minik8s.testing.clock import VirtualClock
+
+from .conftest import Stage
+from .pods import container, pod
+
+
+def asking(**requests: str) -> dict[str, Any]:
+    return pod(container(resources={"requests": requests}))
+
+
+ROOM = Room(
+    "n1",
+    {"zone": "x", "size": "3"},
+    {"cpu": quantity.parse("2"), "memory": quantity.parse("1Gi"), "pods": quantity.parse("3")},
+    [asking(cpu="150m"), pod()],
+)
+NO_MATCH = Rejection("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+
+
+def near(*terms: dict[str, Any]) -> dict[str, Any]:
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}
+    return pod(affinity={"nodeAffinity": required})
+
+
+@pytest.mark.parametrize(
+    ("one", "rejection"),
+    [
+        (pod(), None),
+        (asking(cpu="1850m", memory="1Gi"), None),
+        (
+            asking(cpu="900"),
+            Rejection("OutOfcpu", "Node didn't have enough resource: cpu, requested: 900000, used: 150, capacity: 2000"),
+        ),
+        (
+            asking(memory="2Gi"),
+            Rejection(
+                "OutOfmemory",
+                "Node didn't have enough resource: memory, requested: 2147483648, used: 0, capacity: 1073741824",
+            ),
+        ),
+        (
+            asking(**{"example.org/gpu": "1"}),
+            Rejection(
+                "OutOfexample.org/gpu", "Node didn't have enough resource: example.org/gpu, requested: 1, used: 0, capacity: 0"
+            ),
+        ),
+        (pod(nodeSelector={"zone": "x"}), None),
+        (pod(nodeSelector={"zone": "y"}), NO_MATCH),
+        (near({"matchExpressions": [{"key": "size", "operator": "Gt", "values": ["2"]}]}), None),
+        (near({"matchExpressions": [{"key": "size", "operator": "Lt", "values": ["2"]}]}), NO_MATCH),
+        (near({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}), None),
+        (near({}), NO_MATCH),
+        (pod(securityContext={"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]}), None),
+        (
+            pod(securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}),
+            Rejection("SysctlForbidden", 'forbidden sysctl: "kernel.msgmax" not allowlisted'),
+        ),
+        (
+            pod(securityContext={"supplementalGroupsPolicy": "Strict"}),
+            Rejection("SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"),
+        ),
+    ],
+)
+def test_admission(one: dict[str, Any], rejection: Rejection | None) -> None:
+    assert admit(one, ROOM) == rejection
+
+
+def test_a_full_node() -> None:
+    full = Room("n1", {}, {"pods": quantity.parse("2")}, [pod(), pod()])
+    assert admit(pod(), full) == Rejection(
+        "OutOfpods", "Node didn't have enough resource: pods, requested: 1, used: 2, capacity: 2"
+    )
+
+
+async def test_a_rejected_pod_has_failed_without_conditions(stage: Stage, clock: VirtualClock) -> None:
+    stage.api.put(NODES, {"metadata": {"name": "n1", "labels": {"zone": "x"}}})
+    await stage.start()
+    await clock.settle()
+    stage.add(pod(nodeSelector={"zone": "y"}))
+    await clock.settle()
+    status = stage.status()
+    assert (status["phase"], status["reason"]) == ("Failed", "NodeAffinity")
+    assert status["message"] == "Pod was rejected: " + NO_MATCH.message
+    assert "conditions" not in status
+    stage.api.delete_pod("ns", "a", 30)
+    await clock.settle()
+    assert not any(name == "a" for _, _, name in stage.api.objects)
+    assert [line for line in stage.trace.lines if "runtime" in line] == []

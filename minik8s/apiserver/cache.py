@@ -108,7 +108,7 @@ class Event:
 class Watcher:
     """A cursor in the changes of a collection: what has gathered since its last turn. Cut off when it lags too far behind."""
 
-    __slots__ = ("_collection", "_interest", "_wake", "cut_off", "pending")
+    __slots__ = ("_collection", "_interest", "_wake", "cut_off", "on_pending", "pending")
 
     def __init__(self, collection: Collection, interest: Interest) -> None:
         self._collection = collection
@@ -116,6 +116,8 @@ class Watcher:
         self._wake: asyncio.Future[None] | None = None
         self.pending: list[Event] = []
         self.cut_off = False
+        self.on_pending: Callable[[], None] | None = None
+        """Called when something became pending, in the place of who waits."""
 
     def push(self, event: Event) -> None:
         if len(self.pending) >= PENDING_LIMIT:
@@ -123,7 +125,10 @@ class Watcher:
             self.pending.clear()
         if not self.cut_off:
             self.pending.append(event)
-        self.wake()
+        if self.on_pending is not None:
+            self.on_pending()
+        else:
+            self.wake()
 
     def wake(self) -> None:
         """Ends a `wait` also without an event."""
@@ -145,6 +150,7 @@ class Watcher:
         return taken
 
     def close(self) -> None:
+        self.on_pending = None
         self._collection.unwatch(self._interest, self)
 
 

@@ -18,10 +18,10 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from minik8s.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, RequestTooLarge, Unauthorized
+from minik8s.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, RequestTooLarge, Unauthorized
 from minik8s.api.resources import BY_PATH
 from minik8s.api.user import User
-from minik8s.apiserver import forms, watching
+from minik8s.apiserver import forms, streams, watching
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Attributes
 from minik8s.apiserver.forms import Form
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 BODY_LIMIT = 3 * 1024 * 1024
 GZIP_FROM = 128 * 1024
 """Answers from this size on are compressed for clients that accept it."""
-SLOW_CLIENT = 60.0
-"""Seconds that a watcher may leave its stream unread before its connection is cut."""
 
 Authenticate = Callable[[web.BaseRequest], User]
 
@@ -80,6 +78,7 @@ class HttpFace:
         self._pages = pages
         self._connect = connect
         self._metrics = metrics
+        self._fanout = streams.Fanout()
 
     def server(self) -> web.Server:
         """A factory of connections' protocols, for `loop.create_server`."""
@@ -158,39 +157,13 @@ class HttpFace:
         return response
 
     async def _watch(self, http: web.BaseRequest, request: Request, form: Form) -> web.StreamResponse:
-        """Streams events; what goes wrong after the first byte is an ERROR event."""
-        desk = self._desk
-        resource = request.resource
-        response = web.StreamResponse(headers={"Content-Type": form.media, "Cache-Control": "no-cache, private"})
         try:
-            watch = await watching.open_watch(desk.cache, request, desk.clock)
+            watch = await watching.open_watch(self._desk.cache, request, self._desk.clock)
         except ApiError as error:
             if error.status_code != 410:
                 raise
-            await response.prepare(http)
-            await response.write(forms.event_line("ERROR", error.to_status()))
-            return response
-        frame = forms.framer(resource, form, desk.clock.now, request.query.get("includeObject", ""))
-        try:
-            await response.prepare(http)
-            while batch := await watch.next():
-                lines = [
-                    frame(shown.type, shown.entry, shown.event)
-                    if isinstance(shown, watching.Shown)
-                    else forms.bookmark_line(resource, form, shown)
-                    for shown in batch
-                ]
-                async with desk.clock.timeout(SLOW_CLIENT):
-                    await response.write(b"".join(lines))
-            await response.write_eof()
-        except ApiError as error:
-            await response.write(forms.event_line("ERROR", error.to_status()))
-        except (TimeoutError, ConnectionError):
-            if http.transport is not None:
-                http.transport.abort()
-        finally:
-            watch.close()
-        return response
+            return await streams.refuse(http, form, error)
+        return await streams.answer(http, watch, request.resource, form, self._desk.clock, self._fanout)
 
     async def _page(self, http: web.BaseRequest, attributes: Attributes) -> web.StreamResponse:
         path, user = attributes.path, attributes.user
@@ -227,6 +200,8 @@ async def _read(http: web.BaseRequest) -> bytes:
         return await http.read()
     except web.HTTPRequestEntityTooLarge:
         raise RequestTooLarge(f"Request entity too large: limit is {BODY_LIMIT}") from None
+    except web.RequestPayloadError:
+        raise BadRequest("the body could not be decompressed, or broke off") from None
 
 
 def _parameters(path_qs: str) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ Sources: API concepts "Efficient detection of changes", "Watch bookmarks", "Stre
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,9 @@ class Bookmark:
 
 
 class Watch:
-    """One open watch. `batches` gives what has gathered; close it in the end."""
+    """One open watch. `next` waits for what has gathered; close it in the end. Who sets `on_pending` is told instead when something is
+    pending, to `take` it or to `wake` who waits.
+    """
 
     def __init__(self, cache: Cache, collection: Collection, selection: Selection, watcher: Watcher, clock: Clock) -> None:
         self._cache = cache
@@ -55,6 +57,7 @@ class Watch:
         self.bookmarks = False
         self.deadline = 0.0  # monotonic
         self.revision = 0  # what the stream has told up to
+        self.include = ""  # a table's includeObject
 
     async def next(self) -> list[Shown | Bookmark]:
         """The next batch: events, or a bookmark after a quiet time; empty when the watch's time is over. Gone when it was cut off."""
@@ -75,13 +78,31 @@ class Watch:
                 continue
             if self._watcher.cut_off:
                 raise Gone("The watch could not keep up with the changes: list again")
-            shown: list[Shown | Bookmark] = []
-            for event in self._watcher.take():
-                if event.entry.revision > self.revision:
-                    self.revision = event.entry.revision
-                    shown += _show(event, self._selection)
-            if shown:
+            if shown := self.take():
                 return shown
+
+    def take(self) -> list[Shown | Bookmark]:
+        """What has gathered, of what the selection shows."""
+        shown: list[Shown | Bookmark] = []
+        for event in self._watcher.take():
+            if event.entry.revision > self.revision:
+                self.revision = event.entry.revision
+                shown += _show(event, self._selection)
+        return shown
+
+    @property
+    def cut_off(self) -> bool:
+        return self._watcher.cut_off
+
+    def on_pending(self, callback: Callable[[], None]) -> None:
+        """Calls back when something is pending or the watch was cut off; at once where that is so already."""
+        self._watcher.on_pending = callback
+        if self._watcher.pending or self._watcher.cut_off:
+            callback()
+
+    def wake(self) -> None:
+        """Lets `next` look at what is pending."""
+        self._watcher.wake()
 
     def close(self) -> None:
         self._watcher.close()
@@ -98,6 +119,7 @@ async def open_watch(cache: Cache, request: Request, clock: Clock) -> Watch:
         raise Gone(f"too old resource version: {asked} ({cache.oldest})")
     watch = Watch(cache, collection, selection, collection.watch(selection.interest(collection)), clock)
     watch.bookmarks = request.bool_param("allowWatchBookmarks")
+    watch.include = request.query.get("includeObject", "")
     seconds = timeout if timeout and timeout > 0 else MIN_TIMEOUT + (id(watch) >> 4) % MIN_TIMEOUT
     watch.deadline = clock.monotonic() + seconds
     streaming = is_true(request.query.get("sendInitialEvents", ""))

@@ -1,0 +1,128 @@
+"""Watches over HTTP: what a client reads from the socket, whoever of sweep and task wrote it.
+
+Rules: API concepts "Efficient detection of changes"; RFC 9112, 7.1 (chunked transfer coding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from minik8s.api.call import Call
+from minik8s.api.resources import CONFIGMAPS
+from minik8s.api.user import ANONYMOUS
+from minik8s.apiserver import streams
+from minik8s.apiserver.frontdesk import FrontDesk
+from minik8s.apiserver.http import HttpFace
+from minik8s.apiserver.metrics import RequestMetrics
+from minik8s.base.clock import RealClock
+from minik8s.base.metrics import Metrics
+from minik8s.base.tasks import Owner
+from minik8s.store.memory import MemoryStore
+
+WATCH = "http://minik8s/api/v1/namespaces/a/configmaps?watch=1"
+
+
+class Server:
+    def __init__(self, desk: FrontDesk, session: aiohttp.ClientSession, path: Path) -> None:
+        self._desk, self.session, self.path = desk, session, path
+
+    async def put(self, name: str, size: int = 1) -> None:
+        body = {"metadata": {"name": name}, "data": {"k": "v" * size}}
+        await self._desk.handle(ANONYMOUS, Call("create", CONFIGMAPS, "a", body=body))
+
+    async def delete(self, name: str) -> None:
+        await self._desk.handle(ANONYMOUS, Call("delete", CONFIGMAPS, "a", name))
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async def connect(*_: Any) -> Any:
+        raise AssertionError
+
+    owner, clock, path = Owner("test"), RealClock(), tmp_path / "api.sock"
+    desk = FrontDesk(MemoryStore(), clock, random.Random(1), [ipaddress.ip_network("10.43.0.0/24")])
+    await desk.start(owner)
+    protocol = HttpFace(desk, lambda _: ANONYMOUS, {}, connect, RequestMetrics(Metrics())).server()
+    listener = await asyncio.get_running_loop().create_unix_server(protocol, str(path))
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path), limit=0)) as session:
+        yield Server(desk, session, path)
+    listener.close()
+    await protocol.shutdown(timeout=0.05)
+    await owner.stop()
+
+
+async def events(answer: aiohttp.ClientResponse, count: int) -> list[str]:
+    found = [json.loads(await answer.content.readline()) for _ in range(count)]
+    return [f"{event['type']} {event['object']['metadata']['name']}" for event in found]
+
+
+async def test_many_watchers_read_the_same_in_order(server: Server) -> None:
+    await server.put("first")
+    answers = [await server.session.get(WATCH) for _ in range(3 * streams.GROUP)]
+    for name in "abc":
+        await server.put(name)
+    await server.delete("a")
+    for answer in answers:
+        assert await events(answer, 5) == ["ADDED first", "ADDED a", "ADDED b", "ADDED c", "DELETED a"]
+        answer.close()
+
+
+async def test_a_selector_and_a_table_stream_too(server: Server) -> None:
+    answer = await server.session.get(WATCH + "&fieldSelector=metadata.name=b")
+    rows = await server.session.get(WATCH, headers={"Accept": "application/json;as=Table;g=meta.k8s.io;v=v1"})
+    for name in "abc":
+        await server.put(name)
+    assert await events(answer, 1) == ["ADDED b"]
+    tables = [json.loads(await rows.content.readline())["object"] for _ in range(3)]
+    assert [table["rows"][0]["cells"][0] for table in tables] == ["a", "b", "c"]
+    assert [bool(table["columnDefinitions"]) for table in tables] == [True, False, False]
+    answer.close()
+    rows.close()
+
+
+async def test_who_reads_late_reads_all_in_order(server: Server) -> None:
+    """More than sockets and buffers hold: the task waits for the client, and nothing is lost or turned round."""
+    answer = await server.session.get(WATCH, read_bufsize=32 * 1024)
+    names = [f"n{number:03}" for number in range(200)]
+    for name in names:
+        await server.put(name, size=20_000)
+    assert await events(answer, 200) == [f"ADDED {name}" for name in names]
+    answer.close()
+
+
+async def test_who_does_not_read_is_cut_off(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "SLOW_CLIENT", 0.05)
+    answer = await server.session.get(WATCH, read_bufsize=32 * 1024)
+    for number in range(100):
+        await server.put(f"n{number}", size=20_000)
+    await asyncio.sleep(0.2)
+    with pytest.raises((aiohttp.ClientError, json.JSONDecodeError)):
+        await events(answer, 101)
+
+
+async def test_a_watch_that_is_over_leaves_a_connection_for_the_next_request(server: Server) -> None:
+    answer = await server.session.get(WATCH + "&timeoutSeconds=1")
+    await server.put("x")
+    assert [json.loads(line)["type"] for line in (await answer.read()).splitlines()] == ["ADDED"]
+    again = await server.session.get("http://minik8s/api/v1/namespaces/a/configmaps/x")
+    assert (await again.json())["metadata"]["name"] == "x"
+
+
+async def test_http_1_0_has_no_chunks(server: Server) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(server.path))
+    writer.write(b"GET /api/v1/namespaces/a/configmaps?watch=1 HTTP/1.0\r\nHost: minik8s\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b"chunked" not in head
+    await server.put("x")
+    assert json.loads(await reader.readline())["type"] == "ADDED"
+    writer.close()
+    await writer.wait_closed()

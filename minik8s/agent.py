@@ -6,10 +6,12 @@ No logic here: who is built of what, in which order parts start and stop, and th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random, SystemRandom
@@ -19,6 +21,8 @@ import aiohttp
 from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION, config
+from minik8s.api.resources import NODES
+from minik8s.base import nft
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.host import default_address, node_name
 from minik8s.base.logging import configure
@@ -27,16 +31,22 @@ from minik8s.client.client import Client
 from minik8s.client.http import HttpTransport
 from minik8s.client.informer import Informers
 from minik8s.client.kubeconfig import Access, ssl_context
-from minik8s.kubelet.join import JoinFailed, Membership
+from minik8s.dns.server import ClusterDns
+from minik8s.kubelet.join import ClusterConfig, JoinFailed, Membership
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.machine import inspect, pressure
 from minik8s.kubelet.node import NodeConfig, NodeReporter
 from minik8s.kubelet.server import application
 from minik8s.kubelet.site import Site
+from minik8s.network.pods import PodNetwork
+from minik8s.proxy.proxy import Proxy
+from minik8s.proxy.rules import Site as ProxySite
+from minik8s.proxy.userspace import UserspaceProxy
 from minik8s.runtime import http as image_api
 from minik8s.runtime.base import Runtime, RuntimeFailed
-from minik8s.runtime.embedded.runtime import EmbeddedRuntime
+from minik8s.runtime.choose import Options as RuntimeOptions
+from minik8s.runtime.choose import choose, cni_directory
 from minik8s.tunnel.agent import Line, Targets, websocket
 
 log = logging.getLogger(__name__)
@@ -89,21 +99,19 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     """Joins and starts every part in order; the stack ends them in the reverse one. AgentFailed says in a line what hinders it."""
     name = options.node_name or node_name()
     directory: Path = options.data_dir / "agent"
+    root = os.geteuid() == 0
     owner = Owner("agent", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     stack.push_async_callback(owner.stop)
     membership = Membership(options.server, options.token, name, directory / "tls", clock, rng)
-    try:
+    with _one_line(options):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         access = await membership.join()
         cluster = await membership.config(access)
-        runtime = await _runtime(options, directory, clock)
-    except JoinFailed as error:
-        raise AgentFailed(str(error)) from None
-    except OSError as error:
-        raise AgentFailed(f"cannot use the data directory {options.data_dir}: {error.strerror or error}") from None
-    except RuntimeFailed as error:
-        raise AgentFailed(f"the container runtime: {error}") from None
-    stack.push_async_callback(runtime.close)
+        without = "it does not run as root" if not root else nft.missing()
+        network = None if without else _network(name, directory, cluster, options, clock)
+        chosen = _runtime_options(options, directory, network)
+        runtime, described = await choose(chosen, clock, stack)
+    _say("runtime", described)
 
     client = Client(HttpTransport(access, connections=0))
     stack.push_async_callback(client.close)
@@ -112,7 +120,6 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
 
     address = options.node_ip or default_address()
     machine = inspect(options.data_dir)
-    root = os.geteuid() == 0
     node = NodeConfig(
         name=name,
         addresses=(address,),
@@ -123,16 +130,18 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         taints=[_taint(text) for text in options.node_taint],
         lease_seconds=cluster.lease_seconds,
     )
+    if network is not None:
+        await _start_network(network, runtime, informers, stack)
     reporter = NodeReporter(node, runtime, client, clock)
     await reporter.start()
     stack.push_async_callback(reporter.stop)
-    _say("node", f"{name} ({address}), {await runtime.version()} {runtime.name}")
+    _say("node", f"{name} ({address})")
 
     site = Site(
         node=name,
         layout=Layout(directory, directory / "logs"),
         host_ips=(address,),
-        cluster_dns=(cluster.cluster_dns,),
+        cluster_dns=(cluster.cluster_dns,) if network else (),
         cluster_domain=cluster.cluster_domain,
         cgroup_root=f"/minik8s-{name}" if root else "",
         capacity=machine.capacity,
@@ -144,17 +153,90 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     stack.push_async_callback(kubelet.stop)
     _say("kubelet", f"pods' files and logs in {directory}")
 
+    if "kube-proxy" not in options.disable:
+        _start_proxy(name, cluster, informers, clock, rng, stack, without)
+    if "coredns" not in options.disable:
+        await _start_dns(cluster, informers, clock, rng, stack, without)
     await _connect(options, access, kubelet, owner, clock, rng, stack)
     await _offer_images(runtime, directory, stack)
     return membership
 
 
-async def _runtime(options: SimpleNamespace, directory: Path, clock: Clock) -> Runtime:
-    runtime = EmbeddedRuntime(directory / "runtime", clock, hidden=(str(options.data_dir),))
-    if reason := await runtime.ready():
-        raise RuntimeFailed(reason)
-    _say("runtime", f"embedded: {await runtime.describe()}")
-    return runtime
+def _network(name: str, directory: Path, cluster: ClusterConfig, options: SimpleNamespace, clock: Clock) -> PodNetwork:
+    return PodNetwork(
+        name,
+        directory / "network",
+        clock,
+        cluster_cidr=cluster.cluster_cidr,
+        service_cidr=cluster.service_cidr,
+        local=(cluster.cluster_dns,),
+        cni_directory=cni_directory(_runtime_options(options, directory, None)),
+    )
+
+
+def _runtime_options(options: SimpleNamespace, directory: Path, network: PodNetwork | None) -> RuntimeOptions:
+    return RuntimeOptions(
+        wanted=options.runtime,
+        directory=directory / "runtime",
+        cni=directory / "cni",
+        hidden=(str(options.data_dir),),
+        attach=network.attach if network else None,
+        detach=network.detach if network else None,
+    )
+
+
+async def _start_network(network: PodNetwork, runtime: Runtime, informers: Informers, stack: AsyncExitStack) -> None:
+    """Pods' addresses and the routes to other nodes; addresses of sandboxes that are gone come back first."""
+    nodes = informers.of(NODES)
+    nodes.on_change(network.node_changed)
+    await nodes.synced()
+    await network.start()
+    stack.push_async_callback(network.stop)
+    await network.collect([sandbox.id for sandbox in await runtime.sandboxes()])
+    _say("network", "pods are routed")
+
+
+def _start_proxy(
+    name: str, cluster: ClusterConfig, informers: Informers, clock: Clock, rng: Random, stack: AsyncExitStack, without: str
+) -> None:
+    """By nftables, or where there are none (`without` says why) by a proxy in this process."""
+    proxy: Proxy | UserspaceProxy
+    if not without:
+        place = ProxySite(name, cluster.cluster_cidr, cluster.service_cidr, (cluster.cluster_dns,))
+        proxy = Proxy(informers, place, clock, rng)
+    else:
+        proxy = UserspaceProxy(informers, name, clock, rng)
+    proxy.start()
+    stack.push_async_callback(proxy.stop)
+    _say("kube-proxy", f"node ports by a proxy in this process, since {without}" if without else "Services by nftables")
+
+
+async def _start_dns(
+    cluster: ClusterConfig, informers: Informers, clock: Clock, rng: Random, stack: AsyncExitStack, without: str
+) -> None:
+    if without:
+        _say("coredns", f"not started: pods have no network of their own, since {without}")
+        return
+    dns = ClusterDns(informers, clock, rng, domain=cluster.cluster_domain, never=(cluster.cluster_dns,))
+    try:
+        await dns.start(cluster.cluster_dns)
+    except OSError as error:
+        raise AgentFailed(f"cannot serve DNS at {cluster.cluster_dns}: {error.strerror or error}") from None
+    stack.push_async_callback(dns.stop)
+    _say("coredns", f"{cluster.cluster_domain} at {cluster.cluster_dns}")
+
+
+@contextlib.contextmanager
+def _one_line(options: SimpleNamespace) -> Iterator[None]:
+    """Errors that a user can do something about, in one line."""
+    try:
+        yield
+    except JoinFailed as error:
+        raise AgentFailed(str(error)) from None
+    except RuntimeFailed as error:
+        raise AgentFailed(f"the container runtime: {error}") from None
+    except OSError as error:
+        raise AgentFailed(f"cannot use the data directory {options.data_dir}: {error.strerror or error}") from None
 
 
 async def _connect(

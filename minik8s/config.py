@@ -133,7 +133,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("cluster-domain", "cluster.local", "domain of the cluster's DNS", metavar="DOMAIN"),
     Option("disable-agent", False, "start no agent beside the server", parse=boolean),
-    Option("disable", (), f"a part not to run: {', '.join(PARTS)}", metavar="NAME", many=True, choices=PARTS),
+    Option("disable", (), f"a part not to run: {', '.join(PARTS)}", BOTH, metavar="NAME", many=True, choices=PARTS),
     Option("simulated-nodes", 0, "nodes that only pretend to run pods, inside the server", parse=number, metavar="N"),
     Option(
         "node-monitor-grace-period",

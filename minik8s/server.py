@@ -33,7 +33,7 @@ from minik8s.apiserver.connect import Connector
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.apiserver.provision import provision_defaults, provision_kubernetes_service
+from minik8s.apiserver.provision import provision_defaults, provision_services
 from minik8s.base import jointoken
 from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock, RealClock
@@ -178,7 +178,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
 
     name = options.node_name or node_name()
     address = options.advertise_address or options.node_ip or default_address()
-    await provision_kubernetes_service(plane.desk, str(networks[0][1]), address, options.https_listen_port)
+    dns = cluster_config(options, networks[0])["clusterDNS"]
+    await provision_services(plane.desk, str(networks[0][1]), address, options.https_listen_port, str(dns))
     tunnels = Tunnels()
     stack.push_async_callback(tunnels.close)
     connector = Connector(plane.desk.reader, tunnels, rng)

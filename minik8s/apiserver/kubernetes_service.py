@@ -1,4 +1,5 @@
-"""The Service `kubernetes`, by which pods find the API server, and where it leads: Endpoints and EndpointSlice of the same name.
+"""The Services that a cluster has of itself: `kubernetes`, by which pods find the API server, with Endpoints and EndpointSlice of the
+same name; and that of its DNS.
 
 Pure: what must exist; whoever starts a server writes it.
 """
@@ -46,6 +47,18 @@ def objects(cluster_ip: str, address: str, port: int) -> list[Object]:
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     }
     return [service, endpoints, endpoint_slice]
+
+
+def dns_service(cluster_ip: str) -> Object:
+    """The Service of the cluster's DNS: holds its address. Each node answers there itself, so it leads nowhere."""
+    ports = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]
+    labels = {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS", "kubernetes.io/cluster-service": "true"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
+        "spec": {"type": "ClusterIP", "clusterIP": cluster_ip, "ports": ports},
+    }
 
 
 def reconcile(existing: Mapping[str, Any] | None, wanted: Object) -> Object | None:

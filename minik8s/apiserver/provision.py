@@ -25,10 +25,10 @@ async def provision_defaults(desk: FrontDesk) -> None:
     await _ensure_all(desk, (obj for obj in wanted if obj["kind"] != "Namespace"), bootstrap.reconcile)
 
 
-async def provision_kubernetes_service(desk: FrontDesk, cluster_ip: str, address: str, port: int) -> None:
-    """The Service `kubernetes` and where it leads."""
+async def provision_services(desk: FrontDesk, cluster_ip: str, address: str, port: int, dns: str) -> None:
+    """The Services `kubernetes` (and where it leads) and `kube-dns`."""
     service, *endpoints = kubernetes_service.objects(cluster_ip, address, port)
-    await _ensure_all(desk, [service], kubernetes_service.reconcile)
+    await _ensure_all(desk, [service, kubernetes_service.dns_service(dns)], kubernetes_service.reconcile)
     await _ensure_all(desk, endpoints, kubernetes_service.reconcile)
 
 

@@ -121,7 +121,7 @@ class EmbeddedRuntime:
         found = next((one for one in (await self._list())["sandboxes"] if one["id"] == sandbox_id), None)
         if found is None:
             return
-        if self._detach and found["ips"]:
+        if self._detach:
             await self._detach(sandbox_id, _netns_path(found) if found["ready"] else "")
         await self._link.call("stop_sandbox", sandbox=sandbox_id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from runtime_bench import IMAGE, Bench, Counted, end_node, log_text, wait_for
 
 from minik8s.base.clock import RealClock
-from minik8s.runtime.base import State
+from minik8s.runtime.base import RuntimeFailed, State
 from minik8s.runtime.embedded.linux import start_time
 from minik8s.runtime.embedded.runtime import EmbeddedRuntime
 
@@ -102,6 +103,37 @@ async def test_a_node_process_that_dies_is_replaced(own: Bench) -> None:
     assert (event.sandbox_id, event.container_id) == ("", ""), "look at all: something may have been missed"
     assert (await own.runtime.container(container)).state is State.RUNNING
     await events.aclose()
+
+
+async def test_a_full_disk(tmp_path: Path, busybox_archive: Path) -> None:
+    """What ends is told all the same, and nothing hangs."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a small file system is mounted")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "small", small], check=True)
+    full = Bench(EmbeddedRuntime(small / "e", RealClock()), small / "logs")
+    try:
+        await full.runtime.import_image(str(busybox_archive))
+        pod = await full.pod()
+        ends = await full.start(pod, "read x; yes | head -c 100000; exit 3", "ends", stdin=True)
+        stopped = await full.start(pod, "sleep 300", "stopped")
+        with pytest.raises(OSError, match="No space left"):
+            (small / "filler").write_bytes(bytes(9 << 20))
+        streams = await full.runtime.attach(ends, stdin=True)
+        await streams.write(b"go\n")
+        assert (await full.ended(ends)).exit_code == 3
+        await full.runtime.stop_container(stopped, 0)
+        assert (await full.runtime.container(stopped)).exit_code == 137
+        with pytest.raises(RuntimeFailed, match="No space left"):
+            await full.pod("more")
+        (small / "filler").unlink()
+        assert log_text(await full.ended(await full.start(pod, "echo again", "again"))) == "again\n"
+    finally:
+        (small / "filler").unlink(missing_ok=True)
+        await full.clear()
+        await end_node(full.runtime)
+        subprocess.run(["umount", "-l", small], check=True)
 
 
 async def test_one_node_process_a_directory(own: Bench, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from minik8s.runtime.embedded import container as inside
 from minik8s.runtime.embedded import linux, records, sandbox
 from minik8s.runtime.embedded.cgroups import Cgroups
-from minik8s.runtime.embedded.logs import Log
+from minik8s.runtime.embedded.logs import Log, complain
 from minik8s.runtime.embedded.loop import Loop
 from minik8s.runtime.embedded.output import Output
 from minik8s.runtime.embedded.processes import UNKNOWN, Processes, close_all, signal_number
@@ -109,20 +109,18 @@ class Pods:
 
     def run_sandbox(self, sandbox_id: str, spec: dict[str, Any], meta: dict[str, Any], done: Done) -> None:
         directory = self._sandbox_directory(sandbox_id)
-        os.mkdir(directory, 0o700)
-        for name, content in spec["files"].items():
-            _write_file(f"{directory}/{name}", content)
         record: dict[str, Any] = {
             "id": sandbox_id, "spec": spec, "meta": meta, "pid": 0, "starttime": 0, "boot": self._boot,
             "created_at": time.time(), "ready": True, "ips": [],
         }  # fmt: skip
+        self._make_directory(directory, record, spec["files"])
 
         def made(error: str) -> None:
             if error:
                 self._discard(directory)
             else:
                 self._sandboxes[sandbox_id] = record
-                records.save(directory, record)
+                _keep(directory, record)
                 self._notify(sandbox_id, "")
             done(error)
 
@@ -160,7 +158,7 @@ class Pods:
                 return
             if record["ready"]:
                 record["ready"] = False
-                records.save(self._sandbox_directory(sandbox_id), record)
+                _keep(self._sandbox_directory(sandbox_id), record)
                 self._processes.signal(record["pid"], signal.SIGKILL)
                 self._notify(sandbox_id, "")
             done("")
@@ -191,13 +189,12 @@ class Pods:
     def create(self, container_id: str, sandbox_id: str, spec: dict[str, Any], meta: dict[str, Any]) -> None:
         self.sandbox(sandbox_id)
         directory = f"{self._directory}/containers/{container_id}"
-        os.mkdir(directory, 0o700)
         record = {
             "id": container_id, "sandbox_id": sandbox_id, "spec": spec, "meta": meta, "state": CREATED, "pid": 0, "starttime": 0,
             "boot": self._boot, "user": None, "created_at": time.time(), "started_at": 0.0, "finished_at": 0.0, "exit_code": 0,
             "reason": "", "message": "",
         }  # fmt: skip
-        records.save(directory, record)
+        self._make_directory(directory, record, {})
         self._containers[container_id] = Container(record, directory)
         self._notify(sandbox_id, container_id)
 
@@ -226,7 +223,7 @@ class Pods:
             one.output.close()
             raise
         one.record.update(state=STARTING, pid=pid, starttime=linux.start_time(pid))
-        records.save(one.directory, one.record)
+        _keep(one.directory, one.record)
         one.started = done
 
     def stop(self, container_id: str, grace: float, done: Done) -> None:
@@ -348,7 +345,7 @@ class Pods:
     def _sandbox_ended(self, record: dict[str, Any]) -> None:
         if record["ready"] and record["id"] in self._sandboxes:
             record["ready"] = False
-            records.save(self._sandbox_directory(record["id"]), record)
+            _keep(self._sandbox_directory(record["id"]), record)
             self._notify(record["id"], "")
 
     def _reported(self, one: Container, message: dict[str, Any]) -> None:
@@ -361,7 +358,7 @@ class Pods:
     def _running(self, one: Container) -> None:
         if not one.start_error:
             one.record.update(state=RUNNING, started_at=time.time())
-            records.save(one.directory, one.record)
+            _keep(one.directory, one.record)
             self._notify(one.record["sandbox_id"], one.record["id"])
             self._tell_started(one, "")
 
@@ -374,15 +371,12 @@ class Pods:
             code, reason, message = _START_FAILED, "StartError", f"{_CANT_START}: {one.start_error}"
         elif code == UNKNOWN:
             code, reason, message = _UNKNOWN_CODE, "Unknown", "the container ended while no node process was there to see it"
-        if not self._plain:
-            if not one.start_error and self._cgroups.oom_kills(one.cgroup):
-                reason = "OOMKilled"
-            self._cgroups.kill(one.cgroup)
-            self._remove_cgroup(one.cgroup)
-        else:
+        if self._plain:
             _kill_group(record["pid"])
+        elif self._clear_cgroup(one.cgroup) and not one.start_error:
+            reason = "OOMKilled"
         record.update(state=EXITED, pid=0, finished_at=time.time(), exit_code=code, reason=reason, message=message)
-        records.save(one.directory, record)
+        _keep(one.directory, record)
         if one.output:
             one.output.finish()
         self._notify(record["sandbox_id"], record["id"])
@@ -390,6 +384,17 @@ class Pods:
         waiting, one.on_end = one.on_end, []
         for call in waiting:
             call()
+
+    def _clear_cgroup(self, path: str) -> bool:
+        """Kills what is left in it and removes it; whether the kernel killed there for want of memory."""
+        killed = 0
+        try:
+            killed = self._cgroups.oom_kills(path)
+            self._cgroups.kill(path)
+        except OSError as error:
+            complain(f"{path}: {error}")
+        self._remove_cgroup(path)
+        return killed > 0
 
     def _tell_started(self, one: Container, error: str) -> None:
         started, one.started = one.started, None
@@ -437,10 +442,26 @@ class Pods:
         if not (self._plain or self._cgroups.remove(path)) and tries:
             self._loop.after(_CGROUP_WAIT, lambda: self._remove_cgroup(path, tries - 1))
 
+    def _make_directory(self, directory: str, record: dict[str, Any], files: Mapping[str, str]) -> None:
+        """With the record and all files in it, or not at all (OSError)."""
+        os.mkdir(directory, 0o700)
+        try:
+            for name, content in files.items():
+                with open(f"{directory}/{name}", "x") as file:
+                    file.write(content)
+            records.save(directory, record)
+        except OSError:
+            self._discard(directory)
+            raise
+
     def _discard(self, directory: str) -> None:
         """Out of sight at once, deleted by a child in its own time (one child for what goes in the same turn)."""
         trash = f"{self._directory}/trash/{os.path.basename(directory)}"
-        os.rename(directory, trash)
+        try:
+            os.rename(directory, trash)
+        except OSError as error:  # even this may need room on a full disk
+            complain(f"{directory}: {error.strerror}")
+            trash = directory
         if not self._trash:
             self._loop.after(0, self._empty_trash)
         self._trash.append(trash)
@@ -458,9 +479,12 @@ class Pods:
         return f"{self._directory}/sandboxes/{sandbox_id}"
 
 
-def _write_file(path: str, content: str) -> None:
-    with open(path, "x") as file:
-        file.write(content)
+def _keep(directory: str, record: dict[str, Any]) -> None:
+    """What has happened has happened: on a full disk it is known for as long as this process lives."""
+    try:
+        records.save(directory, record)
+    except OSError as error:
+        complain(f"{directory}: {error.strerror}")
 
 
 def _kill_group(pid: int) -> None:

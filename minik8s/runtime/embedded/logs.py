@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 _LONGEST = 16 * 1024
 
@@ -19,6 +20,7 @@ class Log:
         self.path = path
         self._fd = -1
         self._pending: dict[str, bytes] = {}
+        self._failing = False
         self.reopen()
 
     def reopen(self) -> None:
@@ -43,8 +45,21 @@ class Log:
             self._fd = -1
 
     def _append(self, entries: bytes) -> None:
-        while entries and self._fd >= 0:
-            entries = entries[os.write(self._fd, entries) :]
+        """On a full disk entries are lost, as the container must not wait for it; said once until it works again."""
+        try:
+            while entries and self._fd >= 0:
+                entries = entries[os.write(self._fd, entries) :]
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                complain(f"log {self.path}: {error.strerror}")
+            self._failing = True
+
+
+def complain(text: str) -> None:
+    """To the node process's own log, which may lie on the disk that is full."""
+    with suppress(OSError):
+        os.write(2, f"{text}\n".encode())
 
 
 def format_entries(stream: str, data: bytes, now_ns: int) -> tuple[bytes, bytes]:

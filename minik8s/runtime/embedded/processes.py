@@ -91,6 +91,8 @@ class Processes:
 
     def adopt(self, pid: int, started: int, on_ended: Callable[[int], None]) -> bool:
         """Follows a process that is not our child, if it still is the one that started then; its code may be UNKNOWN."""
+        if not pid:
+            return False
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:

@@ -1,7 +1,7 @@
 """Slow image work in a process of its own, so that the agent's event loop goes on: unpacking layers, reading archives.
 
-`run` starts `python -m minik8s.runtime.images.worker` for one job and ends it with the caller. A job is JSON on stdin, its outcome JSON on
-stdout: `{"result": ...}` or `{"error": text}`.
+`run` starts a Python for one job (never importing from the working directory) and ends it with the caller. A job is JSON on
+stdin, its outcome JSON on stdout: `{"result": ...}` or `{"error": text}`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,19 @@ from minik8s.runtime.images.archive import extract
 from minik8s.runtime.images.manifests import BadImage
 from minik8s.runtime.images.unpack import unpack
 
+_START = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r}); from {__name__} import main; main()"
+
 
 async def run(job: str, **arguments: Any) -> Any:
     """The job's result; BadImage with its error."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
+        sys.executable,
+        "-I",
+        "-c",
+        _START,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         out, _ = await process.communicate(orjson.dumps({"job": job, **arguments}))
@@ -78,7 +86,3 @@ def main() -> None:
     except (BadImage, OSError) as error:
         outcome = {"error": str(error)}
     sys.stdout.buffer.write(orjson.dumps(outcome))
-
-
-if __name__ == "__main__":
-    main()

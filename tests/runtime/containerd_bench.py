@@ -18,7 +18,7 @@ from minik8s.base.clock import RealClock
 from minik8s.runtime.cri.runtime import CriRuntime, connect
 from minik8s.runtime.cri.supervise import OwnContainerd, Place, program
 
-CGROUP = "/minik8s-cri-test"
+CGROUP = f"/minik8s-cri-test-{os.getpid()}"
 SUBNET = "10.199.87.0/24"
 
 

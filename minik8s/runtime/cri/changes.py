@@ -1,7 +1,8 @@
 """What changed in a runtime's sandboxes, as it happens: the source of `CriRuntime.events`.
 
 The best source that the runtime has: CRI's own events (containerd >= 1.7, CRI-O where they are on); containerd's task exits (1.6), each
-told once CRI's own state shows it; else a list each second, while anything runs. After a break there is one event without an id.
+told once CRI's own state shows it; else a list each second, while anything runs. Each begins, also after a break, with an event without
+an id: what came before it may be missed.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ _EXIT = 'namespace=="k8s.io",topic=="/tasks/exit"'
 Running = Mapping[str, tuple[str, bool]]
 """Ids of containers and sandboxes: the sandbox's id, and whether it runs."""
 
-Source = Callable[[Client, Clock, asyncio.Event, bool], AsyncIterator[ContainerEvent]]
+Source = Callable[[Client, Clock, asyncio.Event], AsyncIterator[ContainerEvent]]
 
 
 async def follow(client: Client, clock: Clock, busy: asyncio.Event) -> AsyncIterator[ContainerEvent]:
     """Never ends. `busy` is set by whoever starts something."""
     sources: list[Source] = [_cri, _containerd, _lists]
-    failures, broken = 0, False
+    failures = 0
     while True:
         try:
-            async for event in sources[0](client, clock, busy, broken):
-                failures, broken = 0, False
+            async for event in sources[0](client, clock, busy):
+                failures = 0
                 yield event
         except NotImplementedThere:
             del sources[0]
@@ -52,34 +53,32 @@ async def follow(client: Client, clock: Clock, busy: asyncio.Event) -> AsyncIter
             if not failures:
                 log.warning("the runtime's events broke off: %s", error)
         failures += 1
-        broken = True
         await clock.sleep(RECONNECT.delay(failures))
 
 
-async def _cri(client: Client, _clock: Clock, _busy: asyncio.Event, broken: bool) -> AsyncIterator[ContainerEvent]:
+async def _cri(client: Client, _clock: Clock, _busy: asyncio.Event) -> AsyncIterator[ContainerEvent]:
     call = client.events()
+    reading = asyncio.ensure_future(_read(call))
     try:
-        await client.call(
-            "Version", wire.CRI["VersionRequest"](), timeout=RELIST
-        )  # the stream itself says nothing until something happens
-        if broken:
+        await client.call("Version", wire.CRI["VersionRequest"]())  # the stream itself says nothing until something happens
+        if not reading.done():
             yield ContainerEvent("")
-        while (answer := await _read(call)) is not grpc.aio.EOF:
+        while (answer := await reading) is not grpc.aio.EOF:
             if answer.container_event_type not in (_CREATED, _STARTED):
                 yield ContainerEvent(answer.pod_sandbox_status.id, answer.container_id)
+            reading = asyncio.ensure_future(_read(call))
     finally:
-        call.cancel()
+        await _end(call, reading)
 
 
-async def _containerd(client: Client, clock: Clock, _busy: asyncio.Event, broken: bool) -> AsyncIterator[ContainerEvent]:
+async def _containerd(client: Client, clock: Clock, _busy: asyncio.Event) -> AsyncIterator[ContainerEvent]:
     call = client.subscribe(wire.CONTAINERD["SubscribeRequest"](filters=[_EXIT]))
     reading = asyncio.ensure_future(_read(call))
     ended: set[str] = set()
     tries = 1
     try:
         await running(client)
-        if broken:
-            yield ContainerEvent("")
+        yield ContainerEvent("")
         while True:
             with suppress(TimeoutError):
                 async with clock.timeout(SETTLE.delay(tries) if ended else None):
@@ -100,15 +99,12 @@ async def _containerd(client: Client, clock: Clock, _busy: asyncio.Event, broken
                     yield ContainerEvent(now[found][0], found)
             tries += 1
     finally:
-        call.cancel()
-        reading.cancel()
-        await asyncio.wait([reading])
+        await _end(call, reading)
 
 
-async def _lists(client: Client, clock: Clock, busy: asyncio.Event, broken: bool) -> AsyncIterator[ContainerEvent]:
+async def _lists(client: Client, clock: Clock, busy: asyncio.Event) -> AsyncIterator[ContainerEvent]:
     before = await running(client)
-    if broken:
-        yield ContainerEvent("")
+    yield ContainerEvent("")
     while True:
         await busy.wait()
         await clock.sleep(RELIST)
@@ -142,3 +138,9 @@ async def _read(call: Any) -> Any:
         return await call.read()
     except grpc.aio.AioRpcError as error:
         raise failure(error) from error
+
+
+async def _end(call: Any, reading: asyncio.Future[Any]) -> None:
+    call.cancel()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -271,6 +272,29 @@ def test_v2_s_hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (group / "cpu.stat").write_text("usage_usec 7\n")
     assert found.oom_kills("/a/b") == 2
     assert found.usage("/a/b") == (7000, 1000, 700)
+
+
+def test_the_node_process_is_small() -> None:
+    """design.md: `python -I -S`, standard library only, no threads; what would double its memory stays out."""
+    root = Path(cgroups.__file__).parents[3]
+    script = f"import sys; sys.path.insert(0, {str(root)!r}); import minik8s.runtime.embedded.node; print(*sys.modules)"
+    loaded = set(
+        subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
+    ours = {name for name in loaded if name.startswith("minik8s")}
+    assert {name.partition(".")[0] for name in loaded - ours} <= {*sys.stdlib_module_names, "__main__"}
+    assert not loaded & {
+        "asyncio",
+        "pathlib",
+        "dataclasses",
+        "inspect",
+        "typing",
+        "threading",
+        "subprocess",
+        "logging",
+        "shutil",
+    }
+    assert {name.rpartition(".")[0] for name in ours} <= {"", "minik8s", "minik8s.runtime", "minik8s.runtime.embedded"}
 
 
 @pytest.mark.root

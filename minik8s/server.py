@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from types import SimpleNamespace
 
 from aiohttp import web
 
-from minik8s import KUBERNETES_VERSION, config
+from minik8s import KUBERNETES_VERSION, cloud, config
 from minik8s.api.user import User, component, service_account
 from minik8s.apiserver import agents, authn, pages, reviews
 from minik8s.apiserver.admission import plugins
@@ -164,6 +164,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         static_tokens=authn.static_tokens(admin_token, token, agent_token),
         not_ready_toleration=options.default_not_ready_toleration_seconds,
         unreachable_toleration=options.default_unreachable_toleration_seconds,
+        controllers=_controllers(options.disable),
         controller_settings=ControllerSettings(
             root_ca=pki.server_ca.pair.certificate.decode(),
             cluster_cidr=options.cluster_cidr,
@@ -201,9 +202,12 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     if "scheduler" not in options.disable:
         await plane.start_scheduler(owner, stack)
         _say("kube-scheduler", "batches of pods, one snapshot each")
-    if "controller-manager" not in options.disable:
+    if settings.controllers:
         await plane.start_controllers(stack)
-        _say("kube-controller-manager", f"{len(settings.controllers)} controllers")
+    if "controller-manager" not in options.disable:
+        _say("kube-controller-manager", f"{len(CONTROLLERS)} controllers")
+    if "cloud-controller" not in options.disable:
+        _say("cloud-controller-manager", "provider local: load balancers get the nodes' addresses")
     if options.simulated_nodes:
         await _simulate(plane, options.simulated_nodes, stack)
         _say("simulated nodes", f"{options.simulated_nodes}, which only pretend to run pods")
@@ -268,6 +272,16 @@ async def _simulate(plane: ControlPlane, count: int, stack: AsyncExitStack) -> N
     stack.push_async_callback(nodes.stop)
     for number in range(count):
         await nodes.make(f"simulated-{number}").start()
+
+
+def _controllers(disabled: Collection[str]) -> dict[str, Start]:
+    """The controllers of both managers that are not switched off."""
+    chosen: dict[str, Start] = {}
+    if "controller-manager" not in disabled:
+        chosen |= CONTROLLERS
+    if "cloud-controller" not in disabled:
+        chosen |= cloud.controllers()
+    return chosen
 
 
 def cluster_config(options: SimpleNamespace, services: Network) -> dict[str, str | int]:

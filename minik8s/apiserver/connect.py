@@ -71,10 +71,10 @@ class Connector:
         path = f"/{_KUBELET_PATH[request.subresource]}/{request.namespace}/{request.name}"
         if request.subresource != "portforward":
             path += f"/{_container(pod, request.query.get('container', ''), request.subresource)}"
-        if http.headers.get("Upgrade", "").lower() != "websocket":
-            raise BadRequest("unable to upgrade: a WebSocket request is needed")
-        query = http.path_qs.partition("?")[2]
-        return await _pipe(http, await self._tunnels.open(node, KUBELET), f"{path}?{query}")
+        path += "?" + http.path_qs.partition("?")[2]
+        if http.headers.get("Upgrade", "").lower() != "websocket":  # kubectl asks by SPDY once more, and shows what that says
+            return await self._forward(http, self._tunnels.session(node), "GET", f"http://kubelet{path}", {})
+        return await _pipe(http, await self._tunnels.open(node, KUBELET), path)
 
     def _pod(self, request: Request) -> Mapping[str, Any]:
         pod = self._reader.get(PODS, request.namespace, request.name)

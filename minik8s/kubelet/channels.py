@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from minik8s.api.errors import BadRequest
 from minik8s.runtime.base import RuntimeFailed, Streams
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ class Channels:
 
     @classmethod
     async def accept(cls, request: web.Request) -> Channels:
+        """BadRequest where the request is for something else than a WebSocket."""
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            raise BadRequest("unable to upgrade: a WebSocket request is needed")
         socket = web.WebSocketResponse(protocols=PROTOCOLS, heartbeat=HEARTBEAT, max_msg_size=MAX_MESSAGE, compress=False)
         await socket.prepare(request)
         return cls(socket)

@@ -11,19 +11,19 @@ Errors are a JSON Status that the API server can pass on as it is. Names and val
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
 from aiohttp import web
 
 from minik8s.api.errors import ApiError, BadRequest, InternalError, NotFound
 from minik8s.base.clock import parse_time
-from minik8s.kubelet.channels import STDERR, STDOUT, Channels, forward_ports, run_command
+from minik8s.kubelet.channels import STDERR, STDOUT, Channels, failure, forward_ports, run_command
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.logs import LogOptions, read_log
 from minik8s.kubelet.pod import find_container
 from minik8s.kubelet.worker import Worker
-from minik8s.runtime.base import Container, RuntimeFailed, State
+from minik8s.runtime.base import Container, RuntimeFailed, State, Streams
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -86,20 +86,20 @@ class _Api:
         if not command:
             raise BadRequest("you must specify at least one command for the container")
         stdin, tty = _flag(request, "stdin"), _flag(request, "tty")
-        streams = await self._kubelet.runtime.exec(running.id, command, stdin=stdin, tty=tty)
-        channels = await Channels.accept(request)
-        await run_command(channels, streams, command, stdin=stdin, outputs=_outputs(request, tty))
-        return channels.socket
+        runtime = self._kubelet.runtime
+
+        def begin() -> Awaitable[Streams]:
+            return runtime.exec(running.id, command, stdin=stdin, tty=tty)
+
+        return await _join(request, begin, "executing command in", command, stdin=stdin, tty=tty)
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         running = self._running(request)
         found = find_container(self._worker(request).pod, running.name)
         stdin = _flag(request, "stdin") and bool(found and found[1].get("stdin"))
         tty = bool(found and found[1].get("tty"))
-        streams = await self._kubelet.runtime.attach(running.id, stdin=stdin)
-        channels = await Channels.accept(request)
-        await run_command(channels, streams, [], stdin=stdin, outputs=_outputs(request, tty))
-        return channels.socket
+        runtime = self._kubelet.runtime
+        return await _join(request, lambda: runtime.attach(running.id, stdin=stdin), "attaching to", [], stdin=stdin, tty=tty)
 
     async def port_forward(self, request: web.Request) -> web.StreamResponse:
         worker = self._worker(request)
@@ -145,6 +145,20 @@ class _Api:
         if current is None or current.state is not State.RUNNING:
             raise BadRequest(f'container not found ("{name}")')
         return current
+
+
+async def _join(
+    request: web.Request, begin: Callable[[], Awaitable[Streams]], doing: str, command: Sequence[str], *, stdin: bool, tty: bool
+) -> web.StreamResponse:
+    """Joins what begins to the client. The client is there first: only so it hears why nothing could begin."""
+    channels = await Channels.accept(request)
+    try:
+        streams = await begin()
+    except RuntimeFailed as error:
+        await channels.finish(failure(f"Internal error occurred: error {doing} container: {error}"))
+    else:
+        await run_command(channels, streams, command, stdin=stdin, outputs=_outputs(request, tty))
+    return channels.socket
 
 
 def _run_of(worker: Worker, name: str, *, previous: bool) -> Container:

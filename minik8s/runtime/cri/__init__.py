@@ -1,0 +1,6 @@
+"""Containers through any CRI socket: `start` is the way in, `runtime` the contract's side. Imports grpc, so it is imported late."""
+
+import os
+
+# Before grpc is imported: else each program that the agent starts costs a line on stderr.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from minik8s.client.client import Client
 from minik8s.client.http import HttpTransport
 from minik8s.client.kubeconfig import Access, ssl_context
 from minik8s.tunnel import paths
+
+log = logging.getLogger(__name__)
 
 SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 USAGES = ["digital signature", "key encipherment", "client auth"]
@@ -89,12 +92,17 @@ class Membership:
         return pki.expiry(self._certificate_file.read_bytes()) - self._clock.now() > 24 * 3600
 
     async def _authority(self) -> bytes:
-        if self._ca_file.exists():
-            return self._ca_file.read_bytes()
         try:
-            token = jointoken.parse(self._token)
+            token = jointoken.parse(self._token) if self._token else None
         except ValueError as error:
             raise JoinFailed(str(error)) from None
+        if self._ca_file.exists():
+            ca = self._ca_file.read_bytes()
+            if token and not jointoken.pins(token, ca):
+                raise JoinFailed(f"the token is for another cluster than {self._directory}: remove that directory to join anew")
+            return ca
+        if token is None:
+            raise JoinFailed("a token is needed to join (minik8s token, on the server, prints it)")
         unverified = ssl.create_default_context()
         unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
         ca = await self._patiently(paths.CA, unverified)
@@ -125,6 +133,7 @@ class Membership:
     async def _signed(self, client: Client, csr: Mapping[str, Any]) -> bytes:
         failures = 0
         while True:
+            reason: Exception
             try:
                 made = await client.create(CERTIFICATESIGNINGREQUESTS, csr)
                 name, version = made["metadata"]["name"], made["metadata"]["resourceVersion"]
@@ -140,16 +149,18 @@ class Membership:
             except ApiError as error:
                 if error.status_code in (401, 403):
                     raise JoinFailed(f"the server refused the token: {error.message}") from None
-            except (OSError, TimeoutError):
-                pass  # the server is not there yet, or is starting
+                reason = error
+            except (OSError, TimeoutError) as error:  # the server is not there yet, or is starting
+                reason = error
             failures += 1
-            await self._clock.sleep(BACKOFF.delay(failures, self._rng))
+            await self._wait(failures, reason)
 
     async def _patiently(self, path: str, tls: ssl.SSLContext) -> bytes:
         """The content of a page, as soon as the server answers."""
         failures = 0
         timeout = aiohttp.ClientTimeout(total=10)
         while True:
+            reason: object
             try:
                 async with (
                     aiohttp.ClientSession(timeout=timeout) as session,
@@ -159,7 +170,14 @@ class Membership:
                         return await answer.read()
                     if answer.status in (401, 403):
                         raise JoinFailed(f"{self._server}{path} answered {answer.status}: {(await answer.text())[:200]}")
-            except (aiohttp.ClientError, OSError, TimeoutError):
-                pass  # the server is not there yet
+                    reason = f"{path} answered {answer.status}"
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:  # the server is not there yet
+                reason = str(error) or type(error).__name__
             failures += 1
-            await self._clock.sleep(BACKOFF.delay(failures, self._rng))
+            await self._wait(failures, reason)
+
+    async def _wait(self, failures: int, reason: object) -> None:
+        """Before the next attempt; says now and then why there is one."""
+        if failures & (failures - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
+            log.warning("waiting for the server %s: %s", self._server, reason)
+        await self._clock.sleep(BACKOFF.delay(failures, self._rng))

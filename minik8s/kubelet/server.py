@@ -3,7 +3,7 @@
     /containerLogs/NS/POD/CONTAINER   as v1.PodLogOptions: follow, previous, tailLines, limitBytes, sinceSeconds, sinceTime, timestamps
     /exec/NS/POD/CONTAINER            WebSocket (channels.py): command (repeated), stdin, stdout, stderr, tty
     /attach/NS/POD/CONTAINER          WebSocket: stdin, stdout, stderr, tty
-    /portForward/NS/POD               WebSocket: ports (repeated, or with commas)
+    /portForward/NS/POD               WebSocket: ports (repeated, or with commas), or SPDY in it (forwarding.py)
     /pods  /healthz  /metrics
 
 Errors are a JSON Status that the API server can pass on as it is. Names and values of parameters are the API's own.
@@ -19,6 +19,7 @@ from aiohttp import web
 from minik8s.api.errors import ApiError, BadRequest, InternalError, NotFound
 from minik8s.base.clock import parse_time
 from minik8s.kubelet.channels import STDERR, STDOUT, Channels, failure, forward_ports, run_command
+from minik8s.kubelet.forwarding import PROTOCOL, tunnel
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.logs import LogOptions, read_log
 from minik8s.kubelet.pod import find_container
@@ -106,11 +107,13 @@ class _Api:
         sandbox = worker.seen.sandbox
         if sandbox is None or not sandbox.ready:
             raise BadRequest(f'pod "{request.match_info["pod"]}" is not running')
+        runtime, sandbox_id = self._kubelet.runtime, sandbox.id
+        if PROTOCOL in request.headers.get("Sec-WebSocket-Protocol", ""):
+            return await tunnel(request, lambda port: runtime.port_forward(sandbox_id, port))
         texts = [text for value in request.query.getall("ports", []) for text in value.split(",")]
         if not texts or not all(text.isdecimal() and 0 < int(text) < 65536 for text in texts):
             raise BadRequest('query parameter "ports" must name ports between 1 and 65535')
         channels = await Channels.accept(request)
-        runtime, sandbox_id = self._kubelet.runtime, sandbox.id
         await forward_ports(channels, [int(t) for t in texts], lambda port: runtime.port_forward(sandbox_id, port))
         return channels.socket
 

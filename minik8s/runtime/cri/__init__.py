@@ -1,4 +1,7 @@
-"""Containers through any CRI socket: `start` is the way in, `runtime` the contract's side. Imports grpc, so it is imported late."""
+"""Containers through any CRI socket: `runtime` is the contract's side, `supervise` a containerd of our own.
+
+Imports grpc, so it is imported late.
+"""
 
 import os
 

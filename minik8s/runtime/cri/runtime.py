@@ -10,6 +10,7 @@ Neighbours: wire (messages), convert (data), client (calls), changes (events), s
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,6 +38,8 @@ from minik8s.runtime.cri import changes, convert, pause, streaming
 from minik8s.runtime.cri.client import TIMEOUT, Client, timed_out, whole_text
 from minik8s.runtime.cri.importing import import_archive
 from minik8s.runtime.cri.wire import CRI
+
+log = logging.getLogger(__name__)
 
 _SETTLED = 2.0
 """Seconds after its end from which a container's status is final (an OOM may be told a moment later than the exit)."""
@@ -92,16 +95,16 @@ class CriRuntime:
     async def ensure_sandbox_image(self) -> str:
         """Imports a pause image of our own under the name that the runtime's configuration wants, if it has none; that name.
 
-        Needs no network. RuntimeFailed where the runtime takes no archives. Empty where it doesn't say which it wants.
+        Needs no network. Where the runtime takes no archives (CRI-O), it will pull the image itself, which the log says. Empty where it
+        doesn't say which it wants.
         """
         found = await self._client.call("Status", CRI["VerboseRequest"](verbose=True))
         name = self._sandbox_image = convert.sandbox_image(found.info)
         if name and await self.image(name) is None:
-            path = await asyncio.to_thread(_temporary, pause.archive(name))
             try:
-                await self.import_image(str(path))
-            finally:
-                path.unlink()
+                await self._import_pause(name)
+            except (RuntimeFailed, ValueError) as error:
+                log.warning("the runtime has to pull its sandbox image %s: %s", name, error)
         return name
 
     # ------------------------------------------------------------------ sandboxes
@@ -279,6 +282,13 @@ class CriRuntime:
     async def _sandbox_of(self, container_id: str) -> str:
         listed = (await self._client.call("ListContainers", CRI["ListContainersRequest"]())).containers
         return next((str(one.pod_sandbox_id) for one in listed if one.id == container_id), "")
+
+    async def _import_pause(self, name: str) -> None:
+        path = await asyncio.to_thread(_temporary, pause.archive(name))
+        try:
+            await self.import_image(str(path))
+        finally:
+            path.unlink()
 
     async def _listed(self, name: str) -> None:
         """Returns when CRI knows an image that containerd was given: it hears of it by an event."""

@@ -147,7 +147,7 @@ class OwnContainerd:
         try:
             async with self._clock.hold(), self._clock.timeout(_START_TIMEOUT):
                 tries = 0
-                while not await listens(self.place.socket):
+                while not await _listens(self.place.socket):
                     tries += 1
                     if _state(self._pid) in ("", "Z"):
                         raise RuntimeFailed(f"containerd does not start: {self._last_words()}")
@@ -199,8 +199,7 @@ state = {text(str(place.directory / "state"))}
 """
 
 
-async def listens(socket: str) -> bool:
-    """Whether someone does at this unix socket."""
+async def _listens(socket: str) -> bool:
     try:
         _, writer = await asyncio.open_unix_connection(socket)
     except OSError:

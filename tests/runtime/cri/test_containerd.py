@@ -15,7 +15,6 @@ from runtime_bench import IMAGE, log_text, wait_for
 from minik8s.base.clock import RealClock
 from minik8s.runtime.base import ContainerEvent, RuntimeFailed, State
 from minik8s.runtime.cri import pause, supervise
-from minik8s.runtime.cri.start import start
 from minik8s.runtime.cri.supervise import OwnContainerd, Place
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -32,20 +31,6 @@ async def test_an_agent_finds_it_again(cri_bench: CriBench, containerd_place: Pl
     await again.close()
     assert pid(containerd_place) == before
     assert os.getsid(before) == before
-
-
-async def test_the_agent_s_choice(cri_bench: CriBench, containerd_place: Place, tmp_path: Path) -> None:
-    """`--runtime`: a running containerd of the agent's own is taken up again, by `auto` too."""
-    for wanted in ("auto", "containerd", f"unix://{containerd_place.socket}"):
-        started = await start(wanted, containerd_place, RealClock())
-        assert started
-        assert (started.runtime.name, bool(started.containerd)) == ("containerd", True)
-        assert containerd_place.socket in started.why
-        await started.close()
-    if not Path("/run/containerd/containerd.sock").exists() and not Path("/run/crio/crio.sock").exists():
-        assert await start("auto", Place(tmp_path, tmp_path), RealClock()) is None
-    with pytest.raises(RuntimeFailed, match=f"no container runtime answers at {tmp_path}/none"):
-        await start(str(tmp_path / "none"), containerd_place, RealClock())
 
 
 async def test_it_is_started_again_and_containers_run_on(cri_bench: CriBench, containerd_place: Place) -> None:

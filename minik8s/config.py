@@ -61,6 +61,12 @@ def address(text: object) -> str:
     return str(ipaddress.ip_address(str(text))) if text else ""
 
 
+def url(text: object) -> str:
+    if text and not re.fullmatch(r"https?://[^/\s]+/?", str(text)):
+        raise ValueError(f"{text!r} is no URL such as https://10.0.0.1:6443")
+    return str(text)
+
+
 def networks(text: object) -> str:
     """One network, or one of IPv4 and one of IPv6 with a comma between."""
     return ",".join(str(ipaddress.ip_network(part.strip())) for part in str(text).split(","))
@@ -109,7 +115,7 @@ OPTIONS: tuple[Option, ...] = (
         BOTH,
         metavar="DIR",
     ),
-    Option("server", "", "the server to join, e.g. https://10.0.0.1:6443", (AGENT,), metavar="URL"),
+    Option("server", "", "the server to join, e.g. https://10.0.0.1:6443", (AGENT,), parse=url, metavar="URL"),
     Option(
         "token", "", "the shared secret of the cluster (default: made at first start, in DATA/token)", BOTH, metavar="TOKEN"
     ),

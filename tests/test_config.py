@@ -25,6 +25,13 @@ def test_the_written_reference_is_true(command: str) -> None:
     assert load("--config", str(file), command=command) == load(command=command)
 
 
+def test_a_server_is_a_url() -> None:
+    assert load("--server", "https://[fd00::1]:6443", command=config.AGENT).server == "https://[fd00::1]:6443"
+    for wrong in ("10.0.0.1:6443", "ssh://h", "https://"):
+        with pytest.raises(config.ConfigError, match="is no URL"):
+            load("--server", wrong, command=config.AGENT)
+
+
 def test_precedence(tmp_path: Path) -> None:
     file = tmp_path / "server.yaml"
     file.write_text("log-level: error\nhttps-listen-port: 7443\ndisable: [scheduler]\nnode-label: a=1,b=2\n")

@@ -24,9 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
         options = config.load(config.AGENT, arguments)
     except config.ConfigError as error:
         raise UsageError(str(error)) from None
-    if not options.server or not options.token:
-        missing = "--server" if not options.server else "--token"
-        raise UsageError(f"{missing} is needed: the server's URL, and what `minik8s token` prints there")
+    if not options.server:
+        raise UsageError("--server is needed: the server's URL, such as https://10.0.0.1:6443")
     from minik8s.agent import AgentFailed
     from minik8s.agent import run as run_agent
 

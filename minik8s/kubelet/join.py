@@ -172,7 +172,7 @@ class Membership:
                         raise JoinFailed(f"{self._server}{path} answered {answer.status}: {(await answer.text())[:200]}")
                     reason = f"{path} answered {answer.status}"
             except (aiohttp.ClientError, OSError, TimeoutError) as error:  # the server is not there yet
-                reason = str(error) or type(error).__name__
+                reason = str(getattr(error, "os_error", error)) or type(error).__name__
             failures += 1
             await self._wait(failures, reason)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from minik8s.controllers import (
     aggregation,
     certificates,
+    daemonset,
     deployment,
     endpoints,
     endpointslices,
@@ -27,6 +28,7 @@ CONTROLLERS: Mapping[str, Start] = {
     "deployment-controller": deployment.start,
     "replicaset-controller": replicaset.start,
     "replication-controller": replicaset.start_replication,
+    "daemon-set-controller": daemonset.start,
     "job-controller": job.start,
     "endpointslice-controller": endpointslices.start,
     "endpointslicemirroring-controller": mirroring.start,

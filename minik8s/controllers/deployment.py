@@ -18,7 +18,7 @@ from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import DEPLOYMENTS, PODS, REPLICASETS
 from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Key, Reconciler, Retry
-from minik8s.controllers import owners, rollout, rollout_status
+from minik8s.controllers import claims, owners, rollout, rollout_status
 from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
 
 Object = Mapping[str, Any]
@@ -82,23 +82,8 @@ class _Controller:
         return rollout_status.next_check(deployment, sets, self._context.clock.now())
 
     async def _claim(self, deployment: Object) -> list[Object]:
-        uid, namespace = deployment["metadata"]["uid"], deployment["metadata"]["namespace"]
         selector = selectors.of_object(deployment["spec"].get("selector"))
-        controlled = list(self._sets.indexed("controller", uid))
-        orphans = list(self._sets.indexed("controller", f"orphan/{namespace}"))
-        claim = owners.claim(deployment, selector, controlled, orphans)
-        patches = [(rs, owners.adoption_patch(deployment, DEPLOYMENTS, rs)) for rs in claim.adopt]
-        patches += [(rs, owners.release_patch(deployment, rs)) for rs in claim.release]
-        for replica_set, patch in patches:
-            name = replica_set["metadata"]["name"]
-            try:
-                changed = await self._context.client.patch(REPLICASETS, name, namespace, patch, kind="strategic")
-            except NotFound:
-                continue
-            await self._sets.caught_up(changed["metadata"]["resourceVersion"])
-            if owners.controller_uid(changed) == uid:
-                claim.owned.append(changed)
-        return claim.owned
+        return await claims.claimed(self._context, self._sets, deployment, DEPLOYMENTS, selector)
 
     def _has_pods(self, sets: Sequence[Object]) -> bool:
         """Whether a pod of these sets still runs (a Recreate waits for them)."""

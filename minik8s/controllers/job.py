@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minik8s.api import selectors
-from minik8s.api.errors import ApiError, Conflict, Invalid, NotFound
+from minik8s.api.errors import ApiError, Conflict, NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import JOBS, PODS
 from minik8s.base.clock import rfc3339
 from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Key, Reconciler
+from minik8s.controllers import claims, owners
 from minik8s.controllers import job_rules as rules
-from minik8s.controllers import owners
 from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
 from minik8s.controllers.replicaset import condition, deletion_rank, pod_of
 
@@ -108,20 +108,8 @@ class _Controller:
         return min((each for each in (wait, rules.deadline(job, now)) if each), default=None)
 
     async def _claim(self, job: Object) -> list[Object]:
-        uid, namespace = job["metadata"]["uid"], job["metadata"]["namespace"]
         selector = selectors.of_object(job["spec"].get("selector"))
-        controlled = list(self._pods.indexed("controller", uid))
-        claim = owners.claim(job, selector, controlled, list(self._pods.indexed("controller", f"orphan/{namespace}")))
-        patches = [(pod, _adoption(job, pod)) for pod in claim.adopt] + [(pod, _release(job, pod)) for pod in claim.release]
-        for pod, patch in patches:
-            try:
-                changed = await self._context.client.patch(PODS, pod["metadata"]["name"], namespace, patch, kind="strategic")
-            except (NotFound, Conflict, Invalid):  # gone, or made anew under the same name
-                continue
-            await self._pods.caught_up(changed["metadata"]["resourceVersion"])
-            if owners.controller_uid(changed) == uid:
-                claim.owned.append(changed)
-        return claim.owned
+        return await claims.claimed(self._context, self._pods, job, JOBS, selector, finalizer=rules.TRACKING)
 
     async def _record(self, job: Object, found: rules.Tally, verdict: rules.Verdict | None, now: float) -> Object:
         """First half of counting: writes which pods ended, and how the Job will."""
@@ -282,18 +270,6 @@ def _with_index(container: Object) -> Object:
         return container
     source = {"fieldRef": {"fieldPath": f"metadata.labels['{rules.INDEX}']"}}
     return {**container, "env": [*env, {"name": "JOB_COMPLETION_INDEX", "valueFrom": source}]}
-
-
-def _adoption(job: Object, pod: Object) -> Mutable:
-    patch = owners.adoption_patch(job, JOBS, pod)
-    patch["metadata"]["finalizers"] = [rules.TRACKING]
-    return patch
-
-
-def _release(job: Object, pod: Object) -> Mutable:
-    patch = owners.release_patch(job, pod)
-    patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = [rules.TRACKING]
-    return patch
 
 
 def _condition(kind: str, reason: str, message: str, now: float) -> Mutable:

@@ -68,12 +68,14 @@ def claim(owner: Object, selector: LabelSelector, controlled: Iterable[Object], 
     return found
 
 
-def adoption_patch(owner: Object, resource: Resource, obj: Object) -> dict[str, Any]:
+def adoption_patch(owner: Object, resource: Resource, obj: Object, finalizer: str = "") -> dict[str, Any]:
     """A strategic merge patch; the uid makes it fail on another object of that name."""
-    return {"metadata": {"uid": obj["metadata"]["uid"], "ownerReferences": [reference_to(owner, resource)]}}
+    patch: dict[str, Any] = {"uid": obj["metadata"]["uid"], "ownerReferences": [reference_to(owner, resource)]}
+    return {"metadata": patch | ({"finalizers": [finalizer]} if finalizer else {})}
 
 
-def release_patch(owner: Object, obj: Object) -> dict[str, Any]:
+def release_patch(owner: Object, obj: Object, finalizer: str = "") -> dict[str, Any]:
     """A strategic merge patch that takes the reference away."""
     gone = {"$patch": "delete", "uid": owner["metadata"]["uid"]}
-    return {"metadata": {"uid": obj["metadata"]["uid"], "ownerReferences": [gone]}}
+    patch: dict[str, Any] = {"uid": obj["metadata"]["uid"], "ownerReferences": [gone]}
+    return {"metadata": patch | ({"$deleteFromPrimitiveList/finalizers": [finalizer]} if finalizer else {})}

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api import selectors
-from minik8s.api.errors import ApiError, Conflict, Invalid, NotFound
+from minik8s.api.errors import ApiError, NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import PODS, REPLICASETS, REPLICATIONCONTROLLERS, Resource
 from minik8s.base.clock import parse_time, rfc3339
 from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Key, Reconciler
-from minik8s.controllers import owners
+from minik8s.controllers import claims, owners
 from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
 
 Object = Mapping[str, Any]
@@ -166,22 +166,8 @@ class _Controller:
 
     async def _claim(self, replica_set: Object) -> list[Object]:
         """The pods that belong to it, after adoption and release."""
-        uid, namespace = replica_set["metadata"]["uid"], replica_set["metadata"]["namespace"]
         selector = selector_of(replica_set)
-        controlled = list(self._pods.indexed("controller", uid))
-        orphans = [pod for pod in self._pods.indexed("controller", f"orphan/{namespace}") if is_active(pod)]
-        claim = owners.claim(replica_set, selector, controlled, orphans)
-        patches = [(pod, owners.adoption_patch(replica_set, self._resource, pod)) for pod in claim.adopt]
-        patches += [(pod, owners.release_patch(replica_set, pod)) for pod in claim.release]
-        for pod, patch in patches:
-            try:
-                changed = await self._context.client.patch(PODS, pod["metadata"]["name"], namespace, patch, kind="strategic")
-            except (NotFound, Conflict, Invalid):  # gone, or made anew under the same name
-                continue
-            await self._pods.caught_up(changed["metadata"]["resourceVersion"])
-            if owners.controller_uid(changed) == uid:
-                claim.owned.append(changed)
-        return claim.owned
+        return await claims.claimed(self._context, self._pods, replica_set, self._resource, selector, adoptable=is_active)
 
     def _siblings(self, replica_set: Object) -> list[Object]:
         """Pods of all ReplicaSets of the same owner."""

@@ -2,8 +2,8 @@
 
     python -m tests.golden DIRECTORY [FILE ...] [--out DIRECTORY]
 
-DIRECTORY holds golden.py, cases/ and answers/. Each file of cases is replayed against a server of its own (memory store, no agent), two
-at a time. The score goes to the terminal, the differences to `--out` (one text a file). docs/golden-allowed.txt names the differences
+DIRECTORY holds golden.py, cases/ and answers/. Each file of cases is replayed against a server of its own (memory store, no agent), a few
+at a time: most of it is waiting. The score goes to the terminal, the differences to `--out` (one text a file). docs/golden-allowed.txt names the differences
 that are right.
 """
 
@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ALLOWED = Path(__file__).parent.parent / "docs" / "golden-allowed.txt"
+AT_A_TIME = 5
 AS_RECORDED = [
     "--service-cidr",
     "10.96.0.0/16",
@@ -44,13 +45,14 @@ def main() -> int:
         parser.error(f"no cases {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     options.out.mkdir(parents=True, exist_ok=True)
     total = [0, 0, 0]
-    with ThreadPoolExecutor(2) as pool:
-        names = options.files or known
-        for name, text in zip(names, pool.map(lambda name: replay(options.directory, name), names), strict=True):
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        replays = {pool.submit(replay, options.directory, name): name for name in options.files or known}
+        for done in as_completed(replays):
+            name, text = replays[done], done.result()
             (options.out / f"{name}.txt").write_text(text)
             match = SCORE.search(text)
             if match is None:
-                print(f"{name:<24}broken: {text.strip().splitlines()[-1] if text.strip() else 'no output'}", flush=True)
+                print(f"{name:<24}broken: {(text.strip() or 'no output').splitlines()[-1]}", flush=True)
                 return 1
             score = [int(number) for number in match.groups()]
             total = [sum(pair) for pair in zip(total, score, strict=True)]

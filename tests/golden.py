@@ -3,8 +3,8 @@
     python -m tests.golden DIRECTORY [FILE ...] [--out DIRECTORY]
 
 DIRECTORY holds golden.py, cases/ and answers/. Each file of cases is replayed against a server of its own (memory store, no agent), a few
-at a time: most of it is waiting. The score goes to the terminal, the differences to `--out` (one text a file). docs/golden-allowed.txt names the differences
-that are right.
+at a time: most of it is waiting. The score goes to the terminal, the differences to `--out` (one text a file).
+docs/golden-allowed.txt names the differences that are right.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from minik8s.controllers import (
     nodes,
     podgc,
     replicaset,
+    statefulset,
 )
 from minik8s.controllers.manager import Start
 
@@ -29,6 +30,7 @@ CONTROLLERS: Mapping[str, Start] = {
     "replicaset-controller": replicaset.start,
     "replication-controller": replicaset.start_replication,
     "daemon-set-controller": daemonset.start,
+    "statefulset-controller": statefulset.start,
     "job-controller": job.start,
     "endpointslice-controller": endpointslices.start,
     "endpointslicemirroring-controller": mirroring.start,

@@ -34,7 +34,7 @@ from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.provision import provision_defaults, provision_services
-from minik8s.base import jointoken
+from minik8s.base import jointoken, memory
 from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.host import default_address, node_name
@@ -182,7 +182,6 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     dns = cluster_config(options, networks[0])["clusterDNS"]
     await provision_services(plane.desk, str(networks[0][1]), address, options.https_listen_port, str(dns))
     tunnels = Tunnels()
-    stack.push_async_callback(tunnels.close)
     connector = Connector(plane.desk.reader, tunnels, rng)
     face = HttpFace(
         plane.desk,
@@ -194,6 +193,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     )
     names = ("localhost", "127.0.0.1", name, address, str(networks[0][1]), *_KUBERNETES_NAMES, *options.tls_san)
     await _listen(face, options, pki, names, stack)
+    stack.push_async_callback(tunnels.close)  # before the listener, which would wait for them
     access = _admin_access(pki, options.https_listen_port)
     for file in filter(None, (data / "admin.kubeconfig", options.write_kubeconfig)):
         with _one_line(f"cannot write {file}"):
@@ -212,7 +212,10 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         await _simulate(plane, options.simulated_nodes, stack)
         _say("simulated nodes", f"{options.simulated_nodes}, which only pretend to run pods")
     if not options.disable_agent:
-        owner.start(_agent_beside(options, str(agent_token), clock), "agent")
+        beside = Owner("beside", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        stack.push_async_callback(beside.stop)  # it ends first, while there is a server to tell
+        beside.start(_agent_beside(options, str(agent_token), clock), "agent")
+    owner.start(memory.tend(clock), "memory")
     print(f"\n  kubectl --kubeconfig {data / 'admin.kubeconfig'} get nodes", flush=True)
     print(
         f"  minik8s agent --server https://{address}:{options.https_listen_port} --token $(sudo cat {data / 'agent-token'})\n",

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION, config
 from minik8s.api.resources import NODES
-from minik8s.base import nft
+from minik8s.base import memory, nft
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.host import default_address, node_name
 from minik8s.base.logging import configure
@@ -251,6 +251,7 @@ async def _connect(
     targets = Targets(kubelet=runner.server, allows=kubelet.may_dial)
     line = Line(websocket(session, options.server, tls=ssl_context(access)), targets, clock, rng)
     owner.start(line.run(), "tunnel")
+    owner.start(memory.tend(clock), "memory")
 
 
 async def _offer_images(runtime: Runtime, directory: Path, stack: AsyncExitStack) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from minik8s import config
+from minik8s.base import memory
 from minik8s.cli import CommandError, UsageError
 
 EXAMPLES = """examples:
@@ -26,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     if not options.server:
         raise UsageError("--server is needed: the server's URL, such as https://10.0.0.1:6443")
+    memory.prepare()
     from minik8s.agent import AgentFailed
     from minik8s.agent import run as run_agent
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from minik8s import config
+from minik8s.base import memory
 from minik8s.cli import CommandError, UsageError
 
 EXAMPLES = """examples:
@@ -25,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         options = config.load(config.SERVER, arguments)
     except config.ConfigError as error:
         raise UsageError(str(error)) from None
+    memory.prepare()
     from minik8s.server import StartFailed
     from minik8s.server import run as run_server
 

@@ -26,6 +26,7 @@ from minik8s.apiserver.discovery import SUBRESOURCES
 LEVEL = "1.36"
 META = "apimachinery.pkg.apis.meta.v1"
 PREFIX = "io.k8s."
+OLD_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 FORMS = ("application/json", "application/vnd.kubernetes.protobuf", "application/yaml")
 
 
@@ -43,6 +44,22 @@ def digest(name: str, resources: Sequence[Resource]) -> str:
     """The hash of a document, without making it: of what it is made from."""
     rows = [repr(row) for row in resources if name in (row.base_path[1:], f"apis/{row.group}")]
     return hashlib.sha512("\n".join([name, _facts_digest(), *rows]).encode()).hexdigest().upper()
+
+
+def old(version: str) -> dict[str, Any]:
+    """OpenAPI v2, without any schema: clients that miss a kind in v3 ask here before they say that there is none."""
+    return {"swagger": "2.0", "info": {"title": "Kubernetes", "version": version}, "paths": {}}
+
+
+def old_protobuf(version: str) -> bytes:
+    """The same in the form that kubectl insists on (gnostic's openapi.v2.Document)."""
+    info = _protobuf_field(1, b"Kubernetes") + _protobuf_field(2, version.encode())
+    return _protobuf_field(1, b"2.0") + _protobuf_field(2, info) + _protobuf_field(8, b"")
+
+
+def _protobuf_field(number: int, content: bytes) -> bytes:
+    """Length-delimited, below 128 bytes."""
+    return bytes([number << 3 | 2, len(content)]) + content
 
 
 @lru_cache(maxsize=64)

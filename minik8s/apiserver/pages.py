@@ -36,6 +36,7 @@ def pages(checks: Mapping[str, Check], metrics: Metrics, tokens: ServiceAccountT
         "/api/*": _discovery(address),
         "/apis": _discovery(address),
         "/apis/*": _discovery(address),
+        "/openapi/v2": _openapi_v2,
         "/openapi/v3": _openapi_index,
         "/openapi/v3/*": _openapi_document,
         "/.well-known/openid-configuration": _fixed(tokens.discovery),
@@ -73,6 +74,12 @@ def prefers_aggregated(accept: str) -> bool:
         if media in ("application/json", "*/*") and not parameters:
             return False
     return False
+
+
+async def _openapi_v2(http: web.BaseRequest, _: User) -> Content:
+    if "proto-openapi" in http.headers.get("Accept", ""):
+        return Content(openapi.old_protobuf(KUBERNETES_VERSION), openapi.OLD_PROTOBUF)
+    return Content(orjson.dumps(openapi.old(KUBERNETES_VERSION)))
 
 
 async def _openapi_index(http: web.BaseRequest, _: User) -> Content:

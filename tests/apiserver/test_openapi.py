@@ -126,3 +126,9 @@ def test_a_group_document_as_upstream_has_it() -> None:
 )
 def test_operation_ids(path: str, method: str, operation: str) -> None:
     assert document("api/v1")["paths"][path][method]["operationId"] == operation
+
+
+def test_the_old_version_has_no_schemas() -> None:
+    """kubectl asks for it, as protobuf, about kinds that v3 does not have; field numbers: gnostic's openapiv2/OpenAPIv2.proto."""
+    assert openapi.old("v1.36.0")["swagger"] == "2.0"
+    assert openapi.old_protobuf("v1.36.0") == b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.36.0\x42\x00"

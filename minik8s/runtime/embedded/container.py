@@ -206,8 +206,8 @@ def _open_terminal(report: socket.socket, identity: users.Identity | None, *, co
 
 
 def _calm_signals() -> None:
-    """As every program expects to find them: Python ignores some, and ignoring outlives execve."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+    """As every program expects to find them: Python and the node process ignore some, and ignoring outlives execve."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

@@ -1,0 +1,38 @@
+"""`cluster`: one server with its agent for each runtime, for the whole session. `k`: kubectl in a namespace of the test's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from clusters import Cluster, Kubectl, missing
+
+RUNTIMES = ("embedded", "containerd")
+
+
+@pytest.fixture(scope="session", params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    if reason := missing(request.param):
+        pytest.skip(reason)
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def cluster(runtime: str) -> Iterator[Cluster]:
+    made = Cluster(runtime)
+    try:
+        made.start()
+        made.import_image()
+        yield made
+    finally:
+        left = made.remove()
+    assert not left
+
+
+@pytest.fixture
+def k(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50].strip("-")
+    cluster.kubectl("create", "namespace", name)
+    yield Kubectl(cluster.machine, cluster.kubectl.kubeconfig, name)
+    cluster.kubectl("delete", "namespace", name, "--wait=false")

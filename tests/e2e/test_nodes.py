@@ -1,0 +1,106 @@
+"""A second machine: it joins with URL and token alone, carries pods, is reached from the first, dies, and comes back."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from clusters import SLEEP, Agent, Cluster, Kubectl, busybox, pod
+from machines import eventually
+from test_web import answering, names
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+PAGE = "mkdir -p /www; hostname > /www/index.html; trap 'exit 0' TERM; httpd -f -p 8080 -h /www & wait"
+
+
+@pytest.fixture(scope="module")
+def second(cluster: Cluster) -> Iterator[Agent]:
+    agent = cluster.join("--node-label=e2e=second")
+    yield agent
+    if agent.process is None:
+        agent.start()
+    cluster.node_ready(agent.name)
+    cluster.kubectl(
+        "drain", agent.name, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--grace-period=1", "--timeout=60s"
+    )
+    eventually(lambda: not cluster.kubectl.get("pods", "-A", f"--field-selector=spec.nodeName={agent.name}")["items"], 20)
+    agent.stop()
+    cluster.kubectl("delete", "node", agent.name)
+
+
+def deployment(replicas: int) -> dict[str, Any]:
+    probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
+    spec = pod("web", busybox(PAGE, readinessProbe=probe))["spec"]
+    template = {"metadata": {"labels": {"app": "spread"}}, "spec": spec}
+    wanted = {"replicas": replicas, "selector": {"matchLabels": {"app": "spread"}}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "spread"}, "spec": wanted}
+
+
+def test_it_joins(cluster: Cluster, second: Agent) -> None:
+    node = cluster.kubectl.get("node", second.name)
+    assert node["metadata"]["labels"]["e2e"] == "second"
+    assert {a["type"]: a["address"] for a in node["status"]["addresses"]} == {
+        "InternalIP": cluster.other.address,
+        "Hostname": second.name,
+    }
+    first = cluster.kubectl.get("node", cluster.node)
+    assert len({first["spec"]["podCIDR"], node["spec"]["podCIDR"]}) == 2
+    assert [line.split()[1] for line in cluster.kubectl("get", "nodes").splitlines()[1:]] == ["Ready", "Ready"]
+    bad = [
+        *second.arguments[:1],
+        "--token=K10" + "0" * 64 + "::node:wrong",
+        f"--data-dir={cluster.directory}/bad",
+        "--node-name=bad",
+    ]
+    from clusters import BIN
+
+    refused = cluster.other.run(BIN / "minik8s", "agent", *bad, timeout=20)
+    assert refused.returncode == 1
+    assert "not the server that the token is for" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_pods_on_both_machines(k: Kubectl, cluster: Cluster, second: Agent) -> None:
+    k.apply(deployment(3))
+    k.ready_pods("app=spread", 3)
+    k("scale", "deployment/spread", "--replicas=6")
+    pods = k.ready_pods("app=spread", 6)
+    assert Counter(p["spec"]["nodeName"] for p in pods) == {cluster.node: 3, second.name: 3}
+    k("expose", "deployment", "spread", "--port=80", "--target-port=8080")
+    url = f"http://{k.get('service', 'spread')['spec']['clusterIP']}/"
+    for machine in (cluster.machine, cluster.other):
+        assert eventually(lambda machine=machine: answering(machine, url, names(pods), 120))
+    for node in (cluster.node, second.name):  # pods reach pods of the other machine, by address and by name
+        name = f"client-{'second' if node == second.name else 'first'}"
+        k.apply(pod(name, SLEEP, nodeName=node))
+        k.ready(name)
+        for target in pods:
+            address = target["status"]["podIP"]
+            assert k.exec(name, "wget", "-T", "3", "-qO-", f"http://{address}:8080/").strip() == target["metadata"]["name"]
+        assert k.exec(name, "wget", "-T", "3", "-qO-", "http://spread/").strip() in names(pods)
+    far = next(p["metadata"]["name"] for p in pods if p["spec"]["nodeName"] == second.name)
+    assert k.exec(far, "hostname").strip() == far  # exec and logs go through the far agent's own line
+    assert k.run("logs", far).returncode == 0
+
+
+def test_a_machine_that_dies(k: Kubectl, cluster: Cluster, second: Agent) -> None:
+    """kubernetes.io "Nodes": no heartbeat, NotReady, taint, eviction; the pods come back elsewhere."""
+    k.apply(deployment(4))
+    pods = k.ready_pods("app=spread", 4)
+    lost = {p["metadata"]["name"] for p in pods if p["spec"]["nodeName"] == second.name}
+    assert lost
+    second.stop(signal.SIGKILL)
+    node = cluster.node_ready(second.name, "Unknown", 20)
+    assert "NotReady" in cluster.kubectl("get", "node", second.name)
+    assert {t["key"] for t in node["spec"].get("taints", ())} <= {"node.kubernetes.io/unreachable"}
+    replaced = k.ready_pods("app=spread", 4)
+    assert {p["spec"]["nodeName"] for p in replaced} == {cluster.node}
+    still = {p["metadata"]["name"] for p in k.get("pods", "-l", "app=spread")["items"] if "deletionTimestamp" in p["metadata"]}
+    assert still == lost  # nobody has said that they ended
+    second.start()
+    cluster.node_ready(second.name)
+    eventually(lambda: len(k.get("pods", "-l", "app=spread")["items"]) == 4, 30)
+    assert names(k.pods("app=spread")) == names(replaced)

@@ -1,0 +1,198 @@
+"""What a pod sees and how it lives: volumes, environment, its own API token, init containers, probes, ends, limits."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import SLEEP, Cluster, Kubectl, busybox, is_ready, pod, summary
+from machines import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+
+def test_configuration_as_the_pod_sees_it(k: Kubectl, cluster: Cluster) -> None:
+    k("create", "configmap", "config", "--from-literal=key=one", "--from-literal=other=x")
+    k("create", "secret", "generic", "secret", "--from-literal=password=s3cret")
+    env = [
+        {"name": "LITERAL", "value": "$(KEY) and $$(KEY)"},
+        {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "HOST", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "LIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+    ]
+    env.insert(0, {"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "config", "key": "key"}}})
+    projected = [
+        {"configMap": {"name": "config", "items": [{"key": "key", "path": "from/config"}]}},
+        {"secret": {"name": "secret"}},
+        {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+    ]
+    volumes = [
+        {"name": "config", "configMap": {"name": "config"}},
+        {"name": "secret", "secret": {"secretName": "secret", "defaultMode": 0o400}},
+        {"name": "all", "projected": {"sources": projected}},
+    ]
+    mounts = [{"name": name, "mountPath": f"/{name}", "readOnly": True} for name in ("config", "secret", "all")]
+    mounts.append({"name": "config", "mountPath": "/single", "subPath": "other"})
+    envfrom = [{"secretRef": {"name": "secret"}, "prefix": "S_"}]
+    limits = {"limits": {"memory": "32Mi"}}
+    k.apply(
+        pod(
+            "p",
+            busybox(SLEEP, env=env, envFrom=envfrom, volumeMounts=mounts, resources=limits, workingDir="/tmp"),
+            labels={"app": "x"},
+            volumes=volumes,
+        )
+    )
+    k.ready("p")
+    seen = dict(line.split("=", 1) for line in k.exec("p", "env").splitlines())
+    wanted = {"KEY": "one", "LITERAL": "one and $(KEY)", "POD": "p", "HOST": cluster.node, "LIMIT": "32"}
+    wanted |= {"S_password": "s3cret", "HOSTNAME": "p", "KUBERNETES_SERVICE_HOST": "10.43.0.1"}
+    assert wanted.items() <= seen.items()
+    assert k.exec(
+        "p", "sh", "-c", "cat /config/key /single /secret/password /all/from/config /all/password /all/labels; pwd"
+    ) == ('onexs3cretones3cretapp="x"/tmp\n')
+    assert k.exec("p", "stat", "-L", "-c", "%a", "/secret/password") == "400\n"
+    assert k.run("exec", "p", "--", "sh", "-c", "echo x > /config/key").returncode != 0
+    k("patch", "configmap", "config", "-p", '{"data":{"key":"two"}}')
+    assert eventually(lambda: k.exec("p", "cat", "/config/key", "/all/from/config") == "twotwo", 90, 0.5)
+
+
+def test_files_shared_and_kept(k: Kubectl, tmp_path: Path) -> None:
+    (tmp_path / "from-host").write_text("host")
+    volumes = [
+        {"name": "shared", "emptyDir": {}},
+        {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
+        {"name": "host", "hostPath": {"path": str(tmp_path), "type": "Directory"}},
+    ]
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("shared", "memory", "host")]
+    writer = busybox(f"echo hello > /shared/file; cp /host/from-host /host/copy; {SLEEP}", "writer", volumeMounts=mounts)
+    k.apply(pod("p", writer, busybox(SLEEP, "reader", volumeMounts=mounts), volumes=volumes))
+    k.ready("p")
+    assert eventually(lambda: (tmp_path / "copy").exists() and (tmp_path / "copy").read_text() == "host")
+    assert k("exec", "p", "-c", "reader", "--", "cat", "/shared/file") == "hello\n"
+    assert "tmpfs" in k("exec", "p", "-c", "reader", "--", "mount")
+    k("delete", "pod", "p")
+    assert (tmp_path / "from-host").read_text() == "host"
+
+
+def test_a_pod_talks_to_the_api_with_its_own_token(k: Kubectl, cluster: Cluster) -> None:
+    """On embedded with curl out of the host's image, which checks the server's certificate; elsewhere with busybox, which can't."""
+    k("create", "serviceaccount", "reader")
+    k("create", "role", "reader", "--verb=get,list", "--resource=pods")
+    k("create", "rolebinding", "reader", "--role=reader", "--serviceaccount", f"{k.namespace}:reader")
+    host = cluster.runtime == "embedded"
+    container = busybox(SLEEP) | ({"image": "minik8s.local/host"} if host else {})
+    k.apply(pod("p", container, serviceAccountName="reader"))
+    k.ready("p")
+    place = "/var/run/secrets/kubernetes.io/serviceaccount"
+    ask = (
+        f'curl -sS --cacert {place}/ca.crt -H "Authorization: Bearer $(cat {place}/token)"'
+        if host
+        else f'wget --no-check-certificate -qO- --header "Authorization: Bearer $(cat {place}/token)"'
+    )
+
+    def get(path: str) -> str:
+        return k.run("exec", "p", "--", "sh", "-c", f"{ask} https://kubernetes.default.svc{path}").stdout
+
+    assert '"kind":"PodList"' in eventually(lambda: get(f"/api/v1/namespaces/{k.namespace}/pods")).replace(": ", ":")
+    if host:
+        said = get(f"/api/v1/namespaces/{k.namespace}/secrets")
+        assert f"system:serviceaccount:{k.namespace}:reader" in said
+        assert "Forbidden" in said
+    assert k.exec("p", "cat", f"{place}/namespace") == k.namespace
+
+
+def test_init_containers_run_one_after_another(k: Kubectl) -> None:
+    mounts = [{"name": "shared", "mountPath": "/shared"}]
+    init = [
+        busybox("echo first >> /shared/order; sleep 1", "first", volumeMounts=mounts),
+        busybox("echo second >> /shared/order", "second", volumeMounts=mounts),
+    ]
+    main = busybox("cat /shared/order", volumeMounts=mounts)
+    k.apply(pod("p", main, initContainers=init, volumes=[{"name": "shared", "emptyDir": {}}], restartPolicy="Never"))
+    found = k.phase("p", "Succeeded")
+    assert k("logs", "p") == "first\nsecond\n"
+    ended = [status["state"]["terminated"]["reason"] for status in found["status"]["initContainerStatuses"]]
+    assert ended == ["Completed", "Completed"]
+    k.apply(pod("bad", "true", initContainers=[busybox("exit 1", "init")], restartPolicy="Never"))
+    k.phase("bad", "Failed")
+    assert "Init:Error" in k("get", "pod", "bad")
+
+
+def test_probes(k: Kubectl) -> None:
+    """A liveness probe that fails restarts, a startup probe holds the others back, a readiness probe tells."""
+    web = "mkdir /www; echo ok > /www/up; touch /ready; httpd -p 8080 -h /www; " + SLEEP
+    probes: dict[str, Any] = {
+        "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 20},
+        "livenessProbe": {"httpGet": {"path": "/up", "port": 8080}, "periodSeconds": 1, "failureThreshold": 2},
+        "readinessProbe": {"exec": {"command": ["test", "-e", "/ready"]}, "periodSeconds": 1},
+    }
+    k.apply(pod("p", busybox(web, **probes)))
+    k.ready("p")
+    k.exec("p", "rm", "/ready")
+    eventually(lambda: not is_ready(k.get("pod", "p")))
+    assert k.get("pod", "p")["status"]["containerStatuses"][0]["restartCount"] == 0
+    k.exec("p", "rm", "/www/up")
+
+    def restarted() -> bool:
+        status = k.get("pod", "p")["status"]["containerStatuses"][0]
+        return status["restartCount"] == 1 and status["ready"]
+
+    assert eventually(restarted, 30)
+    said = k("get", "events", "--field-selector=involvedObject.name=p", "-o", "jsonpath={.items[*].message}")
+    assert "Liveness probe failed: HTTP probe failed with statuscode: 404" in said
+    assert "Container c failed liveness probe, will be restarted" in said
+
+
+def test_an_orderly_end(k: Kubectl, tmp_path: Path) -> None:
+    """preStop first, then SIGTERM, then after the grace period SIGKILL."""
+    volumes = [{"name": "host", "hostPath": {"path": str(tmp_path)}}]
+    mounts = [{"name": "host", "mountPath": "/host"}]
+    polite = busybox(
+        "trap 'echo term >> /host/polite; exit 0' TERM; while :; do sleep 0.1; done",
+        volumeMounts=mounts,
+        lifecycle={"preStop": {"exec": {"command": ["sh", "-c", "echo pre >> /host/polite; sleep 1"]}}},
+    )
+    k.apply(pod("polite", polite, volumes=volumes, terminationGracePeriodSeconds=20))
+    k.apply(pod("stubborn", "trap '' TERM; while :; do sleep 0.1; done", terminationGracePeriodSeconds=2))
+    k.ready("polite", "stubborn")
+    begun = time.monotonic()
+    k("delete", "pod", "polite")
+    assert time.monotonic() - begun < 10
+    assert (tmp_path / "polite").read_text() == "pre\nterm\n"
+    begun = time.monotonic()
+    k("delete", "pod", "stubborn")
+    assert 1.5 < time.monotonic() - begun < 10
+
+
+def test_out_of_memory(k: Kubectl) -> None:
+    eat = busybox("x=a; while :; do x=$x$x; done", resources={"limits": {"memory": "16Mi"}})
+    k.apply(pod("p", eat, restartPolicy="Never"))
+    state = k.phase("p", "Failed")["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (state["reason"], state["exitCode"]) == ("OOMKilled", 137)
+    assert "OOMKilled" in k("get", "pod", "p")
+
+
+def test_what_can_not_be_pulled(k: Kubectl) -> None:
+    k.apply(pod("never", busybox("true") | {"image": "e2e.local/none:1", "imagePullPolicy": "Never"}))
+    k.apply(pod("none", busybox("true") | {"image": "127.0.0.1:1/none:1"}))
+
+    def waiting(name: str) -> str:
+        statuses = k.get("pod", name)["status"].get("containerStatuses") or [{}]
+        return str(statuses[0].get("state", {}).get("waiting", {}).get("reason"))
+
+    assert eventually(lambda: waiting("never") == "ErrImageNeverPull")
+    assert eventually(lambda: waiting("none") in ("ErrImagePull", "ImagePullBackOff"), 30)
+
+
+def test_two_containers_share_a_pod(k: Kubectl) -> None:
+    """One network, each its own files and processes."""
+    web = busybox("mkdir /www; echo shared > /www/index.html; exec httpd -f -p 127.0.0.1:8080 -h /www", "web")
+    k.apply(pod("p", web, busybox(SLEEP, "other")))
+    k.ready("p")
+    assert k("exec", "p", "-c", "other", "--", "wget", "-qO-", "http://127.0.0.1:8080/") == "shared\n"
+    assert "httpd" not in k("exec", "p", "-c", "other", "--", "ps")
+    assert k("exec", "p", "-c", "other", "--", "hostname") == "p\n"
+    assert summary(k.get("pod", "p")).startswith("p: Running ready")

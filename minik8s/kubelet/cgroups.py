@@ -10,13 +10,12 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from minik8s.kubelet.resources import QUOTA_PERIOD
+from minik8s.kubelet.resources import MIN_SHARES, QUOTA_PERIOD
 from minik8s.runtime.base import Resources
 
 log = logging.getLogger(__name__)
 
 MOUNT = Path("/sys/fs/cgroup")
-V1_CONTROLLERS = ("cpu", "memory")
 V2_CONTROLLERS = ("cpu", "memory", "pids")
 
 
@@ -41,6 +40,11 @@ class Cgroups:
         except OSError as error:
             self._complain(error)
 
+    def create_classes(self, root: str) -> None:
+        """The cgroups of the QoS classes: all best-effort pods together weigh as little as can be."""
+        if root:
+            self.create(f"{root}/besteffort", Resources(cpu_shares=MIN_SHARES))
+
     def remove(self, path: str) -> None:
         """Takes it away, with what the runtime left below it."""
         if not path:
@@ -57,10 +61,11 @@ class Cgroups:
                     log.debug("cgroup %s stays: %s", each, error)
 
     def _bases(self) -> Iterator[Path]:
+        """v1: one for each controller; a runtime makes the pod's cgroup in those too that the kubelet does not set."""
         if self._unified:
             yield self._mount
-        else:
-            yield from (self._mount / c for c in V1_CONTROLLERS if (self._mount / c).is_dir())
+        elif self._mount.is_dir():
+            yield from (directory for directory in self._mount.iterdir() if directory.is_dir() and not directory.is_symlink())
 
     def _values(self, path: str, wanted: Resources) -> Iterator[tuple[Path, dict[str, str]]]:
         relative = path.lstrip("/")

@@ -103,6 +103,7 @@ class Kubelet:
     async def start(self) -> None:
         """Adopts what runs, then follows pods and runtime in the background. Raises RuntimeFailed where the runtime is away."""
         self.events.start()
+        self._tools.cgroups.create_classes(self.site.cgroup_root)
         for sandbox in await self.runtime.sandboxes():
             self._orphans.setdefault(sandbox.labels.get(POD_UID) or sandbox.uid, []).append(sandbox)
         self._pods.on_change(self._pod_changed)

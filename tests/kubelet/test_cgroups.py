@@ -1,0 +1,63 @@
+"""The cgroups around pods, on a tree of files that stands for /sys/fs/cgroup (kernel: cgroup-v1, cgroup-v2.rst; KEP-2254)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minik8s.kubelet.cgroups import Cgroups
+from minik8s.runtime.base import Resources
+
+POD = "/kubepods/burstable/poduid-a"
+LIMITED = Resources(cpu_quota=50_000, cpu_shares=102, memory_limit=1 << 25)
+
+
+def made(mount: Path, *names: str) -> None:
+    """The kernel makes a cgroup's files; here they are made beforehand."""
+    for name in names:
+        path = mount / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_v1(tmp_path: Path) -> None:
+    files = [f"cpu{POD}/cpu.shares", f"cpu{POD}/cpu.cfs_quota_us", f"cpu{POD}/cpu.cfs_period_us"]
+    made(tmp_path, *files, f"memory{POD}/memory.limit_in_bytes")
+    Cgroups(tmp_path).create(POD, LIMITED)
+    assert [(tmp_path / f).read_text() for f in files] == ["102", "50000", "100000"]
+    assert (tmp_path / f"memory{POD}/memory.limit_in_bytes").read_text() == str(1 << 25)
+    Cgroups(tmp_path).create(POD, Resources(cpu_shares=2))
+    assert (tmp_path / files[1]).read_text() == "-1"
+
+
+def test_v2(tmp_path: Path) -> None:
+    made(tmp_path, *(f"{POD[1:]}/{name}" for name in ("cpu.weight", "cpu.max", "memory.max")))
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids")
+    Cgroups(tmp_path).create(POD, LIMITED)
+    directory = tmp_path / POD[1:]
+    assert [(directory / n).read_text() for n in ("cpu.weight", "cpu.max", "memory.max")] == ["4", "50000 100000", str(1 << 25)]
+    for parent in (tmp_path, tmp_path / "kubepods", tmp_path / "kubepods/burstable", directory):
+        assert (parent / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
+def test_the_class_of_those_who_asked_for_nothing(tmp_path: Path) -> None:
+    made(tmp_path, "cpu/kubepods/besteffort/cpu.shares")
+    Cgroups(tmp_path).create_classes("/kubepods")
+    assert (tmp_path / "cpu/kubepods/besteffort/cpu.shares").read_text() == "2"
+
+
+def test_removal_takes_all_controllers_and_what_is_below(tmp_path: Path) -> None:
+    for controller in ("cpu", "memory", "pids"):
+        (tmp_path / f"{controller}{POD}/left").mkdir(parents=True)
+    cgroups = Cgroups(tmp_path)
+    cgroups.remove(POD)
+    cgroups.remove(POD)
+    assert not list(tmp_path.glob(f"*{POD}"))
+    assert (tmp_path / "cpu/kubepods/burstable").is_dir()
+
+
+def test_without_cgroups_nothing_is_done(tmp_path: Path) -> None:
+    cgroups = Cgroups(tmp_path / "none")
+    cgroups.create("", LIMITED)
+    cgroups.create(POD, LIMITED)
+    cgroups.remove(POD)
+    assert not (tmp_path / "none").exists()

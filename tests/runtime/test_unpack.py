@@ -128,6 +128,7 @@ class TestUnpack:
             (gzip.compress(b"x" * 100_000)[:50], "is not a readable tar"),
             (tar([]), "has digest"),
         ],
+        ids=["nonsense", "cut off", "another digest"],
     )
     def test_damaged_layers(self, tmp_path: Path, data: bytes, message: str) -> None:
         (tmp_path / "blob").write_bytes(data)

@@ -82,6 +82,14 @@ class Resources:
     unified: Mapping[str, str] = field(default_factory=dict)
 
 
+MASKED_PATHS = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+)  # fmt: skip
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""What a container sees nothing of, and what it can't write to, unless it says otherwise (`procMount: Default`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Security:
     """Of one container (CRI LinuxContainerSecurityContext)."""
@@ -98,8 +106,8 @@ class Security:
     no_new_privs: bool = False
     seccomp: str = ""  # "", "Unconfined", "RuntimeDefault" or "localhost/FILE"
     apparmor: str = ""
-    masked_paths: Sequence[str] | None = None  # None: the usual ones
-    readonly_paths: Sequence[str] | None = None
+    masked_paths: Sequence[str] | None = None  # None: MASKED_PATHS
+    readonly_paths: Sequence[str] | None = None  # None: READONLY_PATHS
     namespaces: Namespaces = Namespaces()
 
 

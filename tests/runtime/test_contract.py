@@ -115,6 +115,14 @@ async def test_who_a_process_is_and_what_it_may(any_bench: Bench) -> None:
     assert others == ["0000000000000401", "1", "2", "touch: /x: Read-only file system"]
 
 
+async def test_what_the_host_hides(any_bench: Bench) -> None:
+    """golden/node: ns-masked."""
+    told = await any_bench.output(
+        "grep -E ' /(sys|proc/sys) ' /proc/mounts | cut -d' ' -f2,4 | cut -d, -f1; cat /proc/keys | wc -c"
+    )
+    assert told == "/sys ro\n/proc/sys ro\n0\n"
+
+
 async def test_names_and_files_of_the_pod(any_bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir" / "a").write_text("A\n")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from minik8s.runtime.base import (
+    MASKED_PATHS,
+    READONLY_PATHS,
     Auth,
     Container,
     ContainerConfig,
@@ -241,11 +245,19 @@ def _security(security: Security, profiles: str) -> Any:
         supplemental_groups=security.supplemental_groups,
         supplemental_groups_policy=_GROUPS[security.supplemental_groups_policy],
         no_new_privs=security.no_new_privs,
-        masked_paths=security.masked_paths or (),
-        readonly_paths=security.readonly_paths or (),
+        # Always said: to containerd no path at all means none.
+        masked_paths=_masked_paths() if security.masked_paths is None else security.masked_paths,
+        readonly_paths=READONLY_PATHS if security.readonly_paths is None else security.readonly_paths,
         seccomp=_profile(security.seccomp or "Unconfined", f"{profiles}/"),
         apparmor=_profile(security.apparmor) if security.apparmor else None,
     )
+
+
+@cache
+def _masked_paths() -> Sequence[str]:
+    """Also each CPU's throttling: its counters tell what the neighbours do."""
+    throttling = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")
+    return (*MASKED_PATHS, *sorted(str(path) for path in throttling))
 
 
 def _profile(text: str, directory: str = "") -> Any:

@@ -9,7 +9,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minik8s.runtime.base import ContainerConfig, Dns, Mount, NamespaceMode, Resources, RuntimeFailed, SandboxConfig, Security
+from minik8s.runtime.base import (
+    MASKED_PATHS,
+    READONLY_PATHS,
+    ContainerConfig,
+    Dns,
+    Mount,
+    NamespaceMode,
+    Resources,
+    RuntimeFailed,
+    SandboxConfig,
+    Security,
+)
 from minik8s.runtime.embedded import seccomp
 from minik8s.runtime.embedded.linux import CAPABILITIES
 from minik8s.runtime.images.store import StoredImage
@@ -19,11 +30,6 @@ DEFAULT_CAPABILITIES = (
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
     "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 )  # fmt: skip
-MASKED_PATHS = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
-)  # fmt: skip
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 HOST_HIDDEN = ("/root", "/home", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-")
 HOST_SCRATCH = ("/tmp", "/run", "/var/tmp")  # noqa: S108 - paths in the container
 _NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}

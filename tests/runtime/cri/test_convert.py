@@ -8,6 +8,8 @@ import orjson
 import pytest
 
 from minik8s.runtime.base import (
+    MASKED_PATHS,
+    READONLY_PATHS,
     ContainerConfig,
     Mount,
     NamespaceMode,
@@ -62,6 +64,18 @@ def test_users() -> None:
     found = container(security=Security(run_as_user=0)).linux.security_context
     assert found.HasField("run_as_user")
     assert not found.HasField("run_as_group")
+
+
+def test_hidden_paths_are_always_said() -> None:
+    """containerd takes none for none (`procMount: Unmasked`), golden/node: ns-masked."""
+    usual, unmasked = (
+        container(security=security).linux.security_context
+        for security in (Security(), Security(masked_paths=(), readonly_paths=()))
+    )
+    assert set(usual.masked_paths) >= set(MASKED_PATHS)
+    assert list(usual.readonly_paths) == list(READONLY_PATHS)
+    assert not unmasked.masked_paths
+    assert not unmasked.readonly_paths
 
 
 @pytest.mark.parametrize(

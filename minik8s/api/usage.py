@@ -1,0 +1,152 @@
+"""What an object uses of a ResourceQuota: asked by admission before it comes, and by the controller that counts what is there. Pure.
+
+Source: kubernetes.io "Resource Quotas".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from minik8s.api import quantity
+from minik8s.api.kinds.pod.resources import is_extended, is_huge_page, total_limits, total_requests
+from minik8s.api.quantity import Quantity
+from minik8s.api.resources import (
+    CONFIGMAPS,
+    PERSISTENTVOLUMECLAIMS,
+    PODS,
+    REPLICATIONCONTROLLERS,
+    RESOURCEQUOTAS,
+    SECRETS,
+    SERVICES,
+    Resource,
+)
+from minik8s.base.clock import parse_time
+
+Object = Mapping[str, Any]
+ONE = quantity.of(1)
+BY_PLURAL = (SERVICES, SECRETS, CONFIGMAPS, PERSISTENTVOLUMECLAIMS, REPLICATIONCONTROLLERS, RESOURCEQUOTAS)
+"""Kinds that a quota may count by their bare name too."""
+
+
+def usage_of(resource: Resource, obj: Object, now: float) -> dict[str, Quantity]:
+    """By the names that spec.hard uses."""
+    used = {f"count/{resource.group_resource}": ONE}
+    if resource in BY_PLURAL:
+        used[resource.plural] = ONE
+    if resource is PODS:
+        used |= _pod_usage(obj) if _is_charged(obj, now) else {}
+    elif resource is SERVICES:
+        used |= _service_usage(obj)
+    elif resource is PERSISTENTVOLUMECLAIMS:
+        used |= _claim_usage(obj)
+    return used
+
+
+def in_scope(quota: Object, resource: Resource, obj: Object) -> bool:
+    """Whether an object is among those that the quota is about."""
+    spec = quota["spec"]
+    terms = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
+    terms += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    if terms and resource is PODS:
+        return all(_pod_matches(term, obj) for term in terms)
+    if terms and resource is PERSISTENTVOLUMECLAIMS:
+        chosen = obj["spec"].get("volumeAttributesClassName") or ""
+        return all(term["scopeName"] == "VolumeAttributesClass" and _value_matches(term, chosen) for term in terms)
+    return not terms
+
+
+def used(quota: Object, objects: Iterable[tuple[Resource, Object]], now: float) -> dict[str, str]:
+    """status.used: the sum over all objects of the namespace, for each name in spec.hard."""
+    total = dict.fromkeys(quota["spec"].get("hard") or (), quantity.ZERO)
+    for resource, obj in objects:
+        if in_scope(quota, resource, obj):
+            for name, amount in usage_of(resource, obj, now).items():
+                if name in total:
+                    total[name] += amount
+    return {name: str(amount) for name, amount in total.items()}
+
+
+def _is_charged(pod: Object, now: float) -> bool:
+    """Not once it ended, nor when it should have ended long ago (its node is lost)."""
+    metadata = pod["metadata"]
+    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+        return False
+    if "deletionTimestamp" not in metadata:
+        return True
+    return now <= parse_time(metadata["deletionTimestamp"]) + float(metadata.get("deletionGracePeriodSeconds") or 0)
+
+
+def _pod_usage(pod: Object) -> dict[str, Quantity]:
+    found = {"pods": ONE}
+    for name, text in total_requests(pod["spec"]).items():
+        amount = quantity.parse(text)
+        if name in ("cpu", "memory", "ephemeral-storage") or is_huge_page(name):
+            found[name] = found[f"requests.{name}"] = amount
+        elif is_extended(name):
+            found[f"requests.{name}"] = amount
+    for name, text in total_limits(pod["spec"]).items():
+        if name in ("cpu", "memory", "ephemeral-storage"):
+            found[f"limits.{name}"] = quantity.parse(text)
+    return found
+
+
+def _service_usage(service: Object) -> dict[str, Quantity]:
+    spec, ports = service["spec"], service["spec"].get("ports") or ()
+    if spec.get("type") == "NodePort":
+        return {"services.nodeports": quantity.of(len(ports))}
+    if spec.get("type") != "LoadBalancer":
+        return {}
+    allocates = spec.get("allocateLoadBalancerNodePorts", True)
+    count = len(ports) if allocates else sum(bool(port.get("nodePort")) for port in ports)
+    return {"services.nodeports": quantity.of(count), "services.loadbalancers": ONE}
+
+
+def _claim_usage(claim: Object) -> dict[str, Quantity]:
+    storage = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
+    found = {"requests.storage": quantity.parse(storage)} if storage else {}
+    if name := claim["spec"].get("storageClassName"):
+        prefix = f"{name}.storageclass.storage.k8s.io/"
+        found |= {prefix + resource: amount for resource, amount in [*found.items(), ("persistentvolumeclaims", ONE)]}
+    return found
+
+
+def _pod_matches(term: Object, pod: Object) -> bool:
+    spec, scope = pod["spec"], term["scopeName"]
+    if scope == "PriorityClass":
+        return _value_matches(term, spec.get("priorityClassName") or "")
+    if scope in ("Terminating", "NotTerminating"):
+        return (spec.get("activeDeadlineSeconds") is not None) is (scope == "Terminating")
+    if scope in ("BestEffort", "NotBestEffort"):
+        return is_best_effort(spec) is (scope == "BestEffort")
+    return scope == "CrossNamespacePodAffinity" and _reaches_far(spec)
+
+
+def is_best_effort(spec: Object) -> bool:
+    """Whether no container says how much cpu or memory it needs."""
+    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    parts = [
+        amounts for c in [*containers, spec] for amounts in (c.get("resources") or {}).values() if isinstance(amounts, dict)
+    ]
+    return not any(quantity.parse(part[name]) > 0 for part in parts for name in ("cpu", "memory") if name in part)
+
+
+def _value_matches(term: Object, value: str) -> bool:
+    values, operator = term.get("values") or (), term["operator"]
+    if operator == "Exists":
+        return bool(value)
+    if operator == "DoesNotExist":
+        return not value
+    return bool(value and value in values) if operator == "In" else value not in values
+
+
+def _reaches_far(spec: Object) -> bool:
+    """Whether an affinity term looks into other namespaces."""
+    affinity = spec.get("affinity") or {}
+    for kind in ("podAffinity", "podAntiAffinity"):
+        rules = affinity.get(kind) or {}
+        terms = list(rules.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
+        terms += [each["podAffinityTerm"] for each in rules.get("preferredDuringSchedulingIgnoredDuringExecution") or ()]
+        if any(term.get("namespaces") or term.get("namespaceSelector") is not None for term in terms):
+            return True
+    return False

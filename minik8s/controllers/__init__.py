@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from minik8s.controllers import (
     aggregation,
     certificates,
+    cronjob,
     daemonset,
     deployment,
     endpoints,
@@ -17,8 +18,10 @@ from minik8s.controllers import (
     namespace,
     nodes,
     podgc,
+    quota,
     replicaset,
     statefulset,
+    ttl,
 )
 from minik8s.controllers.manager import Start
 
@@ -32,6 +35,10 @@ CONTROLLERS: Mapping[str, Start] = {
     "daemon-set-controller": daemonset.start,
     "statefulset-controller": statefulset.start,
     "job-controller": job.start,
+    "cronjob-controller": cronjob.start,
+    "ttl-after-finished-controller": ttl.start_finished,
+    "resourcequota-controller": quota.start,
+    "ttl-controller": ttl.start_nodes,
     "endpointslice-controller": endpointslices.start,
     "endpointslicemirroring-controller": mirroring.start,
     "endpoint-controller": endpoints.start,

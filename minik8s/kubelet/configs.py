@@ -53,7 +53,8 @@ def sandbox_config(pod: Pod, attempt: int, site: Site, of_host: Dns) -> SandboxC
         log_directory=str(site.layout.pod_logs(pod)),
         cgroup_parent=cgroup_parent(pod, site),
         labels=dict(meta.get("labels") or {}) | _identity(pod),
-        annotations=dict(meta.get("annotations") or {}) | {names.GRACE_PERIOD: str(int(grace_period(pod)))},
+        annotations=dict(meta.get("annotations") or {})
+        | {names.GRACE_PERIOD: str(int(grace_period(pod))), names.NODE: site.node},
         dns=resolver(pod, of_host, site.cluster_dns, site.cluster_domain),
         port_mappings=() if is_host_network(pod) else _port_mappings(pod),
         namespaces=_namespaces(pod),

@@ -25,7 +25,7 @@ from minik8s.kubelet.admission import Room, admit
 from minik8s.kubelet.cgroups import Cgroups
 from minik8s.kubelet.files import DiskFiles, Files
 from minik8s.kubelet.images import Images
-from minik8s.kubelet.pod import GRACE_PERIOD, POD_UID, Pod, is_deleted, is_finished, is_host_network, key, started_at, uid
+from minik8s.kubelet.pod import GRACE_PERIOD, NODE, POD_UID, Pod, is_deleted, is_finished, is_host_network, key, started_at, uid
 from minik8s.kubelet.prober import Prober
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
@@ -104,7 +104,8 @@ class Kubelet:
         """Adopts what runs, then follows pods and runtime in the background. Raises RuntimeFailed where the runtime is away."""
         self.events.start()
         self._tools.cgroups.create_classes(self.site.cgroup_root)
-        for sandbox in await self.runtime.sandboxes():
+        own = [s for s in await self.runtime.sandboxes() if s.annotations.get(NODE) == self.site.node]
+        for sandbox in own:
             self._orphans.setdefault(sandbox.labels.get(POD_UID) or sandbox.uid, []).append(sandbox)
         self._pods.on_change(self._pod_changed)
         self._owner.start(self._follow_runtime(), "runtime")

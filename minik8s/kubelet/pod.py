@@ -27,6 +27,8 @@ RESTART_COUNT = "io.kubernetes.container.restartCount"
 MESSAGE_PATH = "io.kubernetes.container.terminationMessagePath"
 MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 CONTAINER_RESOURCES = "minik8s.local/resources"
+NODE = "minik8s.local/node"
+"""On sandboxes: whose they are, where several nodes share one runtime."""
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
 
 DEFAULT_GRACE = 30

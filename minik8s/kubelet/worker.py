@@ -97,6 +97,7 @@ class Worker:
         self._mounted = self._stale = self._torn_down = self._deleted = False
         self._renew_at: float | None = None
         self._troubles = 0
+        self._stuck: tuple[tuple[Instruction, ...], Seen] | None = None
 
     # --- what happens to it ---
 
@@ -164,13 +165,16 @@ class Worker:
         self._dirty.clear()
         try:
             plan = await self._decide()
+            if plan.do and (plan.do, self.seen) == self._stuck:
+                raise RuntimeFailed(f"{plan.do[0]} had no effect")
             if plan.do:
-                await self._interruptibly(self._perform(plan.do))
-                self._troubles = 0
+                done = await self._interruptibly(self._perform(plan.do))
+                self._stuck = (plan.do, self.seen) if done else None
                 return not isinstance(plan.do[0], lifecycle.Forget)
+            self._troubles, self._stuck = 0, None
             wake_at = _earliest(plan.wake_at, self._renew_at if self._mounted and not plan.ending else None)
         except (RuntimeFailed, ApiError, OSError) as error:
-            wake_at = self._retry_at()
+            wake_at, self._stuck = self._retry_at(), None
             log.warning("pod %s: %s", full_name(self.pod), error)
         except Exception:
             wake_at = self._retry_at()
@@ -194,8 +198,8 @@ class Worker:
             pass
         return True
 
-    async def _interruptibly(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does a step; `_hurry` ends it early."""
+    async def _interruptibly(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Does a step; False where `_hurry` ended it early."""
         self._step = asyncio.get_running_loop().create_task(work)
         try:
             await self._step
@@ -203,8 +207,10 @@ class Worker:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
                 raise
+            return False
         finally:
             self._step = None
+        return True
 
     async def _decide(self) -> Plan:
         """Looks, decides, and tells what was seen."""

@@ -78,6 +78,7 @@ class FakeRuntime:
         self.sandbox_configs: dict[str, SandboxConfig] = {}
         self.execs: dict[str, list[int]] = {}  # results of a command, in turn; the last one stays
         self.failing_sandboxes = 0
+        self.unstoppable = 0  # so often stopping a sandbox has no effect
         self.pullable: set[str] = set()
         self._present: set[str] = set()
         self._ended: dict[str, asyncio.Event] = {}
@@ -112,6 +113,9 @@ class FakeRuntime:
     async def stop_sandbox(self, sandbox_id: str) -> None:
         if box := self.boxes.get(sandbox_id):
             self._trace("runtime: stop sandbox")
+            if self.unstoppable:
+                self.unstoppable -= 1
+                return
             self.boxes[sandbox_id] = replace(box, ready=False)
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
@@ -371,7 +375,12 @@ class FakeApi:
                 items = [o for (r, ns, n), o in self.objects.items() if r is call.resource and _selected(call, ns, n)]
                 return {"items": items, "metadata": {"resourceVersion": str(self.version)}}
             case "create", "token":
-                return {"status": {"token": "t0ken", "expirationTimestamp": rfc3339(self._clock.now() + 3600)}}
+                return {
+                    "status": {
+                        "token": f"t0ken-{self._clock.monotonic():.0f}",
+                        "expirationTimestamp": rfc3339(self._clock.now() + 3600),
+                    }
+                }
             case "create", _ if call.resource.plural == "events":
                 return self._event(call.body)
             case "create", _:

@@ -28,6 +28,7 @@ async def test_scenario(stage: Stage, path: Path) -> None:
     for text, results in (scenario.get("exec") or {}).items():
         stage.runtime.execs[text] = list(results)
     stage.runtime.failing_sandboxes = scenario.get("failingSandboxes", 0)
+    stage.runtime.unstoppable = scenario.get("unstoppable", 0)
     spec = dict(scenario["pod"])
     for role in ("containers", "initContainers"):
         if role in spec:

@@ -1,0 +1,99 @@
+"""What the kubelet does beside its pods' lives: adoption, foreign sandboxes, leftovers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from minik8s.api.resources import CONFIGMAPS, PODS
+from minik8s.kubelet.pod import NODE, POD_UID
+from minik8s.runtime.base import Sandbox, State
+from minik8s.testing.clock import VirtualClock
+
+from .conftest import Stage
+from .pods import container, pod
+
+
+async def test_only_own_sandboxes_are_cleared_away(stage: Stage, clock: VirtualClock) -> None:
+    def sandbox(name: str, node: str) -> Sandbox:
+        return Sandbox(name, name, "ns", f"uid-{name}", 0, True, 1.0, (), {POD_UID: f"uid-{name}"}, {NODE: node})
+
+    stage.runtime.boxes = {"mine": sandbox("mine", "n1"), "other": sandbox("other", "n2")}
+    left = stage.site.layout.pod("uid-old") / "volumes"
+    left.mkdir(parents=True)
+    await stage.start()
+    await clock.advance(5)
+    assert list(stage.runtime.boxes) == ["other"]
+    assert not left.parent.exists()
+
+
+async def test_nothing_runs_after_the_kubelet_stopped(stage: Stage, clock: VirtualClock) -> None:
+    await stage.start()
+    stage.add(pod())
+    await clock.settle()
+    kubelet = stage.kubelet
+    assert kubelet is not None
+    await kubelet.stop()
+    stage.api.delete_pod("ns", "a", 30)
+    await clock.advance(60)
+    assert [c.state for c in stage.runtime.all.values()] == [State.RUNNING]
+
+
+async def test_a_pod_of_the_same_name_made_anew_is_another(stage: Stage, clock: VirtualClock) -> None:
+    await stage.start()
+    stage.add(pod(container("c", "trap 0")))
+    await clock.settle()
+    stage.api.delete_pod("ns", "a", 0)
+    stage.add(pod(container("c", "trap 0"), metadata={"uid": "uid-b"}))
+    await clock.advance(1)
+    assert stage.status()["phase"] == "Running"
+    assert {b.uid: b.ready for b in stage.runtime.boxes.values()} == {"uid-b": True}
+    assert stage.kubelet is not None
+    assert [w.pod["metadata"]["uid"] for w in stage.kubelet.workers()] == ["uid-b"]
+
+
+async def test_volumes_follow_their_sources(stage: Stage, clock: VirtualClock) -> None:  # golden nl-configmap-update
+    volumes = [
+        {"name": "v", "configMap": {"name": "conf"}},
+        {"name": "d", "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+    ]
+    spec = container(volumeMounts=[{"name": "v", "mountPath": "/v"}, {"name": "d", "mountPath": "/d"}])
+    conf = {"metadata": {"namespace": "ns", "name": "conf", "uid": "u"}, "data": {"a": "old"}}
+    stage.api.put(CONFIGMAPS, conf)
+    await stage.start()
+    stage.add(pod(spec, volumes=volumes, metadata={"labels": {"a": "1"}}))
+    await clock.settle()
+    base = stage.site.layout.pod("uid-a") / "volumes"
+    assert (base / "configMap/v/a").read_text() == "old"
+    stage.api.put(CONFIGMAPS, {**conf, "data": {"a": "new"}})
+    await clock.settle()
+    assert (base / "configMap/v/a").read_text() == "new"
+    stage.api.change(PODS, "ns", "a", labels={"a": "2"})
+    await clock.settle()
+    assert (base / "downwardAPI/d/l").read_text() == 'a="2"'
+
+
+async def test_tokens_are_renewed_in_time(stage: Stage, clock: VirtualClock) -> None:  # KEP-1205: at 80 % of their life
+    volume = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+    await stage.start()
+    stage.add(pod(container(volumeMounts=[{"name": "t", "mountPath": "/t"}]), volumes=[volume]))
+    await clock.settle()
+    token = stage.site.layout.pod("uid-a") / "volumes/projected/t/token"
+    assert token.read_text() == "t0ken-0"
+    await clock.advance(2879)
+    assert token.read_text() == "t0ken-0"
+    await clock.advance(2)
+    assert token.read_text() == "t0ken-2880"
+
+
+async def test_an_idle_pod_has_no_task(stage: Stage, clock: VirtualClock) -> None:
+    await stage.start()
+    stage.add(pod())
+    await clock.settle()
+    assert stage.kubelet is not None
+    (worker,) = stage.kubelet.workers()
+    assert worker._task is None
+    one = stage.runtime.all["c-0"]
+    stage.runtime.all["c-0"] = replace(one, state=State.EXITED, exit_code=1, finished_at=clock.now())
+    stage.runtime._tell(one.sandbox_id)
+    await clock.settle()
+    assert stage.status()["containerStatuses"][0]["restartCount"] == 1

@@ -87,11 +87,15 @@ def private(obj: Frozen) -> Object:
 
 def check_name(request: Request, obj: Object) -> None:
     """The object of a PUT names itself as the URL does."""
+    _check_name(obj, request.name)
+
+
+def _check_name(obj: Object, wanted: str) -> None:
     name = obj["metadata"].get("name", "")
     if not name:
-        raise BadRequest(f"the name of the object ({request.name} based on URL) was undeterminable: name must be provided")
-    if name != request.name:
-        raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({request.name})")
+        raise BadRequest(f"the name of the object ({wanted} based on URL) was undeterminable: name must be provided")
+    if name != wanted:
+        raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({wanted})")
 
 
 def check_namespace(request: Request, obj: Object) -> None:
@@ -118,10 +122,8 @@ def patched(request: Request, change: patch.Patch, old: Frozen, wanted: TypeOf |
     obj, warnings = change.apply(old, wanted.group, wanted.version, wanted.kind, directive)
     request.warnings += warnings
     metadata = obj.setdefault("metadata", {})
-    if metadata.get("name") != old["metadata"]["name"]:
-        name, own = metadata.get("name", ""), old["metadata"]["name"]
-        raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({own})")
-    if metadata.get("namespace", "") != old["metadata"].get("namespace", ""):
+    _check_name(obj, old["metadata"]["name"])
+    if metadata.get("namespace") and metadata["namespace"] != old["metadata"].get("namespace", ""):
         raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
     if metadata.get("resourceVersion") == old["metadata"].get("resourceVersion"):
         metadata.pop("resourceVersion", None)

@@ -17,7 +17,15 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from minik8s.api.errors import BadRequest, ServiceUnavailable, object_not_found
+from minik8s.api.errors import (
+    BadRequest,
+    FieldError,
+    ServiceUnavailable,
+    forbidden,
+    invalid,
+    invalid_object,
+    object_not_found,
+)
 from minik8s.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
 from minik8s.apiserver.contract import Reader
 from minik8s.apiserver.request import Request
@@ -54,6 +62,8 @@ class Connector:
 
     async def _log(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
         pod = self._pod(request)
+        if errors := _log_errors(request):
+            raise invalid_object("PodLogOptions", "", request.name, errors)
         container = _container(pod, request.query.get("container", ""), "log")
         node = pod["spec"].get("nodeName", "")
         if not node:
@@ -71,6 +81,8 @@ class Connector:
         path = f"/{_KUBELET_PATH[request.subresource]}/{request.namespace}/{request.name}"
         if request.subresource != "portforward":
             path += f"/{_container(pod, request.query.get('container', ''), request.subresource)}"
+        if self._reader.get(NODES, "", node) is None:
+            raise object_not_found(PODS, node)  # as upstream names it
         path += "?" + http.path_qs.partition("?")[2]
         if http.headers.get("Upgrade", "").lower() != "websocket":  # kubectl asks by SPDY once more, and shows what that says
             return await self._forward(http, self._tunnels.session(node), "GET", f"http://kubelet{path}", {})
@@ -104,7 +116,7 @@ class Connector:
     def _target(self, request: Request) -> tuple[str, str]:
         """(the node whose agent dials, what it dials)."""
         scheme, name, port = _parts(request.name)
-        if scheme == "https":
+        if scheme == "https" and request.resource is not SERVICES:
             raise BadRequest("proxying to https is not supported")
         if request.resource is NODES:
             if self._reader.get(NODES, "", name) is None:
@@ -118,21 +130,28 @@ class Connector:
             if not address:
                 raise ServiceUnavailable("address not allowed")
             return pod["spec"]["nodeName"], f"tcp:{address}:{_pod_port(pod, port)}"
-        return self._service_target(request.namespace, name, port)
+        return self._service_target(request.namespace, name, port, scheme)
 
-    def _service_target(self, namespace: str, name: str, port: str) -> tuple[str, str]:
+    def _service_target(self, namespace: str, name: str, port: str, scheme: str) -> tuple[str, str]:
         """One of the Service's ready endpoints, by chance."""
         service = self._reader.get(SERVICES, namespace, name)
         if service is None:
             raise object_not_found(SERVICES, name)
+        slices = [
+            endpoint_slice
+            for endpoint_slice in self._reader.list(ENDPOINTSLICES, namespace)
+            if (endpoint_slice["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == name
+        ]
+        if not slices:  # it leads nowhere, and nobody sees to it that it does
+            raise object_not_found(SERVICES, name)
+        if scheme == "https":
+            raise BadRequest("proxying to https is not supported")
         ports = service["spec"].get("ports") or []
         wanted = [p for p in ports if port in (p.get("name", ""), str(p["port"]))] if port else ports[:1]
         if not wanted or (not port and len(ports) > 1):
             raise ServiceUnavailable(f'no service port "{port}" found for service "{name}"')
         found = []
-        for endpoint_slice in self._reader.list(ENDPOINTSLICES, namespace):
-            if (endpoint_slice["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != name:
-                continue
+        for endpoint_slice in slices:
             numbers = [p["port"] for p in endpoint_slice.get("ports") or () if p.get("name", "") == wanted[0].get("name", "")]
             for endpoint in endpoint_slice.get("endpoints") or ():
                 if numbers and endpoint.get("conditions", {}).get("ready", True):
@@ -157,6 +176,23 @@ class Connector:
                 return response
         except aiohttp.ClientConnectionError as error:
             raise ServiceUnavailable(f"error trying to reach service: {error}") from None
+
+
+def _log_errors(request: Request) -> list[FieldError]:
+    """What is wrong with the v1.PodLogOptions of a query."""
+    query, errors = request.query, []
+    tail, limit, since = (request.int_param(name) for name in ("tailLines", "limitBytes", "sinceSeconds"))
+    if "stream" in query:  # KEP-3288, whose gate is off
+        errors.append(forbidden("stream", "may not be specified"))
+    if tail is not None and tail < 0:
+        errors.append(invalid("tailLines", tail, "must be greater than or equal to 0"))
+    if limit is not None and limit < 1:
+        errors.append(invalid("limitBytes", limit, "must be greater than 0"))
+    if since is not None and query.get("sinceTime"):
+        errors.append(forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    elif since is not None and since < 1:
+        errors.append(invalid("sinceSeconds", since, "must be greater than 0"))
+    return errors
 
 
 def _parts(name: str) -> tuple[str, str, str]:

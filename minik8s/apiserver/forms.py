@@ -15,7 +15,7 @@ import orjson
 import yaml
 
 from minik8s.api import convert
-from minik8s.api.errors import NotAcceptable
+from minik8s.api.errors import BadRequest, NotAcceptable
 from minik8s.api.kind import NAME, Column, Kind
 from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import Resource
@@ -47,9 +47,11 @@ PLAIN = Form()
 @lru_cache(maxsize=256)
 def negotiate(accept: str, *, views: bool = True, watching: bool = False) -> Form:
     """The best form that an Accept header allows; NotAcceptable where it allows none that we have."""
+    offered = f"{JSON}, {YAML}, {PROTOBUF}"
+    known = False
     for media, parameters in ranked(accept):
         if media in ("*/*", "") or media == JSON or (media == YAML and not watching):
-            chosen = YAML if media == YAML else JSON
+            known, chosen = True, YAML if media == YAML else JSON
             view, group = parameters.get("as", ""), parameters.get("g", "")
             if not view or not views:
                 if view and not views:
@@ -58,8 +60,19 @@ def negotiate(accept: str, *, views: bool = True, watching: bool = False) -> For
             version = parameters.get("v", "")
             if group == _META and version in ("v1", "v1beta1") and view in _VIEWS:
                 return Form(chosen, view, version)
-    offered = f"{JSON}, {YAML}, {PROTOBUF}" if not watching else f"{JSON}, {PROTOBUF}"
-    raise NotAcceptable(f"only the following media types are accepted: {offered}")
+    if known:  # but not as what it was asked for
+        raise NotAcceptable(f"only the following media types are accepted: {offered}")
+    if watching:
+        offered += f", {JSON};stream=watch, {PROTOBUF};stream=watch"
+    raise NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {offered}", {})
+
+
+def acceptable(accept: str) -> Form:
+    """The form of an error, whose request may go wrong before (or by) its negotiation: JSON where nothing else was asked for."""
+    try:
+        return Form(negotiate(accept, views=False).media)
+    except NotAcceptable:
+        return PLAIN
 
 
 _VIEWS = {"Table", "PartialObjectMetadata", "PartialObjectMetadataList"}
@@ -137,6 +150,9 @@ def encode_page(page: Page, resource: Resource, form: Form, now: float, include:
     objects = [served(entry, resource) for entry in page.entries]
     if form.view == "Table":
         return dump(table(objects, resource, form, now, include or "Metadata", metadata), form)
+    if form.view == "PartialObjectMetadata":
+        asked = f"you requested {form.view}, but the requested object is a list"
+        raise NotAcceptable(f"{asked} (*{resource.group.partition('.')[0] or 'core'}.{resource.list_kind})")
     if form.view:
         items: list[Any] = [partial(obj, form.version) for obj in objects]
         return dump(
@@ -162,6 +178,9 @@ def table(
     columns: bool = True,
 ) -> dict[str, Any]:
     """A metav1.Table of objects that all are of one kind."""
+    if include not in _INCLUDED:
+        words = f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty"
+        raise BadRequest(f"Unable to convert to Table as requested: {words}")
     rules = rules_of(resource)
     definitions = [_definition(column) for column in rules.columns] if rules.row else _PLAIN_COLUMNS
     return {
@@ -171,6 +190,9 @@ def table(
         "columnDefinitions": definitions if columns else None,
         "rows": [_row(obj, rules, form, now, include) for obj in objects],
     }
+
+
+_INCLUDED = ("Metadata", "Object", "None")
 
 
 def _row(obj: Mapping[str, Any], rules: Kind, form: Form, now: float, include: str) -> dict[str, Any]:

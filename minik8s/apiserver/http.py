@@ -91,6 +91,8 @@ class HttpFace:
             try:
                 response = await self._answer(http, context)
             except ApiError as error:
+                if context.form is forms.PLAIN:  # what speaks against it may have come before its negotiation
+                    context.form = forms.acceptable(http.headers.get("Accept", ""))
                 response = _error(error, context)
             except (asyncio.CancelledError, ConnectionError):
                 raise

@@ -83,7 +83,7 @@ def selection_of(request: Request) -> Selection:
     labels = selectors.parse_labels(request.query.get("labelSelector", ""))
     fields = selectors.parse_fields(request.query.get("fieldSelector", ""))
     fields.check(getters)
-    return Selection(request.namespace, fields.exact("metadata.name") or "", labels, fields, getters)
+    return Selection(request.namespace, request.name or fields.exact("metadata.name") or "", labels, fields, getters)
 
 
 async def list_page(cache: Cache, request: Request) -> Page:
@@ -104,7 +104,7 @@ async def list_page(cache: Cache, request: Request) -> Page:
         if revision < 0:
             revision = cache.revision
     else:
-        await catch_up(cache, asked)
+        await catch_up(cache, asked, exact=match == "Exact")
         if request.query.get("resourceVersion") == "0":
             limit = 0  # any state will do: upstream gives all of its cache
         exact = match == "Exact" or (asked > 0 and limit > 0 and not match)
@@ -125,12 +125,13 @@ def _page(
     revision: int,
 ) -> Page:
     entries = []
+    every = keys if older else collection.keys(selection.namespace)
     for at, key in enumerate(keys):
         entry = older[key] if key in older else collection.entries[key]
         if entry is None or (selection.narrow and not selection.matches(entry)):
             continue
         entries.append(entry)
-        if len(entries) == limit and (at + 1 < len(keys) or collection.keys(selection.namespace)[-1] > key):
+        if len(entries) == limit and (at + 1 < len(keys) or every[-1] > key):
             remaining = None if selection.narrow else len(keys) - at - 1
             return Page(entries, revision, _write_token(selection.namespace, key, revision), remaining)
     return Page(entries, revision)
@@ -160,19 +161,19 @@ def _undone(cache: Cache, collection: Collection, revision: int) -> Mapping[str,
     return collection.undone(revision)
 
 
-async def catch_up(cache: Cache, asked: int) -> None:
-    """A revision that is not here yet may be on its way; one that does not come is a Timeout (upstream waits 3 s)."""
+async def catch_up(cache: Cache, asked: int, *, exact: bool = False) -> None:
+    """A revision that is not here yet may be on its way; one that does not come is a Timeout (upstream waits 3 s; an exact one is
+    not to be asked for again).
+    """
     if asked <= cache.revision:
         return
     try:
         async with cache.clock.timeout(3):
             await cache.wait(asked)
     except TimeoutError:
-        causes = {
-            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
-            "retryAfterSeconds": 1,
-        }
-        raise ApiTimeout(f"Timeout: Too large resource version: {asked}, current: {cache.revision}", causes) from None
+        details: dict[str, Any] = {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
+        details |= {} if exact else {"retryAfterSeconds": 1}
+        raise ApiTimeout(f"Timeout: Too large resource version: {asked}, current: {cache.revision}", details) from None
 
 
 def revision_param(request: Request) -> int:

@@ -248,8 +248,11 @@ class Registry:
 
     async def _validate_update(self, request: Request, new: Object, old: Frozen) -> None:
         rules = rules_of(request.resource)
-        errors = names.validate_metadata_update(new, old)
-        errors = errors + errors + _update_rules(rules, request.subresource)[1](new, old)  # upstream's kinds check it again
+        changed = names.validate_metadata_update(new, old)
+        errors = names.validate_metadata(new, "path", request.resource.namespaced, builtin=False) + changed + changed
+        if not request.subresource:  # upstream's kinds check their metadata again, and clients see each cause as often
+            errors += names.validate_metadata(new, rules.name_rule, request.resource.namespaced)
+        errors += _update_rules(rules, request.subresource)[1](new, old)
         raise_invalid(request.resource, new, errors)
         request.warnings += rules.warnings(new, old)
         await self._validate(request, Operation.UPDATE, new, old)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from minik8s.api import selectors
@@ -45,8 +46,7 @@ async def scale(registry: Registry, request: Request) -> Answer:
         new["metadata"].pop("resourceVersion")
         return new if not version else new | {"metadata": new["metadata"] | {"resourceVersion": version}}
 
-    inner = Request("update", request.resource, request.namespace, request.name, query=request.query, user=request.user)
-    inner.warnings = request.warnings
+    inner = replace(request, verb="update", subresource="")
     answer = await registry.rewrite(inner, change)
     return scale_of(answer.obj if isinstance(answer, Entry) else answer)
 
@@ -83,7 +83,7 @@ async def bind(registry: Registry, request: Request) -> Answer:
         raise BadRequest(f'target.kind: Unsupported value: "{target["kind"]}": supported values: "Node"')
     if not node:
         raise BadRequest("target.name: Required value")
-    inner = Request("update", PODS, request.namespace, name, "binding", query=request.query, user=request.user)
+    inner = replace(request, verb="update", resource=PODS, name=name, subresource="binding")
     now = rfc3339(registry.clock.now())
 
     async def change(old: Frozen) -> Object:

@@ -19,7 +19,7 @@ from minik8s.runtime.cri.runtime import CriRuntime, connect
 from minik8s.runtime.cri.supervise import OwnContainerd, Place, program
 
 CGROUP = f"/minik8s-cri-test-{os.getpid()}"
-SUBNET = "10.199.87.0/24"
+SUBNET = f"10.199.{os.getpid() % 250}.0/24"  # so that two runs at once do not meet
 
 
 @dataclass

@@ -7,7 +7,7 @@ once in the log, and pods run without. Source: Documentation/admin-guide/cgroup-
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from minik8s.kubelet.resources import MIN_SHARES, QUOTA_PERIOD
@@ -16,6 +16,7 @@ from minik8s.runtime.base import Resources
 log = logging.getLogger(__name__)
 
 MOUNT = Path("/sys/fs/cgroup")
+QUALITIES = ("", "burstable", "besteffort")
 V2_CONTROLLERS = ("cpu", "memory", "pids")
 
 
@@ -45,20 +46,20 @@ class Cgroups:
         if root:
             self.create(f"{root}/besteffort", Resources(cpu_shares=MIN_SHARES))
 
-    def remove(self, path: str) -> None:
-        """Takes it away, with what the runtime left below it."""
-        if not path:
-            return
-        for base in self._bases():
-            directory = base / path.lstrip("/")
-            if not directory.is_dir():
-                continue
-            below = sorted((p for p in directory.rglob("*") if p.is_dir()), key=lambda p: len(p.parts), reverse=True)
-            for each in (*below, directory):
-                try:
-                    each.rmdir()
-                except OSError as error:
-                    log.debug("cgroup %s stays: %s", each, error)
+    def remove(self, root: str, pod_uid: str) -> bool:
+        """Takes a pod's cgroup away, with what the runtime left below it. False: something stays, as a process there has not ended yet."""
+        return all(_removed(directory) for directory in self._of_pods(root) if directory.name == f"pod{pod_uid}")
+
+    def remove_others(self, root: str, known: Collection[str]) -> None:
+        """Takes the cgroups of pods away whose uid is not `known`."""
+        for directory in self._of_pods(root):
+            if directory.name.removeprefix("pod") not in known:
+                _removed(directory)
+
+    def _of_pods(self, root: str) -> list[Path]:
+        """In every hierarchy and class: of a pod that left only its sandbox nobody knows the class."""
+        classes = [base / root.lstrip("/") / quality for base in self._bases() for quality in QUALITIES if root]
+        return [directory for place in classes for directory in place.glob("pod*") if directory.is_dir()]
 
     def _bases(self) -> Iterator[Path]:
         """v1: one for each controller; a runtime makes the pod's cgroup in those too that the kubelet does not set."""
@@ -109,3 +110,16 @@ class Cgroups:
         if not self._complained:
             log.warning("not all limits of pods hold here: %s", error)
             self._complained = True
+
+
+def _removed(directory: Path) -> bool:
+    below = sorted((p for p in directory.rglob("*") if p.is_dir()), key=lambda p: len(p.parts), reverse=True)
+    for each in (*below, directory):
+        try:
+            each.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.debug("cgroup %s stays: %s", each, error)
+            return False
+    return True

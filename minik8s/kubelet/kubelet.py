@@ -226,6 +226,7 @@ class Kubelet:
             log.info("pod %s/%s is gone: its sandbox goes too", sandboxes[0].namespace, sandboxes[0].name)
             self._add(_departed(sandboxes[0]), gone=True)
         known = {uid(pod) for pod in self._pods.list()} | self._workers.keys()
+        self._tools.cgroups.remove_others(self.site.cgroup_root, known)
         await self._tools.files.remove_others(known)
 
 

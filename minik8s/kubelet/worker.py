@@ -53,6 +53,7 @@ from minik8s.kubelet.statuses import Statuses
 from minik8s.kubelet.volumes import MountFailed
 from minik8s.runtime.base import Container, NotThere, Runtime, RuntimeFailed, Sandbox, State
 
+CGROUP_ATTEMPTS = 15
 log = logging.getLogger(__name__)
 
 
@@ -459,7 +460,10 @@ class Worker:
     async def _tear_down(self) -> None:
         tools = self._tools
         await tools.files.unmount(uid(self.pod))
-        tools.cgroups.remove(cgroup_parent(self.pod, tools.site))
+        for attempt in range(1, CGROUP_ATTEMPTS):
+            if tools.cgroups.remove(tools.site.cgroup_root, uid(self.pod)):
+                break
+            await tools.clock.sleep(attempt * 0.01)
         self._mounted, self._torn_down, self._renew_at = False, True, None
 
     async def _delete(self) -> None:

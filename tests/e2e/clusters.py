@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 from machines import PREFIX, Machine, cgroups_of, eventually, kill, leavings, link, sweep
-from runtime_bench import busybox_layer, docker_archive
+from runtime_bench import busybox_layer, directory, docker_archive, tar
 
 from minik8s.runtime.cri.supervise import CNI_BIN_DIRECTORIES, program
 
@@ -28,6 +28,17 @@ BIN = Path(sys.executable).parent
 IMAGE = "e2e.local/busybox:1"
 GRACE, TOLERATION = 5, 3
 _number = itertools.count()
+
+
+def curl_layer() -> bytes:
+    """This machine's curl with the libraries that it needs: Debian's static busybox resolves no names and checks no certificates."""
+    curl = shutil.which("curl") or ""
+    linked = subprocess.run(["ldd", curl], check=True, capture_output=True, text=True).stdout
+    paths = [word for line in linked.splitlines() for word in line.split() if word.startswith("/")]
+    directories = sorted({str(parent)[1:] for path in paths for parent in Path(path).parents if str(parent) != "/"})
+    files = [(path[1:], Path(path).read_bytes(), {"mode": 0o755}) for path in paths]
+    made = [directory(name) for name in directories if name != "bin"]
+    return tar([*made, *files, ("bin/curl", Path(curl).read_bytes(), {"mode": 0o755})])
 
 
 def kubectl() -> str:
@@ -39,7 +50,7 @@ def missing(runtime: str) -> str:
     """Why this machine can't run these tests; empty where it can."""
     if os.geteuid() != 0:
         return "needs root: network namespaces, mounts and cgroups are made"
-    for name in ("ip", "nsenter", "nft"):
+    for name in ("ip", "nsenter", "nft", "curl", "ldd"):
         if not shutil.which(name):
             return f"{name} is not installed"
     if not kubectl():
@@ -210,10 +221,16 @@ class Cluster:
 
     def start(self) -> None:
         """Returns when it is ready, and its node too where it has one."""
+        lines = self._lines()
         self.launch()
         self.answers()
         if self.agent:
+            eventually(lambda: self._lines() > lines, 40)
             self.node_ready(self.node)
+
+    def _lines(self) -> int:
+        """How often the node's agent has connected."""
+        return self.log.read_text().count(f"agent of node {self.node} has a line") if self.log.exists() else 0
 
     def launch(self) -> None:
         flags = [f"--data-dir={self.data}", f"--node-name={self.node}", f"--https-listen-port={self.port}"]
@@ -280,7 +297,7 @@ class Cluster:
     def import_image(self, data: Path | None = None) -> None:
         archive = self.directory / "busybox.tar"
         if not archive.exists():
-            archive.write_bytes(docker_archive(IMAGE, [busybox_layer()], {"Env": ["PATH=/bin"], "Cmd": ["sh"]}))
+            archive.write_bytes(docker_archive(IMAGE, [busybox_layer(), curl_layer()], {"Env": ["PATH=/bin"], "Cmd": ["sh"]}))
         assert IMAGE in self.minik8s("image", "import", archive, "--data-dir", data or self.data)
 
     # --- the end ---

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
 import pytest
 from clusters import Cluster, Kubectl, missing
 
+_numbers = itertools.count()
 RUNTIMES = ("embedded", "containerd")
 
 
@@ -32,7 +34,7 @@ def cluster(runtime: str) -> Iterator[Cluster]:
 
 @pytest.fixture
 def k(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50].strip("-")
+    name = f"t{next(_numbers)}-" + re.sub(r"[^a-z0-9]+", "-", request.node.originalname.removeprefix("test_"))[:40].strip("-")
     cluster.kubectl("create", "namespace", name)
     yield Kubectl(cluster.machine, cluster.kubectl.kubeconfig, name)
     cluster.kubectl("delete", "namespace", name, "--wait=false")

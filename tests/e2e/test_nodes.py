@@ -79,8 +79,8 @@ def test_pods_on_both_machines(k: Kubectl, cluster: Cluster, second: Agent) -> N
         k.ready(name)
         for target in pods:
             address = target["status"]["podIP"]
-            assert k.exec(name, "wget", "-T", "3", "-qO-", f"http://{address}:8080/").strip() == target["metadata"]["name"]
-        assert k.exec(name, "wget", "-T", "3", "-qO-", "http://spread/").strip() in names(pods)
+            assert k.exec(name, "curl", "-sS", "-m", "3", f"http://{address}:8080/").strip() == target["metadata"]["name"]
+        assert k.exec(name, "curl", "-sS", "-m", "3", "http://spread/").strip() in names(pods)
     far = next(p["metadata"]["name"] for p in pods if p["spec"]["nodeName"] == second.name)
     assert k.exec(far, "hostname").strip() == far  # exec and logs go through the far agent's own line
     assert k.run("logs", far).returncode == 0

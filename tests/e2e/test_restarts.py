@@ -13,6 +13,10 @@ from machines import Machine, eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 
+STAYS: dict[str, Any] = {"tolerations": [{"operator": "Exists"}]}
+"""Nobody evicts such a pod, however long a loaded machine takes to start an agent."""
+
+
 def runs(pods: list[Any]) -> dict[str, tuple[str, int]]:
     """Which run of its container each pod is in."""
     statuses = {p["metadata"]["name"]: p["status"]["containerStatuses"][0] for p in pods}
@@ -23,10 +27,13 @@ def runs(pods: list[Any]) -> dict[str, tuple[str, int]]:
 def test_a_server_that_restarts_keeps_its_pods(k: Kubectl, cluster: Cluster, number: int) -> None:
     page = "mkdir /www; echo here > /www/index.html; httpd -p 8080 -h /www; " + SLEEP
     for name in ("a", "b"):
-        k.apply(pod(name, page, labels={"app": "x"}))
+        k.apply(pod(name, page, labels={"app": "x"}, **STAYS))
     k.apply(
         pod(
-            "ends", busybox("echo begun; while [ ! -e /flag ]; do sleep 0.1; done; echo ending; exit 42"), restartPolicy="Never"
+            "ends",
+            busybox("echo begun; while [ ! -e /flag ]; do sleep 0.1; done; echo ending; exit 42"),
+            restartPolicy="Never",
+            **STAYS,
         )
     )
     k.ready("a", "b", "ends")
@@ -72,7 +79,7 @@ def test_acknowledged_writes_outlive_a_kill(k: Kubectl, cluster: Cluster) -> Non
 
 
 def test_an_agent_that_is_killed_is_started_again(k: Kubectl, cluster: Cluster) -> None:
-    k.apply(pod("a", SLEEP))
+    k.apply(pod("a", SLEEP, **STAYS))
     k.ready("a")
     before = runs(k.pods())
     assert cluster.process is not None

@@ -59,10 +59,10 @@ def test_by_name_from_a_pod(web: Kubectl) -> None:
     web.apply(pod("client", SLEEP))
     web.ready("client")
     for name in ("web", "web.web", "web.web.svc.cluster.local"):
-        seen = web.exec("client", "sh", "-c", f"for i in $(seq 20); do wget -T 5 -qO- http://{name}/ || exit 1; done")
+        seen = web.exec("client", "sh", "-c", f"for i in $(seq 20); do curl -sS -m 5 http://{name}/ || exit 1; done")
         assert {line.split()[0] for line in seen.splitlines()} == wanted, name
     assert "kubernetes.default.svc.cluster.local" in web.exec("client", "nslookup", "kubernetes.default.svc.cluster.local")
-    assert web.run("exec", "client", "--", "wget", "-T", "5", "-qO-", "http://nothing/").returncode != 0
+    assert "Could not resolve host" in web.fails("exec", "client", "--", "curl", "-sS", "http://nothing/")
     web("delete", "pod", "client", "--wait=false")
 
 

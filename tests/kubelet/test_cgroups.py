@@ -49,15 +49,31 @@ def test_removal_takes_all_controllers_and_what_is_below(tmp_path: Path) -> None
     for controller in ("cpu", "memory", "pids"):
         (tmp_path / f"{controller}{POD}/left").mkdir(parents=True)
     cgroups = Cgroups(tmp_path)
-    cgroups.remove(POD)
-    cgroups.remove(POD)
+    assert cgroups.remove("/kubepods", "uid-a")
+    assert cgroups.remove("/kubepods", "uid-a")
     assert not list(tmp_path.glob(f"*{POD}"))
     assert (tmp_path / "cpu/kubepods/burstable").is_dir()
+
+
+def test_what_stays_is_told(tmp_path: Path) -> None:
+    """The kernel keeps a cgroup while a process in it is ending; here a file in it does."""
+    made(tmp_path, f"cpu{POD}/file")
+    assert not Cgroups(tmp_path).remove("/kubepods", "uid-a")
+    (tmp_path / f"cpu{POD}/file").unlink()
+    assert Cgroups(tmp_path).remove("/kubepods", "uid-a")
+
+
+def test_cgroups_of_pods_that_are_none(tmp_path: Path) -> None:
+    for path in ("poduid-a", "burstable/poduid-b", "besteffort/poduid-c"):
+        (tmp_path / "cpu/kubepods" / path).mkdir(parents=True)
+    Cgroups(tmp_path).remove_others("/kubepods", {"uid-b"})
+    assert [path.name for path in tmp_path.rglob("pod*")] == ["poduid-b"]
 
 
 def test_without_cgroups_nothing_is_done(tmp_path: Path) -> None:
     cgroups = Cgroups(tmp_path / "none")
     cgroups.create("", LIMITED)
     cgroups.create(POD, LIMITED)
-    cgroups.remove(POD)
+    assert cgroups.remove("/kubepods", "uid-a")
+    cgroups.remove_others("/kubepods", ())
     assert not (tmp_path / "none").exists()

@@ -45,7 +45,7 @@ class EventRecorder:
         self._rng = rng
         self._component, self._host = component, host
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(QUEUE)
-        self._dropped = 0
+        self._dropped = self._last_stamp = 0
         self._correlator = Correlator()
         self._owner = Owner(f"events-{component}")
 
@@ -63,11 +63,17 @@ class EventRecorder:
         `spec.containers{web}`. With an `action` it has the form of events.k8s.io (the scheduler's), without that of core/v1.
         """
         event = make(about, type_, reason, message, action, field_path, self._component, self._host, self._clock.now())
-        event["metadata"]["name"] = f"{about['metadata']['name']}.{self._rng.getrandbits(64):016x}"
+        event["metadata"]["name"] = f"{about['metadata']['name']}.{self._stamp():016x}"
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
             self._dropped += 1
+
+    def _stamp(self) -> int:
+        """Nanoseconds, as client-go names events: so a list of them is in the order of time. Each is later than the one before."""
+        microseconds = int(self._clock.now() * 1_000_000)
+        self._last_stamp = max(microseconds * 1000 + self._rng.randrange(1000), self._last_stamp + 1)
+        return self._last_stamp
 
     async def _run(self) -> None:
         while True:

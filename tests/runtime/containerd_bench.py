@@ -57,8 +57,10 @@ def conflist(directory: Path) -> str:
 
 
 async def _begin(place: Place) -> None:
+    os.environ["MINIK8S_TOKEN"] = "secret"
     containerd = OwnContainerd(place, RealClock())
     await containerd.start()
+    del os.environ["MINIK8S_TOKEN"]
     runtime = await connect(place.socket, RealClock())
     assert await runtime.ensure_sandbox_image() == "minik8s.local/pause:1"
     await runtime.close()

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import math
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ class CriRuntime:
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
         await self._client.call_if_there("RemovePodSandbox", CRI["PodSandboxId"](pod_sandbox_id=sandbox_id))
+        self._forget(sandbox_id, ())
 
     async def sandboxes(self) -> Sequence[Sandbox]:
         return [convert.sandbox(one) for one in (await self._client.call("ListPodSandbox")).items]
@@ -164,9 +165,7 @@ class CriRuntime:
     async def containers(self, sandbox_id: str = "") -> Sequence[Container]:
         wanted = CRI["ContainerFilter"](pod_sandbox_id=sandbox_id)
         listed = (await self._client.call("ListContainers", CRI["ListContainersRequest"](filter=wanted))).containers
-        ids = {one.id for one in listed}
-        for gone in [key for key, known in self._known.items() if key not in ids and sandbox_id in ("", known.sandbox_id)]:
-            del self._known[gone]
+        self._forget(sandbox_id, {one.id for one in listed})
         found = await asyncio.gather(*(self._status_of(one) for one in listed))
         return [container for container in found if container]
 
@@ -264,6 +263,11 @@ class CriRuntime:
         await self._client.close()
 
     # ------------------------------------------------------------------ inside
+
+    def _forget(self, sandbox_id: str, left: Collection[str]) -> None:
+        """All containers (of one sandbox) but those left."""
+        for gone in [key for key, known in self._known.items() if key not in left and sandbox_id in ("", known.sandbox_id)]:
+            del self._known[gone]
 
     async def _status_of(self, listed: Any) -> Container | None:
         """None: it was removed meanwhile."""

@@ -31,6 +31,7 @@ _START_TIMEOUT = 30.0
 _END_TIMEOUT = 10.0
 _RESTART = Backoff(initial=0.1, maximum=10.0)
 _LONG_LIVED = 60.0
+_HOUR = 3600.0
 _LONGEST_LOG = 10 << 20
 _LONGEST_SOCKET = 107
 _LOOK = Backoff(initial=0.02, maximum=0.2)
@@ -59,6 +60,7 @@ class OwnContainerd:
     def __init__(self, place: Place, clock: Clock) -> None:
         self.place, self._clock = place, clock
         self._config = place.directory / "config.toml"
+        self._log = place.directory / "containerd.log"
         self._pid_file = place.directory / "containerd.pid"
         self._owner = Owner("containerd")
         self._pid = 0
@@ -76,7 +78,11 @@ class OwnContainerd:
         self._pid = self._running()
         if not self._pid:
             self._spawn()
-        await self._answers()
+        try:
+            await self._answers()
+        except RuntimeFailed:
+            _reap(self._pid)
+            raise
         self._owner.start(self._keep(), "keep")
 
     async def close(self) -> None:
@@ -88,19 +94,17 @@ class OwnContainerd:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             _signal(self._pid, number)
-            try:
-                async with self._clock.timeout(_END_TIMEOUT):
-                    await _ended(self._pid)
+            if await self._ended_within(_END_TIMEOUT):
                 break
-            except TimeoutError:
-                log.warning("containerd (pid %d) does not end", self._pid)
+            log.warning("containerd (pid %d) does not end", self._pid)
         self._pid = 0
 
     async def _keep(self) -> None:
         failures = 0
         while True:
             began = self._clock.monotonic()
-            await _ended(self._pid)
+            while not await self._ended_within(_HOUR):
+                self._bound_log()
             failures = 1 if self._clock.monotonic() - began > _LONG_LIVED else failures + 1
             log.warning("containerd ended; starting it again")
             await self._clock.sleep(_RESTART.delay(failures))
@@ -109,6 +113,19 @@ class OwnContainerd:
                 await self._answers()
             except (RuntimeFailed, OSError) as error:
                 log.error("%s", error)
+
+    async def _ended_within(self, seconds: float) -> bool:
+        try:
+            async with self._clock.timeout(seconds):
+                await _ended(self._pid)
+        except TimeoutError:
+            return False
+        return True
+
+    def _bound_log(self) -> None:
+        """containerd writes at the file's end, so it may be cut at any time."""
+        if self._log.exists() and self._log.stat().st_size > _LONGEST_LOG:
+            os.truncate(self._log, 0)
 
     def _running(self) -> int:
         """The pid of one that an earlier agent started here; 0 for none."""
@@ -123,14 +140,14 @@ class OwnContainerd:
         binary = program()
         if not binary:
             raise RuntimeFailed("containerd is not installed")
-        path = self.place.directory / "containerd.log"
-        truncate = os.O_TRUNC if path.exists() and path.stat().st_size > _LONGEST_LOG else 0
-        output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | truncate, 0o600)
+        self._bound_log()
+        output = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MINIK8S_")}  # tokens, for one
         try:
             self._pid = os.posix_spawn(
                 binary,
                 [binary, "--config", str(self._config)],
-                os.environ,
+                environment,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),
@@ -156,7 +173,7 @@ class OwnContainerd:
             raise RuntimeFailed(f"containerd does not answer at {self.place.socket}: {self._last_words()}") from None
 
     def _last_words(self) -> str:
-        lines = (self.place.directory / "containerd.log").read_text(errors="replace").splitlines()
+        lines = self._log.read_text(errors="replace").splitlines()
         return lines[-1] if lines else "it said nothing"
 
 
@@ -172,7 +189,7 @@ state = {text(str(place.directory / "state"))}
   address = {text(place.socket)}
 
 [debug]
-  level = "warn"
+  level = "error"
 
 [plugins."io.containerd.internal.v1.opt"]
   path = {text(str(place.directory / "opt"))}

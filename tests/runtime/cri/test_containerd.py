@@ -25,7 +25,9 @@ def pid(place: Place) -> int:
 
 
 async def test_an_agent_finds_it_again(cri_bench: CriBench, containerd_place: Place) -> None:
+    """In a session of its own; the agent's own settings (its token) are not in its environment."""
     before = pid(containerd_place)
+    assert b"MINIK8S_TOKEN" not in Path(f"/proc/{before}/environ").read_bytes()
     again = OwnContainerd(containerd_place, RealClock())
     await again.start()
     await again.close()
@@ -128,8 +130,10 @@ async def test_many_pods_at_once(cri_bench: CriBench) -> None:
     await events.aclose()
     found = {one.id: one for one in await cri_bench.runtime.containers()}
     assert {found[key].exit_code for key in containers} == {2}
+    await cri_bench.runtime.remove_sandbox(pods[0])
+    assert found.keys() - {one.id for one in await cri_bench.runtime.containers()} == {containers[0]}
     assert time.monotonic() - began < 20
-    assert len({(await cri_bench.runtime.sandbox(pod)).ips[0] for pod in pods}) == len(pods)
+    assert len({(await cri_bench.runtime.sandbox(pod)).ips[0] for pod in pods[1:]}) == len(pods) - 1
 
 
 async def test_what_can_not_start(containerd_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,7 @@ class Registry:
         if generated:
             metadata["name"] = self._generated_name(metadata["generateName"])
         rules.default(obj)
+        metadata = obj["metadata"]  # a default may have made a new one
         await self._mutate(request, Operation.CREATE, obj, None)
         rules.prepare_create(obj)
         with self._allocators.reserve(request.resource, obj, None):
@@ -231,6 +232,7 @@ class Registry:
             detail = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
             raise object_conflict(request.resource, request.name, detail)
         rules.default(new)
+        metadata = new["metadata"]  # a default may have made a new one
         for name in _FILLED_METADATA:
             if name in old["metadata"]:
                 metadata.setdefault(name, old["metadata"][name])

@@ -16,9 +16,11 @@ from minik8s.apiserver.admission.certificates import (
     CertificateSubjectRestriction,
 )
 from minik8s.apiserver.admission.escalation import RBACEscalation
+from minik8s.apiserver.admission.limits import LimitRanger
 from minik8s.apiserver.admission.namespaces import NamespaceLifecycle
 from minik8s.apiserver.admission.nodes import NodeRestriction, TaintNodesByCondition
 from minik8s.apiserver.admission.pods import DefaultTolerationSeconds, Priority
+from minik8s.apiserver.admission.runtimeclass import RuntimeClass
 from minik8s.apiserver.admission.serviceaccounts import ServiceAccount
 from minik8s.apiserver.authz import Chain
 from minik8s.apiserver.contract import Admission, Plugin, Reader
@@ -33,11 +35,13 @@ def plugins(
     """
     return [
         NamespaceLifecycle(reader),
+        LimitRanger(reader),
         NodeRestriction(reader),
         ServiceAccount(reader, clock, rng),
         TaintNodesByCondition(),
-        Priority(),
+        Priority(reader),
         DefaultTolerationSeconds(not_ready, not_ready if unreachable is None else unreachable),
+        RuntimeClass(reader),
         CertificateStamps(clock),
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
-from minik8s.api.resources import PODS
+from collections.abc import Mapping
+from typing import Any
+
+from minik8s.api.kinds.classes import SYSTEM_CLASSES
+from minik8s.api.resources import PODS, PRIORITYCLASSES
 from minik8s.apiserver.admission.plugin import Quiet, refused
-from minik8s.apiserver.contract import Admission, Operation
+from minik8s.apiserver.contract import Admission, Operation, Reader
 
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
-SYSTEM_CLASSES = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
 PREEMPTS = "PreemptLowerPriority"
 
 
 class Priority(Quiet):
-    """Fills in `priority` and `preemptionPolicy` by the class that the pod names; nobody sets them by hand."""
+    """Fills in `priority` and `preemptionPolicy` by the class that the pod names, or by the default one; nobody sets them by hand. The
+    system's classes stay, and one class at most is the default.
+    """
 
     name = "Priority"
 
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
     def handles(self, request: Admission) -> bool:
-        return request.resource is PODS and not request.subresource and request.operation in _WRITES
+        if request.resource is PODS:
+            return not request.subresource and request.operation in _WRITES
+        return request.resource is PRIORITYCLASSES
+
+    async def validate(self, request: Admission) -> None:
+        if request.resource is not PRIORITYCLASSES:
+            return
+        if request.operation is Operation.DELETE and request.name in SYSTEM_CLASSES:
+            raise refused(request, "this is a system priority class and cannot be deleted")
+        if request.object is not None and request.object.get("globalDefault"):
+            default = self._default()
+            if default is not None and default["metadata"]["name"] != request.name:
+                name = default["metadata"]["name"]
+                raise refused(request, f"PriorityClass {name} is already marked as default. Only one default can exist")
+
+    def _default(self) -> Mapping[str, Any] | None:
+        """Where two were made at the same moment, the lower."""
+        defaults = [each for each in self._reader.list(PRIORITYCLASSES) if each.get("globalDefault")]
+        return min(defaults, key=lambda each: each.get("value", 0), default=None)
 
     async def admit(self, request: Admission) -> None:
         pod = request.object
-        if pod is None:
+        if pod is None or request.resource is not PODS:
             return
         spec = pod["spec"]
         if request.old is not None:
@@ -29,14 +55,16 @@ class Priority(Quiet):
                 if field not in spec and field in request.old["spec"]:
                     spec[field] = request.old["spec"][field]
             return
-        chosen, priority = spec.get("priorityClassName", ""), 0
-        if chosen:
-            if chosen not in SYSTEM_CLASSES:
-                raise refused(request, f"no PriorityClass with name {chosen} was found")
-            priority = SYSTEM_CLASSES[chosen]
+        if name := spec.get("priorityClassName"):
+            chosen = self._reader.get(PRIORITYCLASSES, "", name)
+            if chosen is None:
+                raise refused(request, f"no PriorityClass with name {name} was found")
+        elif (chosen := self._default()) is not None:
+            spec["priorityClassName"] = chosen["metadata"]["name"]
+        found = chosen or {}
         for field, computed, words in (
-            ("priority", priority, "integer value of priority"),
-            ("preemptionPolicy", PREEMPTS, "string value of PreemptionPolicy"),
+            ("priority", found.get("value", 0), "integer value of priority"),
+            ("preemptionPolicy", found.get("preemptionPolicy", PREEMPTS), "string value of PreemptionPolicy"),
         ):
             if spec.setdefault(field, computed) != computed:
                 raise refused(

@@ -45,14 +45,14 @@ async def choose(options: Options, clock: Clock, stack: AsyncExitStack) -> tuple
         for name, socket in SOCKETS.items():
             if Path(socket).is_socket():
                 try:
-                    return await _cri(socket, clock, stack, f"{name} answers at {socket}")
+                    return await _cri(options, socket, clock, stack, f"{name} answers at {socket}")
                 except RuntimeFailed:
                     continue  # something else listens there, or CRI is switched off in it
         return await _embedded(options, clock, stack, "no CRI socket answers")
     socket = SOCKETS.get(wanted, wanted.removeprefix("unix://"))
     if not Path(socket).is_socket() and wanted == CONTAINERD:
         socket = await _supervised(options, clock, stack)
-    return await _cri(socket, clock, stack, f"at {socket}")
+    return await _cri(options, socket, clock, stack, f"at {socket}")
 
 
 def cni_directory(options: Options) -> Path | None:
@@ -76,10 +76,12 @@ async def _embedded(options: Options, clock: Clock, stack: AsyncExitStack, why: 
     return runtime, f"embedded ({why}): {await runtime.describe()}"
 
 
-async def _cri(socket: str, clock: Clock, stack: AsyncExitStack, why: str) -> tuple[Runtime, str]:
+async def _cri(options: Options, socket: str, clock: Clock, stack: AsyncExitStack, why: str) -> tuple[Runtime, str]:
     from minik8s.runtime.cri.runtime import connect
 
-    runtime = await connect(socket, clock)
+    # host ports are the proxy's, where pods' network is ours
+    profiles = str(options.directory / "seccomp")
+    runtime = await connect(socket, clock, host_ports=options.attach is None, seccomp_directory=profiles)
     stack.push_async_callback(runtime.close)
     await runtime.ensure_sandbox_image()
     return runtime, f"{runtime.name} {await runtime.version()} ({why})"

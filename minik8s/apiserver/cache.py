@@ -37,6 +37,8 @@ WINDOW = 300.0
 PENDING_LIMIT = 20_000
 """Events that a watcher may lag behind before it is cut off."""
 _ITEM_START = b'{"metadata":{"resourceVersion":"'
+WARM = 128
+"""Changes of a collection for which more than bytes is kept: decoded former states, encoded frames."""
 LABEL_INDEXES = 16
 """Label keys of a collection that are indexed at a time; the oldest makes room."""
 
@@ -85,7 +87,12 @@ class Entry:
     def at_revision(self, revision: int) -> Entry:
         """The same state as a later revision shows it (when it left a selector's stream, or was deleted)."""
         end = self.item.index(b'"', len(_ITEM_START))
-        return Entry(self.collection, self.key, revision, b"%s%d%s" % (_ITEM_START, revision, self.item[end:]))
+        item = b"%s%d%s" % (_ITEM_START, revision, self.item[end:])
+        return Entry(self.collection, self.key, revision, item, _with_revision(self._obj, revision) if self._obj else None)
+
+    def forget_decoded(self) -> None:
+        """Who asks for the object again, decodes it again."""
+        self._obj = None
 
 
 class Event:
@@ -103,6 +110,14 @@ class Event:
     @property
     def type(self) -> str:
         return "DELETED" if self.deleted else "MODIFIED" if self.previous else "ADDED"
+
+    def cool(self) -> None:
+        """Keeps no more than bytes of what is not current: most have seen it."""
+        self.frames = {}
+        if self.previous is not None:
+            self.previous.forget_decoded()
+        if self.deleted:
+            self.entry.forget_decoded()
 
 
 class Watcher:
@@ -238,13 +253,11 @@ class Collection:
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
-    def entry(self, stored: Stored, obj: Mapping[str, Any] | None = None, revision: int = 0) -> Entry:
-        """The entry of a stored value; `revision` where it is not the one that wrote it (a deletion's)."""
-        key = stored.key.split("/", 4)[4]
-        revision = revision or stored.revision
+    def entry(self, stored: Stored, obj: Mapping[str, Any] | None = None) -> Entry:
+        """The entry of a stored value."""
         start = len(self.head) + len(b'"metadata":{')
-        item = b'%s%d",%s' % (_ITEM_START, revision, stored.value[start:])
-        return Entry(self, key, revision, item, obj if self.keep_decoded else None)
+        item = b'%s%d",%s' % (_ITEM_START, stored.revision, stored.value[start:])
+        return Entry(self, _name_of(stored.key), stored.revision, item, obj if self.keep_decoded else None)
 
     def load(self, entries: Iterable[Stored]) -> None:
         """The first state, sorted by key."""
@@ -254,10 +267,12 @@ class Collection:
         self.order = sorted(self.entries)
 
     def apply(self, change: Change, obj: Mapping[str, Any] | None, at: float) -> None:
-        event = self.event(change, obj, at)
-        entry, previous = event.entry, self.entries.get(event.entry.key)
-        event.previous = previous
+        previous = self.entries.get(_name_of(change.key))
+        event = self.event(change, previous, obj, at)
+        entry = event.entry
         self.history.append(event)
+        if len(self.history) > WARM:
+            self.history[-WARM - 1].cool()
         if event.deleted:
             del self.entries[entry.key]
             del self.order[bisect_left(self.order, entry.key)]
@@ -268,13 +283,12 @@ class Collection:
         self._reindex(entry, previous, event.deleted)
         self._push(event)
 
-    def event(self, change: Change, obj: Mapping[str, Any] | None, at: float) -> Event:
-        previous = self.entry(change.previous) if change.previous else None
+    def event(self, change: Change, previous: Entry | None, obj: Mapping[str, Any] | None, at: float) -> Event:
         if change.value is not None:
             return Event(self.entry(Stored(change.key, change.value, change.revision), obj), previous, False, at)
-        if change.previous is None:
+        if previous is None:
             raise ValueError(f"revision {change.revision} deletes {change.key}, which did not exist")
-        return Event(self.entry(change.previous, None, change.revision), previous, True, at)
+        return Event(previous.at_revision(change.revision), previous, True, at)
 
     def prune(self, before: float) -> int:
         """Forgets history older than a time; returns the newest revision forgotten, 0 for none."""
@@ -388,7 +402,8 @@ class Cache:
                 else:
                     collection.apply(change, None, now)
             elif collection is not None:
-                collection.history.append(collection.event(change, None, now))
+                previous = collection.entry(change.previous) if change.previous else None
+                collection.history.append(collection.event(change, previous, None, now))
         if changes:
             self.revision = max(self.revision, changes[-1].revision)
             self._written.set()
@@ -425,6 +440,11 @@ def prefix_of(resource: Resource) -> str:
 def _prefix(key: str) -> str:
     _, registry, group, plural, _ = key.split("/", 4)
     return f"/{registry}/{group}/{plural}/"
+
+
+def _name_of(key: str) -> str:
+    """A stored key without what comes before namespace and name."""
+    return key.split("/", 4)[4]
 
 
 def _with_revision(obj: Mapping[str, Any], revision: int) -> Mapping[str, Any]:

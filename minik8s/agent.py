@@ -99,6 +99,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     """Joins and starts every part in order; the stack ends them in the reverse one. AgentFailed says in a line what hinders it."""
     name = options.node_name or node_name()
     directory: Path = options.data_dir / "agent"
+    address = options.node_ip or default_address()
     root = os.geteuid() == 0
     owner = Owner("agent", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     stack.push_async_callback(owner.stop)
@@ -109,7 +110,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         cluster = await membership.config(access)
         without = "it does not run as root" if not root else nft.missing()
         network = None if without else _network(name, directory, cluster, options, clock)
-        chosen = _runtime_options(options, directory, network)
+        chosen = _runtime_options(options, directory, network, address)
         runtime, described = await choose(chosen, clock, stack)
     _say("runtime", described)
 
@@ -118,7 +119,6 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     informers = Informers(client, clock, rng, "agent")
     stack.push_async_callback(informers.stop)
 
-    address = options.node_ip or default_address()
     machine = inspect(options.data_dir)
     node = NodeConfig(
         name=name,
@@ -170,16 +170,17 @@ def _network(name: str, directory: Path, cluster: ClusterConfig, options: Simple
         cluster_cidr=cluster.cluster_cidr,
         service_cidr=cluster.service_cidr,
         local=(cluster.cluster_dns,),
-        cni_directory=cni_directory(_runtime_options(options, directory, None)),
+        cni_directory=cni_directory(_runtime_options(options, directory, None, "")),
     )
 
 
-def _runtime_options(options: SimpleNamespace, directory: Path, network: PodNetwork | None) -> RuntimeOptions:
+def _runtime_options(options: SimpleNamespace, directory: Path, network: PodNetwork | None, address: str) -> RuntimeOptions:
     return RuntimeOptions(
         wanted=options.runtime,
         directory=directory / "runtime",
         cni=directory / "cni",
         hidden=(str(options.data_dir),),
+        host_ips=(address,),
         attach=network.attach if network else None,
         detach=network.detach if network else None,
     )

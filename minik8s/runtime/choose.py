@@ -24,14 +24,15 @@ Detach = Callable[[str, str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`directory` is the runtimes' own; `hidden` are paths that containers of the host's image must not see; `cni` is where a containerd of
-    our own finds its network.
+    """`directory` is the runtimes' own; `hidden` are paths that containers of the host's image must not see; `host_ips` are the node's
+    addresses; `cni` is where a containerd of our own finds its network.
     """
 
     wanted: str
     directory: Path
     cni: Path
     hidden: Sequence[str] = ()
+    host_ips: Sequence[str] = ()
     attach: Attach | None = None
     detach: Detach | None = None
 
@@ -43,14 +44,14 @@ async def choose(options: Options, clock: Clock, stack: AsyncExitStack) -> tuple
         return await _embedded(options, clock, stack, "asked for")
     if wanted == AUTO:
         for name, socket in SOCKETS.items():
-            if Path(socket).is_socket():
+            if _is_there(socket):
                 try:
                     return await _cri(options, socket, clock, stack, f"{name} answers at {socket}")
                 except RuntimeFailed:
                     continue  # something else listens there, or CRI is switched off in it
         return await _embedded(options, clock, stack, "no CRI socket answers")
     socket = SOCKETS.get(wanted, wanted.removeprefix("unix://"))
-    if not Path(socket).is_socket() and wanted == CONTAINERD:
+    if not _is_there(socket) and wanted == CONTAINERD:
         socket = await _supervised(options, clock, stack)
     return await _cri(options, socket, clock, stack, f"at {socket}")
 
@@ -59,17 +60,27 @@ def cni_directory(options: Options) -> Path | None:
     """Where the node's CNI configuration is to be written for the chosen runtime; None where somebody else's is there."""
     if options.wanted == EMBEDDED:
         return None
-    used = any(Path(socket).is_socket() for socket in SOCKETS.values())
+    used = any(_is_there(socket) for socket in SOCKETS.values())
     if not used:
         return options.cni
     others = [file for file in CNI_DIRECTORY.glob("*.conf*") if "minik8s" not in file.name]
     return None if others else CNI_DIRECTORY
 
 
+def _is_there(socket: str) -> bool:
+    """Whether there is a socket that this user may know of."""
+    try:
+        return Path(socket).is_socket()
+    except PermissionError:
+        return False
+
+
 async def _embedded(options: Options, clock: Clock, stack: AsyncExitStack, why: str) -> tuple[Runtime, str]:
     from minik8s.runtime.embedded.runtime import EmbeddedRuntime
 
-    runtime = EmbeddedRuntime(options.directory, clock, attach=options.attach, detach=options.detach, hidden=options.hidden)
+    runtime = EmbeddedRuntime(
+        options.directory, clock, attach=options.attach, detach=options.detach, hidden=options.hidden, host_ips=options.host_ips
+    )
     stack.push_async_callback(runtime.close)
     if reason := await runtime.ready():
         raise RuntimeFailed(reason)

@@ -54,7 +54,9 @@ _STATES = {"CREATED": State.CREATED, "STARTING": State.CREATED, "RUNNING": State
 
 
 class EmbeddedRuntime:
-    """`directory` is its own (below the agent's data directory); `hidden` are paths that containers of the host image must not see."""
+    """`directory` is its own (below the agent's data directory); `hidden` are paths that containers of the host image must not see,
+    `host_ips` the node's addresses, which plain processes share.
+    """
 
     name = "minik8s"
 
@@ -66,9 +68,11 @@ class EmbeddedRuntime:
         attach: Attach | None = None,
         detach: Detach | None = None,
         hidden: Sequence[str] = (),
+        host_ips: Sequence[str] = (),
         registries: Registries | None = None,
     ) -> None:
         self._directory, self._clock, self._attach, self._detach = directory.resolve(), clock, attach, detach
+        self._host_ips = list(host_ips)
         self._hidden = [*hidden, str(self._directory)]
         self._watchers: set[asyncio.Queue[ContainerEvent]] = set()
         self._link = NodeLink(self._directory, clock, self._changed)
@@ -108,7 +112,9 @@ class EmbeddedRuntime:
         }  # fmt: skip
         spec = specs.sandbox_spec(config, host_resolv_conf)
         await self._link.call("run_sandbox", sandbox=sandbox_id, spec=spec, meta=meta)
-        if self._attach and not spec["host_network"] and not await self._is_plain():
+        if await self._is_plain():
+            await self._link.call("set_ips", sandbox=sandbox_id, ips=self._host_ips)
+        elif self._attach and not spec["host_network"]:
             try:
                 ips = await self._attach(sandbox_id, await self._netns(sandbox_id))
                 await self._link.call("set_ips", sandbox=sandbox_id, ips=list(ips))

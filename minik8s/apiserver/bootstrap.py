@@ -161,6 +161,8 @@ _OWN_BINDINGS = (
      "Group system:bootstrappers"),
     ("minik8s:node-autoapprove-renewal", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
      "Group system:nodes"),
+    # The cloud's part of a node's life: elsewhere its provider's manifests bind it.
+    ("minik8s:cloud-node-controller", "system:controller:node-controller", "ServiceAccount kube-system/cloud-node-controller"),
 )  # fmt: skip
 
 

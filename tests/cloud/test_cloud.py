@@ -10,7 +10,7 @@ import pytest
 
 from minik8s import cloud
 from minik8s.api.resources import NODES, SERVICES
-from minik8s.api.user import MASTERS, User, service_account
+from minik8s.api.user import service_account
 from minik8s.client.informer import Informers
 from minik8s.cloud.local import Local
 from minik8s.cloud.provider import ProviderError
@@ -28,10 +28,7 @@ async def running(cluster: Cluster, provider: Any = None) -> AsyncIterator[None]
     """The cloud's controllers as `server.py` composes them."""
 
     def client_of(name: str) -> Any:
-        user = service_account("kube-system", name)
-        if name == "cloud-node-controller":  # upstream leaves its role to the provider's manifests
-            user = User(user.name, (*user.groups, MASTERS))
-        return cluster.plane.client(user)
+        return cluster.plane.client(service_account("kube-system", name))
 
     informers = Informers(cluster.client, cluster.clock, Random(0), "cloud")
     manager = Manager(client_of, informers, cluster.clock, Random(0), ControllerSettings(), cloud.controllers(provider))

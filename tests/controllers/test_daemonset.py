@@ -6,7 +6,7 @@ import pytest
 
 from minik8s.api.resources import DAEMONSETS, NODES, PODS
 from minik8s.client.informer import Informer
-from minik8s.controllers import daemonset, history
+from minik8s.controllers import daemonset_rules, history
 from minik8s.testing.clock import VirtualClock
 from minik8s.testing.cluster import Cluster
 
@@ -46,7 +46,7 @@ async def test_a_pod_on_each_node(cluster: Cluster, clock: VirtualClock) -> None
     (revision,) = await cluster.all("controllerrevisions")
     shown = revision["metadata"]["labels"][history.HASH]
     assert pod["metadata"]["labels"] == {"app": "web", history.HASH: shown, "pod-template-generation": "1"}
-    assert [(t["key"].rpartition("/")[2], t["effect"]) for t in pod["spec"]["tolerations"]] == list(daemonset._TOLERATED)
+    assert [(t["key"].rpartition("/")[2], t["effect"]) for t in pod["spec"]["tolerations"]] == list(daemonset_rules.TOLERATED)
     assert (revision["revision"], revision["metadata"]["name"]) == (1, f"web-{shown}")
 
     await cluster.add_node("node-3")

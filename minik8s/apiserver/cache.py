@@ -380,6 +380,10 @@ class Cache:
         heapq.heappush(self._waiters, (revision, id(future), future))
         await future
 
+    def failure(self) -> str:
+        """Why the cache follows the store no more; empty while it does."""
+        return str(self._failed) if self._failed else ""
+
     async def _follow(self, loaded: int) -> None:
         try:
             async for changes in self.store.watch(PREFIX, self.oldest):

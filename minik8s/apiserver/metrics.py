@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from minik8s.apiserver.cache import Cache
 from minik8s.apiserver.request import Request
 from minik8s.base.metrics import Metrics
 
@@ -43,3 +44,17 @@ class RequestMetrics:
         self._total.add((*labels, str(code)), 1)
         if request is None or request.verb != "watch":
             self._seconds.observe(labels, seconds)
+
+
+def watch_cache(metrics: Metrics, cache: Cache) -> None:
+    """How many objects there are of each kind, and how many watch them; read at each scrape."""
+    objects = metrics.gauge("apiserver_storage_objects", "Number of stored objects by resource.", ("resource",))
+    watchers = metrics.gauge("apiserver_registered_watchers", "Number of watchers by resource.", ("group", "version", "kind"))
+
+    def collect() -> None:
+        for collection in cache.collections():
+            resource = collection.resource
+            objects.set((resource.group_resource,), len(collection.entries))
+            watchers.set((resource.group, resource.version, resource.kind), sum(1 for _ in collection.watchers()))
+
+    metrics.collect.append(collect)

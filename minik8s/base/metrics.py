@@ -5,8 +5,11 @@ Oracle in the tests: prometheus_client's parser.
 
 from __future__ import annotations
 
+import resource
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 Labels = tuple[str, ...]
 
@@ -91,6 +94,21 @@ class Metrics:
     def _add(self, value: Value) -> Value:
         self._families[value.name] = value
         return value
+
+
+def watch_process(metrics: Metrics) -> None:
+    """Prometheus' own metrics of a process, read at each scrape."""
+    cpu = metrics.counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.")
+    memory = metrics.gauge("process_resident_memory_bytes", "Resident memory size in bytes.")
+    files = metrics.gauge("process_open_fds", "Number of open file descriptors.")
+
+    def collect() -> None:
+        cpu.set((), time.process_time())
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        memory.set((), pages * resource.getpagesize())
+        files.set((), len(list(Path("/proc/self/fd").iterdir())))
+
+    metrics.collect.append(collect)
 
 
 def _labelled(names: Sequence[str], values: Sequence[str]) -> str:

@@ -29,8 +29,8 @@ from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
 from minik8s.controllers import CONTROLLERS
 from minik8s.controllers.manager import ControllerSettings
+from minik8s.controlplane import ControlPlane, Settings
 from minik8s.kubelet.simulated import SimulatedNode, SimulatedNodes
-from minik8s.server import ControlPlane, Settings
 from minik8s.store.memory import MemoryStore
 
 Object = Mapping[str, Any]

@@ -1,0 +1,94 @@
+"""The control plane, composed, without its sockets: API server, controllers and scheduler in this process. What `server.py` serves, and a
+test runs (`testing/`).
+
+No logic here: who is built of what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from random import Random
+
+from minik8s.api.user import User, component, service_account
+from minik8s.apiserver import authn, reviews
+from minik8s.apiserver.admission import plugins
+from minik8s.apiserver.allocation import Network
+from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
+from minik8s.apiserver.authz import authorizer_for
+from minik8s.apiserver.frontdesk import FrontDesk
+from minik8s.apiserver.metrics import watch_cache
+from minik8s.apiserver.provision import provision_defaults
+from minik8s.base.clock import Clock
+from minik8s.base.metrics import Metrics, watch_process
+from minik8s.base.tasks import Owner
+from minik8s.client.client import Client
+from minik8s.client.informer import Informers
+from minik8s.client.inprocess import InProcessTransport
+from minik8s.controllers import CONTROLLERS
+from minik8s.controllers.manager import ControllerSettings, Manager, Start
+from minik8s.scheduler.scheduler import Scheduler
+from minik8s.store.base import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the parts of the control plane are told. The defaults suit a test."""
+
+    service_networks: list[Network]
+    service_account_key: bytes
+    static_tokens: authn.StaticTokens = field(default_factory=lambda: authn.StaticTokens({}))
+    not_ready_toleration: int = 300
+    unreachable_toleration: int = 300
+    controllers: Mapping[str, Start] = field(default_factory=lambda: CONTROLLERS)
+    controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
+
+
+class ControlPlane:
+    """The API server of this process, without its sockets, and the parts beside it: what a server runs, and a test too."""
+
+    def __init__(self, store: Store, clock: Clock, rng: Random, settings: Settings) -> None:
+        self.clock = clock
+        self.metrics = Metrics()
+        self.rng = rng
+        self._settings = settings
+        self.desk = FrontDesk(store, clock, rng, settings.service_networks)
+        accounts = ServiceAccountTokens(settings.service_account_key, self.desk.reader, clock)
+        self.authenticator = authn.Authenticator(settings.static_tokens, accounts, self.desk.reader, clock)
+        authorizer = authorizer_for(self.desk.reader)
+        self.desk.authorizer = authorizer
+        self.desk.admission += plugins(
+            self.desk.reader, authorizer, clock, rng, settings.not_ready_toleration, settings.unreachable_toleration
+        )
+        reviews.install(self.desk, authorizer, self.authenticator)
+        watch_process(self.metrics)
+        watch_cache(self.metrics, self.desk.cache)
+
+    def client(self, user: User) -> Client:
+        """A client in this process, under an identity."""
+        return Client(InProcessTransport(user, self.desk.handle, self.desk.watch))
+
+    async def start_api(self, owner: Owner) -> None:
+        """Reads the store and makes what must exist."""
+        await self.desk.start(owner)
+        await provision_defaults(self.desk)
+
+    async def start_controllers(self, stack: AsyncExitStack) -> None:
+        """Runs the controllers until the stack is left."""
+        informers = Informers(self.client(component("kube-controller-manager")), self.clock, self.rng, "controllers")
+        stack.push_async_callback(informers.stop)
+
+        def client_of(name: str) -> Client:
+            return self.client(service_account("kube-system", name))
+
+        settings = self._settings
+        manager = Manager(client_of, informers, self.clock, self.rng, settings.controller_settings, settings.controllers)
+        stack.push_async_callback(manager.stop)
+        await manager.start()
+
+    async def start_scheduler(self, owner: Owner, stack: AsyncExitStack) -> None:
+        client = self.client(component("kube-scheduler"))
+        informers = Informers(client, self.clock, self.rng, "scheduler")
+        stack.push_async_callback(informers.stop)
+        owner.start(Scheduler(client, informers, self.clock, self.rng, self.metrics).run(), "scheduler")

@@ -12,7 +12,7 @@ run: install
 	$(BIN)/minik8s server
 
 test: packages $(VENV)/.test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -89,15 +89,6 @@ def rejected(pod: Pod, reason: str, message: str, now: float) -> Object:
     }
 
 
-def sandbox_ready(status: Mapping[str, Any], now: float) -> Object:
-    """`status`, with the news that the sandbox is there: told at once, before the first container is."""
-    conditions = [
-        _transition(c | {"status": "True"}, [c], now) if c["type"] == "PodReadyToStartContainers" else c
-        for c in status.get("conditions", ())
-    ]
-    return dict(status) | {"conditions": conditions}
-
-
 # --- containers ------------------------------------------------------------------------------------------------------
 
 

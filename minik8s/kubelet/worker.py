@@ -1,6 +1,7 @@
 """One pod's worker: looks at what the runtime holds, asks `lifecycle.decide` for the next step, does it, looks again.
 
-Promise: the steps of a pod happen one after the other, each look is told to the API (`statuses`). The task ends when there is nothing to
+Promise: the steps of a pod happen one after the other; what is seen is told to the API (`statuses`), in a quick sequence only where it
+comes to. The task ends when there is nothing to
 do and nothing to wait for; `wake` starts it again. When a pod is deleted, or its grace period gets shorter, a step that may take long
 (pull, hook, stop) is given up, and the next decision sees the deletion.
 Neighbours: `kubelet.py` owns the workers; `starter.py`, `prober.py`, `volumes` do the work.
@@ -48,13 +49,15 @@ from minik8s.kubelet.prober import Prober
 from minik8s.kubelet.resources import container_resources, pod_cgroup
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.starter import Starter
-from minik8s.kubelet.status import OWN_CONDITIONS, Scene, sandbox_ready, status_of
+from minik8s.kubelet.status import OWN_CONDITIONS, Scene, status_of
 from minik8s.kubelet.statuses import Statuses
 from minik8s.kubelet.volumes import MountFailed
 from minik8s.runtime.base import Container, NotThere, Runtime, RuntimeFailed, Sandbox, State
 
 CGROUP_ATTEMPTS = 15
 log = logging.getLogger(__name__)
+
+HOLD = 0.125  # seconds for which a status may wait for the next one, while a step is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Worker:
         self._dirty, self._looked = asyncio.Event(), asyncio.Event()
         self._failures: dict[str, Failure] = {}
         self._crashes: dict[str, Crash] = {}
+        self._status: Mapping[str, Any] | None = None  # what was seen last, told or not yet
         self._hooked: set[str] = set()
         self._resized: dict[str, str] = {}
         self._messages: dict[str, str] = {}
@@ -169,9 +173,12 @@ class Worker:
             if plan.do and (plan.do, self.seen) == self._stuck:
                 raise RuntimeFailed(f"{plan.do[0]} had no effect")
             if plan.do:
+                if isinstance(plan.do[0], lifecycle.DeletePod):
+                    self._tell()
                 done = await self._interruptibly(self._perform(plan.do))
                 self._stuck = (plan.do, self.seen) if done else None
                 return not isinstance(plan.do[0], lifecycle.Forget)
+            self._tell()
             self._troubles, self._stuck = 0, None
             wake_at = _earliest(plan.wake_at, self._renew_at if self._mounted and not plan.ending else None)
         except (RuntimeFailed, ApiError, OSError) as error:
@@ -200,21 +207,34 @@ class Worker:
         return True
 
     async def _interruptibly(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Does a step; False where `_hurry` ended it early."""
-        self._step = asyncio.get_running_loop().create_task(work)
+        """Does a step; False where `_hurry` ended it early. What was seen before it is told only if it takes long: otherwise what
+        follows is the news.
+        """
+        step = self._step = asyncio.get_running_loop().create_task(work)
         try:
-            await self._step
+            with contextlib.suppress(TimeoutError):
+                async with self._tools.clock.timeout(HOLD):
+                    await asyncio.shield(step)
+            if not step.done():
+                self._tell()
+            await step
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
+                step.cancel()
+                await asyncio.wait([step])
                 raise
             return False
         finally:
             self._step = None
         return True
 
+    def _tell(self) -> None:
+        if self._status is not None and not self.gone:
+            self._tools.statuses.set(self.pod, self._status)
+
     async def _decide(self) -> Plan:
-        """Looks, decides, and tells what was seen."""
+        """Looks and decides."""
         tools, pod = self._tools, self.pod
         now = tools.clock.now()
         self.seen = seen = await self._look()
@@ -222,7 +242,7 @@ class Worker:
         self._looked = asyncio.Event()
         if self._renew_at is not None and self._renew_at <= now:
             self._stale = True
-        previous = tools.statuses.told(pod)
+        previous = self._status or tools.statuses.told(pod)
         started = previous.get("startTime") or rfc3339(now)
         view = {**pod, "status": {**(pod.get("status") or {}), "startTime": started}}
         self._probe(ending=self.gone or is_deleted(pod))
@@ -231,8 +251,7 @@ class Worker:
             self._probe(ending=True)
         self._tell_events(plan)
         self._waiting = self._still_waiting(plan)
-        if not self.gone:
-            tools.statuses.set(pod, status_of(pod, self._scene(plan, previous, now)))
+        self._status = status_of(pod, self._scene(plan, previous, now))
         return plan
 
     async def _look(self) -> Seen:
@@ -377,7 +396,6 @@ class Worker:
             self._fail(backoffs.SANDBOX, error.reason, str(error))
             return
         self._failures.pop(backoffs.SANDBOX, None)
-        tools.statuses.set(pod, sandbox_ready(tools.statuses.told(pod), tools.clock.now()))
 
     async def _start(self, step: lifecycle.Start) -> None:
         tools, pod = self._tools, self.pod

@@ -31,7 +31,7 @@ async def session(real_stage: Stage) -> AsyncIterator[Session]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    while "waiting" in real_stage.status().get("containerStatuses", [{"state": {"waiting": 1}}])[1]["state"]:
+    while not real_stage.status().get("podIP"):
         await asyncio.sleep(0.001)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
         yield session

@@ -5,12 +5,22 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from clusters import Cluster, Kubectl, missing
 
 _numbers = itertools.count()
 RUNTIMES = ("embedded", "containerd")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist (`--dist loadgroup`) each cluster's tests stay in one process, so that there is one cluster a runtime."""
+    here = str(Path(__file__).parent)
+    for item in items:
+        if str(item.path).startswith(here):
+            found = [name for name in RUNTIMES if f"[{name}" in item.name]
+            item.add_marker(pytest.mark.xdist_group("e2e-" + (found[0] if found else item.path.stem)))
 
 
 @pytest.fixture(scope="session", params=RUNTIMES)

@@ -62,7 +62,9 @@ def test_by_name_from_a_pod(web: Kubectl) -> None:
         seen = web.exec("client", "sh", "-c", f"for i in $(seq 20); do curl -sS -m 5 http://{name}/ || exit 1; done")
         assert {line.split()[0] for line in seen.splitlines()} == wanted, name
     assert "kubernetes.default.svc.cluster.local" in web.exec("client", "nslookup", "kubernetes.default.svc.cluster.local")
-    assert "Could not resolve host" in web.fails("exec", "client", "--", "curl", "-sS", "http://nothing/")
+    assert "Could not resolve host" in web.fails(
+        "exec", "client", "--", "curl", "-sS", "http://nothing.web.svc.cluster.local./"
+    )
     web("delete", "pod", "client", "--wait=false")
 
 

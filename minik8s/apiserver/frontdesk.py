@@ -26,6 +26,7 @@ from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.cache import Cache, Entry
 from minik8s.apiserver.contract import Attributes, Authorizer, Plugin, Reader
 from minik8s.apiserver.listing import Page
+from minik8s.apiserver.quotas import Quotas
 from minik8s.apiserver.registry import Answer, Registry
 from minik8s.apiserver.request import Request, is_true, not_allowed
 from minik8s.base.clock import Clock
@@ -80,7 +81,8 @@ class FrontDesk:
         self.authorizer: Authorizer | None = None
         self.admission: list[Plugin] = []
         allocators = Allocators(self.reader, service_networks, rng)
-        self.registry = Registry(store, self.cache, clock, rng, self.admission, allocators)
+        quotas = Quotas(self.reader, clock)
+        self.registry = Registry(store, self.cache, clock, rng, self.admission, allocators, quotas)
         self.reviews: dict[Resource, Handler] = {}
         """POST-only resources and what answers them."""
         self.subresources: dict[tuple[Resource | None, str], Handler] = {

@@ -36,6 +36,7 @@ from minik8s.apiserver import bodies, deletion
 from minik8s.apiserver.allocation import Allocators
 from minik8s.apiserver.cache import Cache, Entry, key_of, prefix_of
 from minik8s.apiserver.contract import Admission, Operation, Plugin
+from minik8s.apiserver.quotas import Quotas
 from minik8s.apiserver.request import Request
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.store.base import Conflict, Store, StoreFailed
@@ -55,7 +56,14 @@ class Registry:
     """Creates, changes and deletes objects of all kinds."""
 
     def __init__(
-        self, store: Store, cache: Cache, clock: Clock, rng: Random, admission: Sequence[Plugin], allocators: Allocators
+        self,
+        store: Store,
+        cache: Cache,
+        clock: Clock,
+        rng: Random,
+        admission: Sequence[Plugin],
+        allocators: Allocators,
+        quotas: Quotas,
     ) -> None:
         self.cache = cache
         self.clock = clock
@@ -63,6 +71,7 @@ class Registry:
         self._rng = rng
         self._admission = admission
         self._allocators = allocators
+        self._quotas = quotas
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
@@ -97,13 +106,14 @@ class Registry:
             raise_invalid(request.resource, obj, errors + rules.validate(obj) + rules.validate_create(obj))
             request.warnings += rules.warnings(obj, None)
             await self._validate(request, Operation.CREATE, obj, None)
-            for attempt in range(NAME_ATTEMPTS):
-                try:
-                    return await self._create(request, obj)
-                except Conflict:
-                    if not generated or attempt + 1 == NAME_ATTEMPTS:
-                        raise self._exists(request, metadata["name"]) from None
-                    metadata["name"] = self._generated_name(metadata["generateName"])
+            with self._quotas.reserve(request, obj, None):
+                for attempt in range(NAME_ATTEMPTS):
+                    try:
+                        return await self._create(request, obj)
+                    except Conflict:
+                        if not generated or attempt + 1 == NAME_ATTEMPTS:
+                            raise self._exists(request, metadata["name"]) from None
+                        metadata["name"] = self._generated_name(metadata["generateName"])
         raise InternalError("no free name was found")
 
     async def _create(self, request: Request, obj: Object) -> Answer:
@@ -165,6 +175,8 @@ class Registry:
                 return verdict.obj if verdict.obj is not None else entry, verdict.remove
             try:
                 if verdict.remove:
+                    if verdict.obj is not None and verdict.obj != entry.obj:  # watchers see that it ends before it is gone
+                        entry = await self._store_object(request.resource, verdict.obj, entry.revision)
                     revision = await self._write(request.resource, entry.namespace, entry.name, None, entry.revision)
                     if verdict.obj is not None:
                         verdict.obj["metadata"]["resourceVersion"] = str(revision)
@@ -209,10 +221,9 @@ class Registry:
                     await self._validate_update(request, new, old)
                 if new == old:
                     return entry
-                if dry_run(request):
-                    return new
                 try:
-                    return await self._write_update(request, new, entry)
+                    with self._quotas.reserve(request, new, old):
+                        return new if dry_run(request) else await self._write_update(request, new, entry)
                 except Conflict as conflict:
                     if not unconditional and request.verb == "update":
                         raise object_conflict(request.resource, request.name) from None
@@ -236,6 +247,7 @@ class Registry:
         for name in _FILLED_METADATA:
             if name in old["metadata"]:
                 metadata.setdefault(name, old["metadata"][name])
+        _drop_repeated_owners(metadata, request.warnings)
         metadata["creationTimestamp"] = old["metadata"]["creationTimestamp"]
         metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
         if "generation" in old["metadata"]:
@@ -263,6 +275,7 @@ class Registry:
 
     def _stamp(self, obj: Object, request: Request, rules: Kind) -> None:
         metadata = obj["metadata"]
+        _drop_repeated_owners(metadata, request.warnings)
         for name in _SERVER_METADATA:
             metadata.pop(name, None)
         metadata["uid"] = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
@@ -346,6 +359,20 @@ def raise_invalid(resource: Resource, obj: Frozen, errors: Sequence[FieldError])
     if errors:
         group = resource.stored_as.rpartition("/")[0] if resource.stored_as else resource.group
         raise invalid_object(resource.kind, group, obj["metadata"].get("name", ""), errors)
+
+
+def _drop_repeated_owners(metadata: Object, warnings: list[str]) -> None:
+    owners = metadata.get("ownerReferences") or []
+    kept = {owner.get("uid", ""): owner for owner in reversed(owners)}
+    if len(kept) == len(owners):
+        return
+    uids = [owner.get("uid", "") for owner in owners]
+    repeated = sorted({uid for uid in uids if uids.count(uid) > 1})
+    warnings.append(
+        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such "
+        f"requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {', '.join(repeated)}"
+    )
+    metadata["ownerReferences"] = list(reversed(kept.values()))
 
 
 def _update_rules(

@@ -51,7 +51,10 @@ async def test_counts_follow_what_is_there(cluster: Cluster, clock: VirtualClock
         "services.nodeports": "0",
     }
     assert await seen() == nothing
-    await cluster.apply([needy("a", {"cpu": "100m"}), needy("b", {"cpu": "600m"}, {"memory": "512Mi"}), pod("c")])
+    frugal = needy("c", {"cpu": "0"}, {"memory": "0"})
+    await cluster.apply(
+        [needy("a", {"cpu": "100m"}, {"memory": "0"}), needy("b", {"cpu": "600m"}, {"memory": "512Mi"}), frugal]
+    )
     await cluster.apply(
         {
             "apiVersion": "v1",

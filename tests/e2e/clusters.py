@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from machines import PREFIX, Machine, cgroups_of, eventually, kill, leavings, li
 from runtime_bench import busybox_layer, directory, docker_archive, tar
 
 from minik8s.runtime.cri.supervise import CNI_BIN_DIRECTORIES, program
+from minik8s.runtime.embedded.node import own_cgroup
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -194,17 +194,18 @@ class Agent:
 
 @dataclass
 class Cluster:
-    """`directory` is short: sockets stand in it, whose paths the kernel limits."""
+    """Its directory's path is short: sockets stand in it, whose names the kernel limits."""
 
     runtime: str
     flags: tuple[str, ...] = ()
     agent: bool = True
-    directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="e2e", dir="/tmp")))
     agents: list[Agent] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
         number = next(_number)
+        self.directory = Path(f"/tmp/{PREFIX}-{number}")
+        self.directory.mkdir(mode=0o700)
         self.machine = Machine(f"{PREFIX}-{number}a", f"172.30.{number}.1")
         self.other = Machine(f"{PREFIX}-{number}b", f"172.30.{number}.2")
         link(self.machine, self.other)
@@ -313,13 +314,13 @@ class Cluster:
             if self.process is not None:
                 self.stop()
             self._end_parents()
-            left += leavings(self.directory, self.nodes)
+            left += leavings(self.directory, self.names)
         finally:
             if self.process is not None:
                 self.process.kill()
             for agent in self.agents:
                 agent.stop(signal.SIGKILL)
-            sweep(self.directory, self.nodes)
+            sweep(self.directory, self.names)
             for machine in (self.machine, self.other):
                 left += [f"process {pid} on {machine.name}" for pid in machine.processes()]
                 for pid in machine.processes():
@@ -328,8 +329,10 @@ class Cluster:
         return left
 
     @property
-    def nodes(self) -> list[str]:
-        return [self.node, *(agent.name for agent in self.agents)]
+    def names(self) -> list[str]:
+        """Of its nodes, and of embedded containers' parents: their cgroups are called so."""
+        parents = [own_cgroup(str(data / "agent" / "runtime")) for data in (self.data, *(a.directory for a in self.agents))]
+        return [self.node, *(a.name for a in self.agents), *(name.removeprefix("/minik8s-") for name in parents)]
 
     def _end_pods(self) -> list[str]:
         """Deletes all that makes pods, and waits until nothing of them is left on the machine."""
@@ -345,7 +348,7 @@ class Cluster:
         return []
 
     def _pod_cgroups(self) -> list[Path]:
-        return [path for group in cgroups_of(self.nodes) for path in group.rglob("pod*") if path.is_dir()]
+        return [path for group in cgroups_of(self.names) for path in group.rglob("pod*") if path.is_dir()]
 
     def _end_parents(self) -> None:
         """Containers' parents outlive agents: the node process of embedded, containerd."""

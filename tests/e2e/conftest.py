@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clusters import Cluster, Kubectl, missing
+from machines import sweep_the_dead
 
 _numbers = itertools.count()
 RUNTIMES = ("embedded", "containerd")
@@ -28,6 +30,13 @@ def runtime(request: pytest.FixtureRequest) -> str:
     if reason := missing(request.param):
         pytest.skip(reason)
     return str(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def swept() -> None:
+    """Nothing stands in the way that a killed session left."""
+    if os.geteuid() == 0:
+        sweep_the_dead()
 
 
 @pytest.fixture(scope="session")

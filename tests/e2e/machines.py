@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,8 +107,9 @@ def eventually(check: Callable[[], T], seconds: float = 15, every: float = 0.1) 
 # --- what is left ----------------------------------------------------------------------------------------------------
 
 
-def cgroups_of(nodes: list[str]) -> list[Path]:
-    return [path for node in nodes for path in CGROUPS.glob(f"*/minik8s-{node}")]
+def cgroups_of(names: Iterable[str]) -> list[Path]:
+    """In every hierarchy, or in the one of cgroup v2."""
+    return [path for name in names for pattern in ("*/", "") for path in CGROUPS.glob(f"{pattern}minik8s-{name}")]
 
 
 def processes_in(groups: list[Path]) -> list[int]:
@@ -116,8 +117,8 @@ def processes_in(groups: list[Path]) -> list[int]:
     return sorted(found)
 
 
-def leavings(directory: Path, nodes: list[str]) -> list[str]:
-    """Mounts and processes that name the directory, processes in the nodes' cgroups. Sorted, in words."""
+def leavings(directory: Path, names: Iterable[str]) -> list[str]:
+    """Mounts and processes that name the directory, processes in the cgroups of those names. Sorted, in words."""
     found = [
         f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in line
     ]
@@ -128,24 +129,44 @@ def leavings(directory: Path, nodes: list[str]) -> list[str]:
             continue  # ended meanwhile
         if f"{directory}/" in command:
             found.append(f"process {process.name}: {command[:150]}")
-    found += [f"process {pid} in a pod's cgroup" for pid in processes_in(cgroups_of(nodes))]
+    found += [f"process {pid} in a pod's cgroup" for pid in processes_in(cgroups_of(names))]
     return sorted(found)
 
 
-def sweep(directory: Path, nodes: list[str]) -> None:
-    """Ends and removes by force what `leavings` counts, and the directory."""
-    for entry in leavings(directory, nodes):
+def sweep(directory: Path, names: Iterable[str]) -> None:
+    """Ends and removes by force what `leavings` counts, the cgroups and the directory."""
+    for entry in leavings(directory, names):
         kind, what = entry.split(" ", 1)
         if kind == "process":
             kill(int(what.split()[0].rstrip(":")))
-    for entry in sorted(leavings(directory, nodes), reverse=True):
+    for entry in sorted(leavings(directory, names), reverse=True):
         kind, what = entry.split(" ", 1)
         if kind == "mount":
             subprocess.run(["umount", "-l", what], check=False)
-    for group in [*cgroups_of(nodes)]:
+    for group in cgroups_of(names):
         for path in sorted((p for p in (*group.rglob("*"), group) if p.is_dir()), reverse=True):
             eventually(lambda path=path: remove(path), 5, 0.02)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def sweep_the_dead() -> None:
+    """What sessions left that were killed: everything's name begins with the process's id."""
+    for directory in Path("/tmp").glob("e2e*-*"):
+        if found := _of_the_dead(directory.name):
+            names = {path.name.removeprefix("minik8s-") for path in CGROUPS.glob(f"**/minik8s-{found}-*")}
+            sweep(directory, names)
+    for path in Path("/run/netns").glob("e2e*-*"):
+        if _of_the_dead(path.name):
+            for pid in ip("netns", "pids", path.name).split():
+                kill(int(pid))
+            ip("netns", "del", path.name)
+
+
+def _of_the_dead(name: str) -> str:
+    """`e2ePID` where that process is no more."""
+    session = name.partition("-")[0]
+    pid = session.removeprefix("e2e")
+    return session if pid.isdecimal() and not Path(f"/proc/{pid}").exists() else ""
 
 
 def remove(group: Path) -> bool:

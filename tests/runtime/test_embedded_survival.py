@@ -144,3 +144,19 @@ async def test_one_node_process_a_directory(own: Bench, tmp_path: Path) -> None:
     _, error = await process.communicate()
     assert process.returncode == 1
     assert error.decode() == f"a node process already runs on {tmp_path / 'e'}\n"
+
+
+async def test_the_node_process_ends_when_nobody_needs_it(own: Bench, tmp_path: Path) -> None:
+    pod = await own.pod()
+    hello = await own.runtime._link.call("hello")
+    assert list(Path("/sys/fs/cgroup").glob(f"*{hello['cgroup']}"))
+    runtime = await again(own, tmp_path / "e")
+    await asyncio.sleep(6)  # the node process' own time
+    assert (await runtime._link.call("hello"))["pid"] == hello["pid"], "it has a pod"
+    await runtime.remove_sandbox(pod)
+    await runtime.close()
+    await asyncio.sleep(0.1)
+    wait_for(lambda: not start_time(hello["pid"]), 8)
+    assert not list(Path("/sys/fs/cgroup").glob(f"*{hello['cgroup']}"))
+    runtime = await again(own, tmp_path / "e")
+    assert await runtime.sandboxes() == []

@@ -94,6 +94,12 @@ class Cgroups:
             os.makedirs(where + path, exist_ok=True)
             write(f"{where}{path}/cgroup.procs", "0")
 
+    def remove_everywhere(self, path: str) -> None:
+        """Takes a group away that `join_everywhere` made; one that is not empty stays."""
+        for where in self._everywhere:
+            with suppress(OSError):
+                os.rmdir(where + path)
+
     def kill(self, path: str) -> None:
         """SIGKILL to all in the group and in those that its processes made below it."""
         for group in _tree(next(iter(self.directories(path)), "")):

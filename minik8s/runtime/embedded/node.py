@@ -2,7 +2,8 @@
 
 Run as `python -I -S node.py DIRECTORY` it becomes a daemon (own session, own cgroup, child subreaper, one thread) that listens on
 DIRECTORY/node.sock (0600, its own user's peers alone); an error is one line and exit code 1, and so is a second one on the same
-directory. It holds few ideas: what to run is decided by the agent (specs.py) and performed by lifecycle.py. Standard library only.
+directory. Without a pod and an agent it ends soon. It holds few ideas: what to run is decided by the agent (specs.py) and performed by
+lifecycle.py. Standard library only.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 _EVENT_BACKLOG = 1 << 22
+_IDLE = 5.0  # seconds without a pod and without an agent, after which it ends
 
 
 class Node:
@@ -75,7 +77,19 @@ class Node:
         }
 
     def run(self) -> None:
+        """Until it is told to end, or nobody needs it; takes its own cgroup away."""
+        self._end_if_idle_later()
         self._loop.run()
+        if not self._plain:
+            self._cgroups.join_everywhere("/")
+            self._cgroups.remove_everywhere(self._own_cgroup)
+
+    def _end_if_idle_later(self) -> None:
+        def check() -> None:
+            if not self._watchers and not self._pods.listed()["sandboxes"]:
+                self._loop.running = False
+
+        self._loop.after(_IDLE, check)
 
     def _accept(self, _events: int) -> None:
         client, _ = self._listener.accept()
@@ -115,8 +129,12 @@ class Node:
         )
 
     def _watch(self, to: Connection, call: dict[str, Any]) -> None:
+        def closed() -> None:
+            self._watchers.remove(to)
+            self._end_if_idle_later()
+
         self._watchers.append(to)
-        to.on_closed = lambda: self._watchers.remove(to)
+        to.on_closed = closed
         to.answer(call, {})
 
     def _set_ips(self, to: Connection, call: dict[str, Any]) -> None:

@@ -234,6 +234,9 @@ CLUSTERROLEBINDINGS = Resource(
     "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False, creates_on_update=True
 )
 
+COMPONENTSTATUSES = Resource(
+    "", "v1", "componentstatuses", "ComponentStatus", namespaced=False, short_names=("cs",), verbs=("get", "list")
+)
 BINDINGS = Resource("", "v1", "bindings", "Binding", verbs=CREATE_ONLY)
 TOKENREVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False, verbs=CREATE_ONLY)
 SELFSUBJECTREVIEWS = Resource(

@@ -135,7 +135,7 @@ def partial(obj: Mapping[str, Any], version: str = "v1") -> dict[str, Any]:
 
 def encode_page(page: Page, resource: Resource, form: Form, now: float, include: str = "") -> bytes:
     """A list in the form."""
-    metadata: dict[str, Any] = {"resourceVersion": str(page.revision)}
+    metadata: dict[str, Any] = {"resourceVersion": str(page.revision)} if page.revision else {}
     if page.continue_:
         metadata["continue"] = page.continue_
     if page.remaining is not None:

@@ -20,7 +20,7 @@ from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import PODS, RESOURCES, Resource
 from minik8s.api.selectors import parse_fields
 from minik8s.api.user import User
-from minik8s.apiserver import authz, bodies, deletion, listing, subresources, watching
+from minik8s.apiserver import authz, bodies, components, deletion, listing, subresources, watching
 from minik8s.apiserver.allocation import Allocators, Network
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.cache import Cache, Entry
@@ -74,7 +74,7 @@ class FrontDesk:
         self.clock = clock
         self.cache = Cache(store, clock)
         for resource in RESOURCES:
-            if "list" in resource.verbs and not resource.stored_as:
+            if "watch" in resource.verbs and not resource.stored_as:
                 fields = rules_of(resource).fields
                 self.cache.add(resource, {name: fields[name] for name in HOT_FIELDS.get(resource, ()) if name in fields})
         self.reader: Reader = CacheReader(self.cache)
@@ -84,7 +84,7 @@ class FrontDesk:
         quotas = Quotas(self.reader, clock)
         self.registry = Registry(store, self.cache, clock, rng, self.admission, allocators, quotas)
         self.reviews: dict[Resource, Handler] = {}
-        """POST-only resources and what answers them."""
+        """Resources that are not stored, and what answers them."""
         self.subresources: dict[tuple[Resource | None, str], Handler] = {
             (None, "scale"): self._wrapped(subresources.scale),
             (PODS, "binding"): self._wrapped(subresources.bind, 201),
@@ -92,6 +92,8 @@ class FrontDesk:
             (resources.NAMESPACES, "finalize"): self._wrapped(subresources.finalize),
         }
         """What answers a subresource that is not a plain read or update; None: of any resource."""
+        self.components: components.Checks = {"etcd-0": self.cache.failure}
+        self.reviews[resources.COMPONENTSTATUSES] = self._component
         self.reviews[resources.BINDINGS] = self._wrapped(subresources.bind, 201)
         self._verbs: Mapping[str, Handler] = {
             "get": self._get,
@@ -208,6 +210,11 @@ class FrontDesk:
             inner = Request("delete", request.resource, entry.namespace, entry.name, query=request.query, user=request.user)
             await self.registry.delete_if_there(inner, options)
         return Reply(200, page)
+
+    async def _component(self, request: Request) -> Reply:
+        if request.verb == "list":
+            return Reply(200, components.list_components(self.components, request))
+        return Reply(200, components.get_component(self.components, request.name))
 
     def _wrapped(self, function: Callable[[Registry, Request], Awaitable[Answer]], code: int = 200) -> Handler:
         async def handler(request: Request) -> Reply:

@@ -105,14 +105,17 @@ class HttpFace:
     async def _answer(self, http: web.BaseRequest, context: _Context) -> web.StreamResponse:
         user = self._authenticate(http)
         path, query = _split(http.path_qs)
+        wanted = impersonation.wanted_user(http.headers.items())
         try:
             request = parse_path(http.method, path, BY_PATH)
         except (PathNotFound, NotFound, MethodNotAllowed) as error:
-            self._desk.check(raw_attributes(http.method, path, user))
+            attributes = raw_attributes(http.method, path, user)
+            if wanted:
+                attributes = replace(attributes, user=self._desk.impersonate(wanted, attributes))
+            self._desk.check(attributes)
             if not isinstance(error, PathNotFound):
                 raise
             return _plain(404, "404 page not found\n")
-        wanted = impersonation.wanted_user(http.headers.items())
         if request is None:
             attributes = Attributes(user=user, verb=http.method.lower(), path=path)
             if wanted:

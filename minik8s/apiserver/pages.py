@@ -20,6 +20,7 @@ from minik8s.apiserver import discovery, openapi
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.forms import dump, negotiate, ranked
 from minik8s.apiserver.http import Content, PageHandler
+from minik8s.apiserver.request import not_allowed
 from minik8s.base.host import architecture
 from minik8s.base.metrics import Metrics
 
@@ -40,7 +41,7 @@ def pages(checks: Mapping[str, Check], metrics: Metrics, tokens: ServiceAccountT
         "/openapi/v3": _openapi_index,
         "/openapi/v3/*": _openapi_document,
         "/.well-known/openid-configuration": _fixed(tokens.discovery),
-        "/openid/v1/jwks": _fixed(tokens.key_set),
+        "/openid/v1/jwks": _fixed(tokens.key_set, "application/jwk-set+json"),
     }
     for probe, leave_out in (("/healthz", ()), ("/livez", ()), ("/readyz", ())):
         own = {name: check for name, check in checks.items() if name not in leave_out}
@@ -52,6 +53,8 @@ def pages(checks: Mapping[str, Check], metrics: Metrics, tokens: ServiceAccountT
 
 def _discovery(address: str) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
+        if http.path.strip("/") != "apis":
+            _only_read(http)
         accept = http.headers.get("Accept", "")
         aggregated = http.path.strip("/") in ("api", "apis") and prefers_aggregated(accept)
         found = discovery.document(http.path, RESOURCES, address, aggregated=aggregated)
@@ -64,6 +67,11 @@ def _discovery(address: str) -> PageHandler:
         return _cached(http, body, discovery.etag(body), discovery.AGGREGATED)
 
     return handler
+
+
+def _only_read(http: web.BaseRequest) -> None:
+    if http.method not in ("GET", "HEAD"):
+        raise not_allowed()
 
 
 def prefers_aggregated(accept: str) -> bool:
@@ -103,9 +111,9 @@ def _cached(http: web.BaseRequest, body: bytes, etag: str, media: str = "applica
     return Content(body, media, headers=headers)
 
 
-def _fixed(make: Callable[[], Mapping[str, Any]]) -> PageHandler:
+def _fixed(make: Callable[[], Mapping[str, Any]], media: str = "application/json") -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
-        return Content(orjson.dumps(make()))
+        return Content(orjson.dumps(make()), media)
 
     return handler
 
@@ -164,6 +172,8 @@ def _paths(known: Mapping[str, PageHandler]) -> PageHandler:
 
 
 async def _version(http: web.BaseRequest, user: User) -> Content:
+    _only_read(http)
+    negotiate(http.headers.get("Accept", ""), views=False)
     major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
     facts = {
         "major": major,

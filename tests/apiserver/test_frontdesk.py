@@ -16,7 +16,7 @@ import pytest
 
 from minik8s.api.call import PATCH_TYPES, Call
 from minik8s.api.errors import AlreadyExists, ApiError, BadRequest, Conflict, Gone, Invalid, NotFound
-from minik8s.api.resources import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS, SECRETS, SERVICES, Resource
+from minik8s.api.resources import COMPONENTSTATUSES, CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS, SECRETS, SERVICES, Resource
 from minik8s.api.user import ANONYMOUS
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.request import Request
@@ -418,3 +418,25 @@ async def test_what_a_watch_builds_equals_a_fresh_list(desk: Desk, seed: int) ->
     listed = await desk.ask("list", SECRETS, labelSelector="l in (1,2)")
     assert built == {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in listed["items"]}
     watch.close()
+
+
+# --- what is not stored ----------------------------------------------------------------------------------------------
+
+
+async def test_components_are_looked_at_at_each_ask(desk: Desk) -> None:
+    listed = await desk.ask("list", COMPONENTSTATUSES)
+    assert [(each["metadata"]["name"], each["conditions"][0]["status"]) for each in listed["items"]] == [("etcd-0", "True")]
+    desk.desk.components = {"etcd-0": lambda: "gone"}
+    found = await desk.ask("get", COMPONENTSTATUSES, "etcd-0")
+    assert found["conditions"] == [{"type": "Healthy", "status": "False", "message": "gone"}]
+    with pytest.raises(NotFound, match='componentstatus "nope" not found'):
+        await desk.ask("get", COMPONENTSTATUSES, "nope")
+
+
+async def test_a_dry_run_of_a_scale_changes_nothing(desk: Desk) -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": template}
+    await desk.create(DEPLOYMENTS, "d", spec=spec)
+    call = Call("patch", DEPLOYMENTS, "a", "d", "scale", {"dryRun": "All"}, {"spec": {"replicas": 7}}, PATCH_TYPES["merge"])
+    assert (await desk.desk.handle(ANONYMOUS, call))["spec"] == {"replicas": 7}
+    assert (await desk.ask("get", DEPLOYMENTS, "d"))["spec"]["replicas"] == 1

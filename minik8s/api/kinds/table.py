@@ -8,6 +8,7 @@ from minik8s.api.kinds import (
     certificate,
     claim,
     classes,
+    componentstatus,
     configmap,
     controllerrevision,
     coordination,
@@ -38,6 +39,7 @@ from minik8s.api.kinds import (
 from minik8s.api.resources import Resource
 
 KINDS: dict[tuple[str, str], Kind] = {
+    ("", "ComponentStatus"): componentstatus.KIND,
     ("", "ConfigMap"): configmap.CONFIGMAP,
     ("", "Endpoints"): endpoints.ENDPOINTS,
     ("", "Event"): event.EVENT,

@@ -10,6 +10,7 @@ import pytest
 STEMS = ("config", "services", "rbac", "workloads-defaults", "workloads-validation", "storage")
 # what other rooms decide (decoding, admission, controllers, other resources), so that it can't be seen here
 BEYOND = (
+    "cfg-classes#2[456]",
     "cfg-namespace#20",
     "cfg-namespace#25",
     "cfg-node#5",

@@ -1,0 +1,39 @@
+"""DefaultStorageClass: a claim that asks for no class gets the cluster's default one."""
+
+from __future__ import annotations
+
+from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, STORAGECLASSES
+from minik8s.apiserver.admission.plugin import Quiet
+from minik8s.apiserver.contract import Admission, Operation, Reader
+
+IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
+OLD_IS_DEFAULT = "storageclass.beta.kubernetes.io/is-default-class"
+OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
+
+
+class DefaultStorageClass(Quiet):
+    """Of several default classes, the newest. `storageClassName: ""` asks for none."""
+
+    name = "DefaultStorageClass"
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def handles(self, request: Admission) -> bool:
+        return request.resource is PERSISTENTVOLUMECLAIMS and request.operation is Operation.CREATE and not request.subresource
+
+    async def admit(self, request: Admission) -> None:
+        claim = request.object
+        if claim is None or OLD_CLASS in (claim["metadata"].get("annotations") or {}):
+            return
+        if claim["spec"].get("storageClassName") is not None:
+            return
+        classes = [each["metadata"] for each in self._reader.list(STORAGECLASSES)]
+        defaults = [
+            metadata
+            for metadata in classes
+            if any((metadata.get("annotations") or {}).get(key) == "true" for key in (IS_DEFAULT, OLD_IS_DEFAULT))
+        ]
+        if defaults:  # of those made in the same second, the first by name
+            newest = max(defaults, key=lambda metadata: str(metadata["creationTimestamp"]))
+            claim["spec"]["storageClassName"] = newest["name"]

@@ -57,7 +57,7 @@ from minik8s.runtime.base import Container, NotThere, Runtime, RuntimeFailed, Sa
 CGROUP_ATTEMPTS = 15
 log = logging.getLogger(__name__)
 
-HOLD = 0.125  # seconds for which a status may wait for the next one, while a step is done
+HOLD = 1.0  # seconds for which a status may wait for the next one, while a step is done
 
 
 @dataclass(frozen=True, slots=True)

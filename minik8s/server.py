@@ -30,7 +30,7 @@ from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.provision import provision_services
 from minik8s.base import jointoken, memory
-from minik8s.base.backoff import Backoff
+from minik8s.base.children import keep_running
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.host import default_address, node_name
 from minik8s.base.logging import configure
@@ -185,7 +185,7 @@ async def _listen(
     async def close() -> None:
         listener.close()
         local.close()
-        await protocol.shutdown(timeout=2)
+        await protocol.shutdown(timeout=0.5)  # writes under way are answered, watches just end
 
     stack.push_async_callback(close)
 
@@ -236,23 +236,10 @@ async def _agent_beside(options: SimpleNamespace, token: str, clock: Clock) -> N
         for single in value if option.many else (value,):
             arguments += [f"--{option.name}", str(single)]
     environment = os.environ | {"MINIK8S_TOKEN": token, "MINIK8S_CONFIG": "", config.PARENT: str(os.getpid())}
-    failures = 0
-    while True:
-        started = clock.monotonic()
-        process = await asyncio.create_subprocess_exec(*arguments, env=environment)
-        try:
-            code = await process.wait()
-        except asyncio.CancelledError:
-            process.terminate()
-            await process.wait()
-            raise
-        failures = 1 if clock.monotonic() - started > 60 else failures + 1
-        log.error("the agent ended with exit code %s; it is started again", code)
-        await clock.sleep(_AGENT_BACKOFF.delay(failures))
+    await keep_running("the agent", arguments, environment, clock)
 
 
 _NOT_PASSED_ON = {"server", "token", "data-dir", "config"}
-_AGENT_BACKOFF = Backoff(initial=0.5, maximum=30)
 
 
 def _admin_access(pki: ClusterPKI, port: int) -> kubeconfig.Access:

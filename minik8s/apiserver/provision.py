@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -26,10 +27,11 @@ async def provision_defaults(desk: FrontDesk) -> None:
 
 
 async def provision_services(desk: FrontDesk, cluster_ip: str, address: str, port: int, dns: str) -> None:
-    """The Services `kubernetes` (and where it leads) and `kube-dns`."""
+    """The Services `kubernetes` and `kube-dns`, and where the first leads: nowhere, if the server has but a loopback address."""
     service, *endpoints = kubernetes_service.objects(cluster_ip, address, port)
     await _ensure_all(desk, [service, kubernetes_service.dns_service(dns)], kubernetes_service.reconcile)
-    await _ensure_all(desk, endpoints, kubernetes_service.reconcile)
+    if not ipaddress.ip_address(address).is_loopback:
+        await _ensure_all(desk, endpoints, kubernetes_service.reconcile)
 
 
 async def _ensure_all(desk: FrontDesk, wanted: Iterable[Object], reconcile: Reconcile) -> None:

@@ -20,7 +20,7 @@ from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import PODS, RESOURCES, Resource
 from minik8s.api.selectors import parse_fields
 from minik8s.api.user import User
-from minik8s.apiserver import authz, bodies, components, deletion, listing, subresources, watching
+from minik8s.apiserver import authz, bodies, components, deletion, eviction, listing, subresources, watching
 from minik8s.apiserver.allocation import Allocators, Network
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.cache import Cache, Entry
@@ -88,7 +88,7 @@ class FrontDesk:
         self.subresources: dict[tuple[Resource | None, str], Handler] = {
             (None, "scale"): self._wrapped(subresources.scale),
             (PODS, "binding"): self._wrapped(subresources.bind, 201),
-            (PODS, "eviction"): self._wrapped(subresources.evict, 201),
+            (PODS, "eviction"): self._wrapped(eviction.evict, 201),
             (resources.NAMESPACES, "finalize"): self._wrapped(subresources.finalize),
         }
         """What answers a subresource that is not a plain read or update; None: of any resource."""

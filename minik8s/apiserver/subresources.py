@@ -1,5 +1,5 @@
-"""Subresources that are written or read on their own: scale, binding, eviction, finalize. `status` and what a kind names itself
-(`Kind.subresources`) are plain updates; streams (log, exec, proxy) are `connect.py`'s.
+"""Subresources that are written or read on their own: scale, binding, finalize. `status` and what a kind names itself
+(`Kind.subresources`) are plain updates; eviction is `eviction.py`'s, streams (log, exec, proxy) are `connect.py`'s.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from minik8s.base.clock import rfc3339
 
 SCALE = bodies.TypeOf("autoscaling", "v1", "Scale")
 BINDING = bodies.TypeOf("", "v1", "Binding")
-EVICTION = bodies.TypeOf("policy", "v1", "Eviction")
 SUCCESS: Mapping[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
 
@@ -123,26 +122,6 @@ async def bind(registry: Registry, request: Request) -> Answer:
         }
 
     await registry.rewrite(inner, change, raw=True)
-    return {**SUCCESS, "code": 201}
-
-
-async def evict(registry: Registry, request: Request) -> Answer:
-    """POST of an Eviction: a DELETE of the pod that disruption budgets may refuse (none exist yet)."""
-    eviction = bodies.object_of(request, EVICTION)
-    name = eviction["metadata"].get("name", request.name)
-    if name != request.name:
-        raise BadRequest("name in URL does not match name in Eviction object")
-    found = eviction.get("deleteOptions") or {}
-    preconditions = found.get("preconditions") or {}
-    options = bodies.DeleteOptions(
-        uid=preconditions.get("uid", ""),
-        resource_version=preconditions.get("resourceVersion", ""),
-        grace_period=found.get("gracePeriodSeconds"),
-        propagation=found.get("propagationPolicy", ""),
-        dry_run=bool(found.get("dryRun")) or bool(request.query.get("dryRun")),
-    )
-    inner = Request("delete", PODS, request.namespace, request.name, query=request.query, user=request.user)
-    await registry.delete_object(inner, options)
     return {**SUCCESS, "code": 201}
 
 

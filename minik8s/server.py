@@ -136,7 +136,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     if "cloud-controller" not in options.disable:
         _say("cloud-controller-manager", "provider local: load balancers get the nodes' addresses")
     if options.simulated_nodes:
-        await _simulate(plane, options.simulated_nodes, stack)
+        await _simulate(plane, options.simulated_nodes, lease_seconds(options), stack)
         _say("simulated nodes", f"{options.simulated_nodes}, which only pretend to run pods")
     if not options.disable_agent:
         beside = Owner("beside", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
@@ -195,10 +195,10 @@ def _pages(plane: ControlPlane, address: str) -> dict[str, PageHandler]:
     return pages.pages(checks, plane.metrics, plane.authenticator.accounts, address)
 
 
-async def _simulate(plane: ControlPlane, count: int, stack: AsyncExitStack) -> None:
+async def _simulate(plane: ControlPlane, count: int, lease: int, stack: AsyncExitStack) -> None:
     from minik8s.kubelet.simulated import SimulatedNodes
 
-    nodes = SimulatedNodes(plane.client, plane.clock, plane.rng, KUBERNETES_VERSION)
+    nodes = SimulatedNodes(plane.client, plane.clock, plane.rng, KUBERNETES_VERSION, lease)
     stack.push_async_callback(nodes.stop)
     for number in range(count):
         await nodes.make(f"simulated-{number}").start()
@@ -221,8 +221,13 @@ def cluster_config(options: SimpleNamespace, services: Network) -> dict[str, str
         "clusterDomain": options.cluster_domain,
         "clusterCIDR": options.cluster_cidr,
         "serviceCIDR": options.service_cidr,
-        "nodeLeaseDurationSeconds": max(1, int(options.node_monitor_grace_period)),
+        "nodeLeaseDurationSeconds": lease_seconds(options),
     }
+
+
+def lease_seconds(options: SimpleNamespace) -> int:
+    """How long nodes' leases last: they are renewed often enough for the grace period."""
+    return max(1, int(options.node_monitor_grace_period))
 
 
 async def _agent_beside(options: SimpleNamespace, token: str, clock: Clock) -> None:

@@ -276,6 +276,11 @@ class _Inbound:
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         self.feed_eof()
 
+    async def drain(self) -> None:
+        """Reads and forgets until the client has ended."""
+        while await self.read():
+            pass
+
     async def read(self) -> bytes:
         """What has come; empty at the end."""
         while not self._data and not self._ended:
@@ -314,6 +319,10 @@ async def _pipe(http: web.BaseRequest, stream: Stream, path: str) -> web.StreamR
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if tasks[0].done() and not tasks[1].done():  # the client has said all: the node may still answer
             await asyncio.wait(tasks[1:], timeout=5)
+        elif tasks[1].done() and not tasks[0].done():  # closing before all is read would take back what was just sent
+            tasks.append(asyncio.ensure_future(inbound.drain()))
+            tasks[0].cancel()
+            await asyncio.wait(tasks[2:], timeout=2)
     finally:
         for task in tasks:
             task.cancel()

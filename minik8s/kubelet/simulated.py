@@ -19,7 +19,7 @@ from minik8s.kubelet.files import NoFiles
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.machine import Machine
-from minik8s.kubelet.node import NodeConfig, NodeReporter
+from minik8s.kubelet.node import LEASE_SECONDS, NodeConfig, NodeReporter
 from minik8s.kubelet.site import Site
 from minik8s.runtime.simulated import SimulatedRuntime, addresses
 
@@ -45,6 +45,7 @@ class SimulatedNode:
         pod_addresses: Iterator[str],
         address: str = "192.0.2.1",
         labels: Mapping[str, str] | None = None,
+        lease_seconds: int = LEASE_SECONDS,
     ) -> None:
         self.name = name
         capacity = {resource: quantity.parse(text) for resource, text in CAPACITY.items()}
@@ -59,7 +60,7 @@ class SimulatedNode:
         )
         self.runtime = SimulatedRuntime(clock, pod_addresses)
         self.kubelet = Kubelet(site, self.runtime, client, informers, clock, rng, cgroups=Cgroups(NOWHERE), files=NoFiles())
-        config = NodeConfig(name, [address], machine, version, labels=labels or {})
+        config = NodeConfig(name, [address], machine, version, labels=labels or {}, lease_seconds=lease_seconds)
         self._reporter = NodeReporter(config, self.runtime, client, clock)
 
     async def start(self) -> None:
@@ -79,8 +80,16 @@ class SimulatedNodes:
     (`system:node:NAME`), or for what all share, this room's own.
     """
 
-    def __init__(self, client_of: Callable[[User], Client], clock: Clock, rng: Random, version: str) -> None:
+    def __init__(
+        self,
+        client_of: Callable[[User], Client],
+        clock: Clock,
+        rng: Random,
+        version: str,
+        lease_seconds: int = LEASE_SECONDS,
+    ) -> None:
         self._client_of, self._clock, self._rng, self._version = client_of, clock, rng, version
+        self._lease_seconds = lease_seconds
         self._informers = Informers(client_of(SHARED), clock, rng, "simulated-nodes")
         self._addresses = addresses()
         self.nodes: dict[str, SimulatedNode] = {}
@@ -96,6 +105,7 @@ class SimulatedNodes:
             version=self._version,
             pod_addresses=self._addresses,
             labels=labels,
+            lease_seconds=self._lease_seconds,
         )
         return node
 

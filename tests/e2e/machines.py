@@ -89,13 +89,13 @@ def ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def eventually(check: Callable[[], T], seconds: float = 15, every: float = 0.1) -> T:
-    """The first true answer of `check`; one that raises AssertionError or OSError is asked again, and its last words are told."""
+def eventually(check: Callable[[], T], seconds: float = 15, every: float = 0.2) -> T:
+    """The first true answer of `check`; one that raises (Assertion, Lookup, OSError) is asked again; its last words are told."""
     deadline, error = time.monotonic() + seconds, None
     while True:
         try:
             found = check()
-        except (AssertionError, OSError) as failed:
+        except (AssertionError, LookupError, OSError) as failed:
             found, error = None, failed
         if found:
             return found

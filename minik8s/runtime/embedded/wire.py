@@ -12,6 +12,7 @@ import json
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 
 from minik8s.runtime.embedded.loop import READ, WRITE, Loop
 
@@ -63,16 +64,17 @@ class Connection:
 
     def pause(self, paused: bool) -> None:
         """While paused nothing is read: the client's writes wait."""
-        self._reading = not paused
+        self._reading = self.closing or not paused
         self._arm()
         if not paused and self._in:
             self._consume()
 
     def finish(self) -> None:
-        """Closes it once all is sent."""
-        self.closing = True
-        if not self._out:
-            self.close()
+        """Says no more once all is sent, and forgets what the client still says until it closes: to close while some is unread
+        would take back what was sent.
+        """
+        self.closing = self._reading = True
+        self._flush()
 
     def close(self) -> None:
         if not self.closed:
@@ -97,8 +99,8 @@ class Connection:
             self.close()
             return
         if not self._out and self.closing:
-            self.close()
-            return
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
         self._arm()
 
     def _arm(self) -> None:
@@ -121,11 +123,12 @@ class Connection:
         if not data:
             self.close()
             return
-        self._in += data
-        self._consume()
+        if not self.closing:
+            self._in += data
+            self._consume()
 
     def _consume(self) -> None:
-        while self._reading and not self.closed:
+        while self._reading and not self.closed and not self.closing:
             if self.on_frame:
                 if len(self._in) < HEADER.size:
                     return

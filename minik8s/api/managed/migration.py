@@ -36,7 +36,7 @@ def refresh(obj: Object, config: Frozen) -> None:
     annotations = obj["metadata"].get("annotations") or {}
     if not annotations.get(LAST_APPLIED):
         return
-    metadata = dict(config.get("metadata", {}))
+    metadata = dict(config.get("metadata") or {})
     if metadata.get("annotations"):
         metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if key != LAST_APPLIED}
     text = orjson.dumps({**config, "metadata": metadata}, option=orjson.OPT_SORT_KEYS).decode() + "\n"

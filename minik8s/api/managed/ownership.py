@@ -110,12 +110,12 @@ def apply(live: Frozen | None, config: Frozen, manager: str, context: Context, *
 
     BadRequest where the config does not fit its type; Conflicts where it would change what others own and is not forced.
     """
-    if config.get("metadata", {}).get("managedFields") is not None:
-        raise BadRequest("metadata.managedFields must be nil")
     try:
         walks.check(context.shape, config)
     except walks.UnfitError as error:
         raise BadRequest(f"failed to create typed patch object ({_named(config)}): {error}") from None
+    if (config.get("metadata") or {}).get("managedFields") is not None:
+        raise BadRequest("metadata.managedFields must be nil")
     if manager != migration.KUBECTL:
         return _applied(live, config, manager, context, force)
     try:

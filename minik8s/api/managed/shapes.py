@@ -106,6 +106,8 @@ class Struct(Shape):
             if known is None:
                 return super().whole(value)
             label, shape = known
+            if shape is DEDUCED:
+                shape = _deduced(item)
             out[label] = LEAF if shape.leaf or not item else shape.whole(item)
         return out
 
@@ -244,8 +246,8 @@ def _blank(known: schema.Type) -> dict[str, Any]:
 @cache
 def _of_type(name: str, atomic: bool) -> Shape:
     known = schema.type_of(name)
-    if known.leaf and known.leaf != "*":
-        return Shape(known.leaf)
+    if known.leaf:
+        return _of_shape(known.leaf)
     return Struct.of_type(known, leaf=atomic) if known.fields else Map(DEDUCED, leaf=atomic)
 
 
@@ -270,7 +272,7 @@ def _of_shape(shape: str) -> Shape:
         return List(_of_shape(shape[1:]), leaf=True)
     if shape[0] == "{":
         return Map(_of_shape(shape[1:]))
-    return _FREE_MAP if shape == "*" else Shape(shape)
+    return DEDUCED if shape == "*" else Shape(shape)
 
 
 def _defaults(item: schema.Type | None, keys: tuple[str, ...]) -> dict[str, Any]:

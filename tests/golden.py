@@ -70,8 +70,9 @@ def replay(directory: Path, name: str) -> str:
     """What golden.py says of one file of cases, against a server of its own."""
     with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
         data = Path(temporary) / "data"
+        port = free_port()
         flags = ["--data-dir", str(data), "--datastore-endpoint", "memory", "--bind-address", "127.0.0.1"]
-        flags += ["--https-listen-port", str(free_port()), *AS_RECORDED]
+        flags += ["--https-listen-port", str(port), *AS_RECORDED]
         with (Path(temporary) / "log").open("wb") as log:
             server = subprocess.Popen([sys.executable, "-m", "minik8s", "server", *flags], stdout=log, stderr=log)
         try:
@@ -83,7 +84,16 @@ def replay(directory: Path, name: str) -> str:
             alone.mkdir(parents=True)
             (alone / f"{name}.yaml").symlink_to((directory / "cases" / f"{name}.yaml").resolve())
             (alone.parent / "answers").symlink_to((directory / "answers").resolve())
-            line = [sys.executable, str(directory / "golden.py"), "replay", "--socket", str(data / "api.sock")]
+            token = (data / "admin-token").read_text().strip()  # over the socket, everybody would be admin
+            line = [
+                sys.executable,
+                str(directory / "golden.py"),
+                "replay",
+                "--url",
+                f"https://127.0.0.1:{port}",
+                "--token",
+                token,
+            ]
             line += ["--cases", str(alone), "--allow", str(ALLOWED)]
             done = subprocess.run(line, capture_output=True, text=True, check=False)
             return done.stdout + done.stderr

@@ -19,7 +19,7 @@ from minik8s.apiserver.admission.escalation import RBACEscalation
 from minik8s.apiserver.admission.limits import LimitRanger
 from minik8s.apiserver.admission.namespaces import NamespaceLifecycle
 from minik8s.apiserver.admission.nodes import NodeRestriction, TaintNodesByCondition
-from minik8s.apiserver.admission.pods import DefaultTolerationSeconds, Priority
+from minik8s.apiserver.admission.pods import DefaultTolerationSeconds, PodResize, Priority
 from minik8s.apiserver.admission.runtimeclass import RuntimeClass
 from minik8s.apiserver.admission.serviceaccounts import ServiceAccount
 from minik8s.apiserver.admission.storage import DefaultStorageClass
@@ -44,6 +44,7 @@ def plugins(
         DefaultTolerationSeconds(not_ready, not_ready if unreachable is None else unreachable),
         DefaultStorageClass(reader),
         RuntimeClass(reader),
+        PodResize(reader),
         CertificateStamps(clock),
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),

@@ -1,12 +1,16 @@
-"""What every pod gets: a priority, and patience with a node that fails (Priority, DefaultTolerationSeconds)."""
+"""What every pod gets: a priority, and patience with a node that fails (Priority, DefaultTolerationSeconds). What none gets: more than its
+node has (PodResize).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from minik8s.api import quantity
 from minik8s.api.kinds.classes import SYSTEM_CLASSES
-from minik8s.api.resources import PODS, PRIORITYCLASSES
+from minik8s.api.kinds.pod.resources import total_requests
+from minik8s.api.resources import NODES, PODS, PRIORITYCLASSES
 from minik8s.apiserver.admission.plugin import Quiet, refused
 from minik8s.apiserver.contract import Admission, Operation, Reader
 
@@ -100,6 +104,35 @@ class DefaultTolerationSeconds(Quiet):
         ]
         if missing:
             pod["spec"]["tolerations"] = [*tolerations, *missing]
+
+
+class PodResize(Quiet):
+    """A resize beyond what the pod's node has at all is refused at once; what others hold of it is the kubelet's to judge (KEP-1287)."""
+
+    name = "PodResize"
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def handles(self, request: Admission) -> bool:
+        return request.resource is PODS and request.subresource == "resize" and request.operation is Operation.UPDATE
+
+    async def validate(self, request: Admission) -> None:
+        pod = request.object
+        node = self._reader.get(NODES, "", pod["spec"].get("nodeName", "")) if pod is not None else None
+        if pod is None or node is None:
+            return
+        allocatable, wanted = node.get("status", {}).get("allocatable") or {}, total_requests(pod["spec"])
+        lacking = []
+        for name in ("cpu", "memory"):
+            has, asked = (quantity.parse(amounts.get(name, "0")) for amounts in (allocatable, wanted))
+            if name in allocatable and asked > has:
+                amounts = (asked.milli, has.milli) if name == "cpu" else (asked.value, has.value)
+                lacking.append("{}, requested: {}, allocatable: {}".format(name, *amounts))
+        if lacking:
+            refusal = refused(request, f"node didn't have enough allocatable resources: {'; '.join(lacking)}")
+            refusal.details = {**(refusal.details or {}), "causes": [{"reason": "NodeCapacity"}]}
+            raise refusal
 
 
 _WRITES = (Operation.CREATE, Operation.UPDATE)

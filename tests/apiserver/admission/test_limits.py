@@ -9,7 +9,7 @@ from minik8s.api.errors import Forbidden
 from minik8s.api.user import User
 from minik8s.apiserver.admission import admit
 from minik8s.apiserver.admission.limits import ANNOTATION, LimitRanger
-from minik8s.apiserver.admission.pods import Priority
+from minik8s.apiserver.admission.pods import PodResize, Priority
 from minik8s.apiserver.admission.runtimeclass import RuntimeClass
 from minik8s.apiserver.contract import Admission, Operation, Plugin
 
@@ -144,3 +144,13 @@ async def test_one_default_class_and_the_systems_classes_stay(shelf: Any) -> Non
     await admitted(plugin, priority_class("usual", 3, globalDefault=True), Operation.UPDATE)
     system = priority_class("system-node-critical", 2_000_001_000)
     assert await refusal(plugin, system, Operation.DELETE) == "this is a system priority class and cannot be deleted"
+
+
+async def test_a_resize_beyond_its_node_is_refused(shelf: Any) -> None:
+    shelf.put(thing("v1", "Node", "n", "", status={"allocatable": {"cpu": "4", "memory": "1Gi"}}))
+    resized = pod({"requests": {"cpu": "5"}}, nodeName="n")
+    request = Admission(User("u"), Operation.UPDATE, resources.PODS, "resize", "ns", "p", resized, resized)
+    with pytest.raises(Forbidden, match="resources: cpu, requested: 5000, allocatable: 4000") as refusal:
+        await admit([PodResize(shelf)], request)
+    assert refusal.value.details is not None
+    assert refusal.value.details["causes"] == [{"reason": "NodeCapacity"}]

@@ -86,7 +86,7 @@ class FrontDesk:
         self.reviews: dict[Resource, Handler] = {}
         """Resources that are not stored, and what answers them."""
         self.subresources: dict[tuple[Resource | None, str], Handler] = {
-            (None, "scale"): self._wrapped(subresources.scale),
+            (None, "scale"): self._wrapped(subresources.scale, shown=subresources.SCALES),
             (PODS, "binding"): self._wrapped(subresources.bind, 201),
             (PODS, "eviction"): self._wrapped(eviction.evict, 201),
             (resources.NAMESPACES, "finalize"): self._wrapped(subresources.finalize),
@@ -216,9 +216,11 @@ class FrontDesk:
             return Reply(200, components.list_components(self.components, request))
         return Reply(200, components.get_component(self.components, request.name))
 
-    def _wrapped(self, function: Callable[[Registry, Request], Awaitable[Answer]], code: int = 200) -> Handler:
+    def _wrapped(
+        self, function: Callable[[Registry, Request], Awaitable[Answer]], code: int = 200, shown: Resource | None = None
+    ) -> Handler:
         async def handler(request: Request) -> Reply:
-            return Reply(code, await function(self.registry, request))
+            return Reply(code, await function(self.registry, request), shown)
 
         return handler
 

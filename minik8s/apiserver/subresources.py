@@ -11,14 +11,16 @@ from typing import Any
 from minik8s.api import selectors
 from minik8s.api.errors import BadRequest, Conflict, invalid, invalid_object
 from minik8s.api.kind import Frozen, Object
-from minik8s.api.resources import NODES, PODS
+from minik8s.api.resources import NODES, PODS, Resource
 from minik8s.apiserver import bodies
 from minik8s.apiserver.cache import Entry
 from minik8s.apiserver.registry import Answer, Registry, raise_invalid
 from minik8s.apiserver.request import Request
 from minik8s.base.clock import rfc3339
 
-SCALE = bodies.TypeOf("autoscaling", "v1", "Scale")
+SCALES = Resource("autoscaling", "v1", "scales", "Scale", verbs=())
+"""What a Scale is shown as: no resource of its own."""
+SCALE = bodies.TypeOf.of(SCALES)
 BINDING = bodies.TypeOf("", "v1", "Binding")
 SUCCESS: Mapping[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 

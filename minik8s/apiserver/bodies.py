@@ -26,6 +26,7 @@ from minik8s.api.errors import (
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.names import validate_field_manager
 from minik8s.api.resources import Resource
+from minik8s.api.scalars import json_type
 from minik8s.apiserver.request import Request, is_true
 
 
@@ -115,6 +116,57 @@ def patch_of(request: Request) -> patch.Patch:
     return patch.of(_PATCH_NAMES[media_type(request.content_type)], request.body)
 
 
+def is_apply(request: Request) -> bool:
+    """Whether a PATCH is a server-side apply."""
+    return request.verb == "patch" and media_type(request.content_type) == PATCH_TYPES["apply"]
+
+
+def config_of(request: Request, wanted: TypeOf) -> Object:
+    """What an apply patch applies: YAML, or JSON. Its type is said, and is the wanted one."""
+    check_options(request)
+    config: Any = request.body
+    repeated: list[str] = []
+    if isinstance(config, bytes):
+        try:
+            config, repeated = _parsed(config)
+        except ValueError as error:
+            raise BadRequest(f"error decoding YAML: error converting YAML to JSON: {error}") from None
+    if config is None:
+        config = {}
+    if not isinstance(config, dict):
+        found = f"json: cannot unmarshal {json_type(config)} into Go value of type map[string]interface {{}}"
+        raise BadRequest(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {found}")
+    api_version, kind = config.get("apiVersion", ""), config.get("kind", "")
+    if (api_version, kind) != (wanted.api_version, wanted.kind):
+        group, _, version = str(api_version).rpartition("/")
+        raise BadRequest(f"invalid object type: {group}/{version}, Kind={kind}")
+    directive = request.query.get("fieldValidation") or decode.WARN
+    if directive == decode.STRICT and repeated:
+        raise BadRequest(f"error strict decoding YAML: {', '.join(repeated)}")
+    request.warnings += repeated if directive == decode.WARN else []
+    return config
+
+
+def _parsed(data: bytes) -> tuple[Any, list[str]]:
+    """JSON is YAML too, and read faster as what it is."""
+    if data.lstrip()[:1] == b"{":
+        try:
+            return decode.parse(data, decode.JSON, strict=True)
+        except ValueError:
+            return decode.parse(data, decode.YAML)
+    return decode.parse(data, decode.YAML)
+
+
+def check_applied(request: Request, obj: Object, old: Frozen | None) -> Object:
+    """The object of an apply patch, which names itself and its namespace as the URL does."""
+    _check_name(obj, request.name)
+    check_namespace(request, obj)
+    metadata = obj["metadata"]
+    if old and metadata.get("resourceVersion") == old["metadata"].get("resourceVersion"):
+        metadata.pop("resourceVersion", None)
+    return obj
+
+
 def patched(request: Request, change: patch.Patch, old: Frozen, wanted: TypeOf | None = None) -> Object:
     """`old` with the patch applied, as a private object that passed the schema."""
     wanted = wanted or TypeOf.of(request.resource)
@@ -142,7 +194,7 @@ def check_options(request: Request) -> None:
     """CreateOptions, UpdateOptions and PatchOptions of the query."""
     errors = _dry_run_errors(request.dry_run)
     if request.verb == "patch":
-        applying = media_type(request.content_type) == PATCH_TYPES["apply"]
+        applying = is_apply(request)
         if applying and not request.query.get("fieldManager"):
             errors.append(required("fieldManager", "is required for apply patch"))
         if not applying and "force" in request.query:

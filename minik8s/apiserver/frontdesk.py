@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -193,7 +193,10 @@ class FrontDesk:
         return Reply(201 if created else 200, answer)
 
     async def _patch(self, request: Request) -> Reply:
-        return Reply(200, await self.registry.patch(request))
+        if bodies.is_apply(request) and not request.subresource and not self.registry.exists(request):
+            self.check(replace(attributes_of(request), verb="create"))  # an apply may create, for who may create
+        answer, created = await self.registry.patch(request)
+        return Reply(201 if created else 200, answer)
 
     async def _delete(self, request: Request) -> Reply:
         answer, gone = await self.registry.delete(request)

@@ -122,7 +122,7 @@ class HttpFace:
                 attributes = replace(attributes, user=self._desk.impersonate(wanted, attributes))
             return await self._page(http, attributes)
         context.request = request
-        request.user, request.query = user, query
+        request.user, request.query, request.agent = user, query, http.headers.get("User-Agent", "")
         if "dryRun" in query:
             request.dry_run = tuple(value for name, value in _parameters(http.path_qs) if name == "dryRun")
         request.content_type = http.headers.get("Content-Type", "")

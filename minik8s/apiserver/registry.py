@@ -18,6 +18,7 @@ import orjson
 
 from minik8s.api import convert, names
 from minik8s.api.errors import (
+    AlreadyExists,
     ApiError,
     BadRequest,
     FieldError,
@@ -31,8 +32,9 @@ from minik8s.api.errors import (
 )
 from minik8s.api.kind import Frozen, Kind, Object
 from minik8s.api.kinds.table import rules_of
+from minik8s.api.managed.entries import settle_times
 from minik8s.api.resources import LAZY, Resource
-from minik8s.apiserver import bodies, deletion
+from minik8s.apiserver import bodies, deletion, managing
 from minik8s.apiserver.allocation import Allocators
 from minik8s.apiserver.cache import Cache, Entry, key_of, prefix_of
 from minik8s.apiserver.contract import Admission, Operation, Plugin
@@ -91,14 +93,19 @@ class Registry:
         return await self.create_object(request, obj)
 
     async def create_object(self, request: Request, obj: Object) -> Answer:
-        """Creates `obj`, a private object that passed the schema."""
+        """Creates `obj`, a private object that passed the schema. That of an apply brings its managedFields along."""
         rules, metadata = rules_of(request.resource), obj["metadata"]
+        managed = metadata.get("managedFields", [])
         self._stamp(obj, request, rules)
         generated = bool(metadata.get("generateName")) and not metadata.get("name")
         if generated:
             metadata["name"] = self._generated_name(metadata["generateName"])
         rules.default(obj)
         metadata = obj["metadata"]  # a default may have made a new one
+        if bodies.is_apply(request):
+            managing.set_entries(obj, managed)
+        else:
+            managing.track(request, obj, None, self.clock)
         await self._mutate(request, Operation.CREATE, obj, None)
         rules.prepare_create(obj)
         with self._allocators.reserve(request.resource, obj, None):
@@ -133,8 +140,7 @@ class Registry:
         obj = bodies.object_of(request, bodies.TypeOf.of(request.resource))
         bodies.check_name(request, obj)
         bodies.check_namespace(request, obj)
-        exists = self.cache.of(request.resource).get(request.namespace, request.name) is not None
-        if not exists and request.resource.creates_on_update and not request.subresource:
+        if not self.exists(request) and request.resource.creates_on_update and not request.subresource:
             if uid := obj["metadata"].get("uid"):
                 detail = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
                 raise object_conflict(request.resource, request.name, detail)
@@ -146,13 +152,35 @@ class Registry:
 
         return await self.rewrite(request, change), False
 
-    async def patch(self, request: Request) -> Answer:
+    async def patch(self, request: Request) -> tuple[Answer, bool]:
+        """A PATCH: (the answer, whether it created the object, as an apply may)."""
+        if bodies.is_apply(request):
+            return await self._apply(request)
         patch = bodies.patch_of(request)
 
         async def change(old: Frozen) -> Object:
             return bodies.patched(request, patch, old)
 
-        return await self.rewrite(request, change)
+        return await self.rewrite(request, change), False
+
+    async def _apply(self, request: Request) -> tuple[Answer, bool]:
+        config = bodies.config_of(request, bodies.TypeOf.of(request.resource))
+
+        async def change(old: Frozen) -> Object:
+            return bodies.check_applied(request, managing.applied(request, config, old, self.clock), old)
+
+        if not request.subresource and not self.exists(request):
+            obj = bodies.check_applied(request, managing.applied(request, config, None, self.clock), None)
+            try:
+                return await self.create_object(request, obj), True
+            except AlreadyExists:
+                if not self.exists(request):
+                    raise
+        return await self.rewrite(request, change, tracked=True), False
+
+    def exists(self, request: Request) -> bool:
+        """Whether the named object is there."""
+        return self.cache.of(request.resource).get(request.namespace, request.name) is not None
 
     async def delete(self, request: Request) -> tuple[Answer, bool]:
         """(the object, or what was left of it, whether it is gone)."""
@@ -197,9 +225,10 @@ class Registry:
 
     # --- rewriting an object -----------------------------------------------------------------------------------------
 
-    async def rewrite(self, request: Request, change: Change, *, raw: bool = False) -> Answer:
+    async def rewrite(self, request: Request, change: Change, *, raw: bool = False, tracked: bool = False) -> Answer:
         """Reads, changes, validates and writes an object; again from the start when another write came between, unless the new
-        object holds a resourceVersion, that is, asks for a conflict. `raw`: `change` has seen to the rules itself.
+        object holds a resourceVersion, that is, asks for a conflict. `raw`: `change` has seen to the rules itself; `tracked`: and to
+        the managedFields.
         """
         for _ in range(ATTEMPTS):
             entry = self.get(request)
@@ -215,10 +244,11 @@ class Registry:
                     raise BadRequest(f'strconv.ParseUint: parsing "{wanted}": invalid syntax')
                 raise object_conflict(request.resource, request.name)
             if not raw:
-                await self._prepare_update(request, new, old)
+                await self._prepare_update(request, new, old, tracked)
             with self._allocators.reserve(request.resource, new, old):
                 if not raw:
                     await self._validate_update(request, new, old)
+                settle_times(new, old)
                 if new == old:
                     return entry
                 try:
@@ -237,7 +267,7 @@ class Registry:
         new["metadata"]["resourceVersion"] = str(revision)
         return new
 
-    async def _prepare_update(self, request: Request, new: Object, old: Frozen) -> None:
+    async def _prepare_update(self, request: Request, new: Object, old: Frozen, tracked: bool) -> None:
         rules, metadata = rules_of(request.resource), new["metadata"]
         if (uid := metadata.get("uid")) and uid != old["metadata"]["uid"] and request.verb == "update":
             detail = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
@@ -254,6 +284,8 @@ class Registry:
             metadata["generation"] = old["metadata"]["generation"]
         if request.resource.namespaced:
             metadata["namespace"] = request.namespace
+        if not tracked:
+            managing.track(request, new, old, self.clock)
         _update_rules(rules, request.subresource)[0](new, old)
         rules.stamp(new, old, rfc3339(self.clock.now()))
         await self._mutate(request, Operation.UPDATE, new, old)

@@ -54,6 +54,7 @@ class Request:
     proxy_path: str = ""  # what follows `proxy/`
     query: Mapping[str, str] = field(default_factory=dict)
     user: User = ANONYMOUS
+    agent: str | None = None  # the User-Agent; None for a part of this process
     body: Any = None
     content_type: str = ""
     dry_run: tuple[str, ...] = ()  # all values of the parameter

@@ -12,9 +12,9 @@ from minik8s.api import selectors
 from minik8s.api.errors import BadRequest, Conflict, invalid, invalid_object
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import NODES, PODS, Resource
-from minik8s.apiserver import bodies
+from minik8s.apiserver import bodies, managing
 from minik8s.apiserver.cache import Entry
-from minik8s.apiserver.registry import Answer, Registry, raise_invalid
+from minik8s.apiserver.registry import Answer, Change, Registry, raise_invalid
 from minik8s.apiserver.request import Request
 from minik8s.base.clock import rfc3339
 
@@ -29,6 +29,8 @@ async def scale(registry: Registry, request: Request) -> Answer:
     """GET, PUT and PATCH of autoscaling/v1 Scale."""
     if request.verb == "get":
         return scale_of(registry.get(request).obj)
+    if bodies.is_apply(request):
+        return await _apply_scale(registry, request)
     document = bodies.patch_of(request) if request.verb == "patch" else None
     if document is None:
         wanted = bodies.object_of(request, SCALE)
@@ -43,12 +45,36 @@ async def scale(registry: Registry, request: Request) -> Answer:
             raise invalid_object("Scale", "autoscaling", request.name, [error])
         new = bodies.private(old)
         new.setdefault("spec", {})["replicas"] = replicas
+        managing.track(request, new, old, registry.clock)
         version = new_scale["metadata"].get("resourceVersion")
         new["metadata"].pop("resourceVersion")
         return new if not version else new | {"metadata": new["metadata"] | {"resourceVersion": version}}
 
-    inner = replace(request, verb="update", subresource="")
-    answer = await registry.rewrite(inner, change)
+    return await _rescale(registry, request, change)
+
+
+async def _apply_scale(registry: Registry, request: Request) -> Answer:
+    """An apply of a Scale is an apply of its replicas to the object itself, by a manager of the subresource."""
+    config = bodies.config_of(request, SCALE)
+    spec = config.get("spec") or {}
+    if not isinstance(spec, dict) or spec.keys() - {"replicas"}:
+        raise BadRequest("failed to create typed patch object: .spec: field not declared in schema")
+    metadata = config.get("metadata") or {}
+    inner_config = {
+        "apiVersion": request.resource.api_version,
+        "kind": request.resource.kind,
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+    async def change(old: Frozen) -> Object:
+        return bodies.check_applied(request, managing.applied(request, inner_config, old, registry.clock), old)
+
+    return await _rescale(registry, request, change)
+
+
+async def _rescale(registry: Registry, request: Request, change: Change) -> Answer:
+    answer = await registry.rewrite(replace(request, verb="update", subresource=""), change, tracked=True)
     return scale_of(answer.obj if isinstance(answer, Entry) else answer)
 
 

@@ -1,0 +1,97 @@
+"""Who is the manager of what a request writes: from a request to what `api/managed` needs, and back into the object.
+
+`track` writes the managedFields of a plain write, `applied` makes the object of an apply patch. Neighbours: the registry calls both at the
+right moment (after defaults, before admission); `bodies.py` reads apply patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from minik8s.api import convert, schema
+from minik8s.api.errors import BadRequest
+from minik8s.api.kind import Frozen, Object
+from minik8s.api.managed import entries, ownership, resets, shapes
+from minik8s.api.managed.ownership import Context, Convert
+from minik8s.api.managed.shapes import Shape
+from minik8s.api.resources import RESOURCES, Resource
+from minik8s.api.user import split_service_account
+from minik8s.apiserver.request import Request
+from minik8s.base.clock import Clock, rfc3339
+
+_CONTROLLERS = "kube-controller-manager"
+
+
+def manager_of(request: Request) -> str:
+    """The name under which a request's changes are kept: its fieldManager, else what its client calls itself."""
+    if name := request.query.get("fieldManager"):
+        return name
+    return entries.of_agent(request.agent) if request.agent is not None else _of_user(request.user.name)
+
+
+@cache
+def _of_user(name: str) -> str:
+    """A part of this process, by its identity: what its program would be called upstream."""
+    if name.startswith("system:node:"):
+        return "kubelet"
+    if account := split_service_account(name):
+        return _CONTROLLERS if account[0] == "kube-system" else account[1]
+    return name.rpartition(":")[2]
+
+
+def context_of(resource: Resource, subresource: str, now: str) -> Context:
+    """What `api/managed` needs to know of a write of the resource. The scale is written without a time, as upstream does."""
+    shape, blank, reset, other_versions = _facts(resource, subresource)
+    now = "" if subresource == "scale" else now
+    return Context(shape, resource.api_version, now, blank, reset, subresource, other_versions)
+
+
+def track(request: Request, new: Object, old: Frozen | None, clock: Clock) -> None:
+    """Writes the managedFields of `new`, which a plain create or update is about to make of `old`."""
+    context = context_of(request.resource, request.subresource, rfc3339(clock.now()))
+    set_entries(new, ownership.update(old, new, manager_of(request), context))
+
+
+def set_entries(obj: Object, managed: list[Object]) -> None:
+    if managed:
+        obj["metadata"]["managedFields"] = managed
+    else:
+        obj["metadata"].pop("managedFields", None)
+
+
+def applied(request: Request, config: Frozen, old: Frozen | None, clock: Clock) -> Object:
+    """The private object, conformed, that an apply patch makes of `old`, or creates."""
+    resource = request.resource
+    context = context_of(resource, request.subresource, rfc3339(clock.now()))
+    merged = ownership.apply(old, config, manager_of(request), context, force=request.bool_param("force"))
+    try:
+        return schema.conform(merged, resource.group, resource.version, resource.kind)[0]
+    except schema.MalformedError as error:
+        raise BadRequest(f"failed to create typed patch object: {error.cause}") from None
+
+
+@cache
+def _facts(resource: Resource, subresource: str) -> tuple[Shape, Mapping[str, Any], Mapping[str, Any], Convert]:
+    kind = (resource.group, resource.version, resource.kind)
+    reset = resets.of(resource.group, resource.kind, subresource, "status" in resource.subresources)
+    return shapes.of_kind(*kind), shapes.blank(*kind), reset, _converter(resource)
+
+
+def _converter(resource: Resource) -> Convert:
+    """How objects of the resource come into other versions of it."""
+    home = resource.stored_as or resource.api_version
+    family = {
+        row.api_version: row
+        for row in RESOURCES
+        if row.plural == resource.plural and (row.stored_as or row.api_version) == home
+    }
+
+    def to_version(obj: Frozen, version: str) -> tuple[Shape, Frozen] | None:
+        row, now = family.get(version), family.get(obj.get("apiVersion", ""), resource)
+        if row is None:
+            return None
+        return _facts(row, "")[0], obj if row is now else convert.to_served(convert.to_stored(obj, now), row)
+
+    return to_version

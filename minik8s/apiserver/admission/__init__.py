@@ -22,7 +22,7 @@ from minik8s.apiserver.admission.nodes import NodeRestriction, TaintNodesByCondi
 from minik8s.apiserver.admission.pods import DefaultTolerationSeconds, PodResize, Priority
 from minik8s.apiserver.admission.runtimeclass import RuntimeClass
 from minik8s.apiserver.admission.serviceaccounts import ServiceAccount
-from minik8s.apiserver.admission.storage import DefaultStorageClass
+from minik8s.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
 from minik8s.apiserver.authz import Chain
 from minik8s.apiserver.contract import Admission, Plugin, Reader
 from minik8s.base.clock import Clock
@@ -42,6 +42,7 @@ def plugins(
         TaintNodesByCondition(),
         Priority(reader),
         DefaultTolerationSeconds(not_ready, not_ready if unreachable is None else unreachable),
+        StorageObjectInUseProtection(),
         DefaultStorageClass(reader),
         RuntimeClass(reader),
         PodResize(reader),

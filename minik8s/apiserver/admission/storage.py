@@ -1,14 +1,44 @@
-"""DefaultStorageClass: a claim that asks for no class gets the cluster's default one."""
+"""Claims and volumes: the default class (DefaultStorageClass), and what keeps them while they are used (StorageObjectInUseProtection)."""
 
 from __future__ import annotations
 
-from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, STORAGECLASSES
+from collections.abc import Mapping
+
+from minik8s.api.resources import (
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    STORAGECLASSES,
+    VOLUMEATTRIBUTESCLASSES,
+    Resource,
+)
 from minik8s.apiserver.admission.plugin import Quiet
 from minik8s.apiserver.contract import Admission, Operation, Reader
 
 IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
 OLD_IS_DEFAULT = "storageclass.beta.kubernetes.io/is-default-class"
 OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
+
+
+PROTECTION: Mapping[Resource, str] = {
+    PERSISTENTVOLUMECLAIMS: "kubernetes.io/pvc-protection",
+    PERSISTENTVOLUMES: "kubernetes.io/pv-protection",
+    VOLUMEATTRIBUTESCLASSES: "kubernetes.io/vac-protection",
+}
+
+
+class StorageObjectInUseProtection(Quiet):
+    """Gives each the finalizer that its protection controller takes when nobody uses it."""
+
+    name = "StorageObjectInUseProtection"
+
+    def handles(self, request: Admission) -> bool:
+        return request.resource in PROTECTION and request.operation is Operation.CREATE and not request.subresource
+
+    async def admit(self, request: Admission) -> None:
+        if request.object is not None:
+            finalizers = request.object["metadata"].setdefault("finalizers", [])
+            if (wanted := PROTECTION[request.resource]) not in finalizers:
+                finalizers.append(wanted)
 
 
 class DefaultStorageClass(Quiet):

@@ -1,14 +1,13 @@
 """Streams to a node: logs, exec, attach, port-forward, and the proxies of pods, services and nodes. All go through the tunnel of the node.
 
-An upgraded connection (exec over WebSocket) is passed on byte for byte: the kubelet at the other end speaks with the client itself.
+Neighbours: `upgrades.py` joins upgraded connections (exec over WebSocket): the kubelet at the other end speaks with the client itself.
 
 Source: the subresources pods/log, pods/exec, pods/attach, pods/portforward, */proxy of the Kubernetes API.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,6 +15,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
+from yarl import URL
 
 from minik8s.api.errors import (
     BadRequest,
@@ -27,16 +27,19 @@ from minik8s.api.errors import (
     object_not_found,
 )
 from minik8s.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
+from minik8s.apiserver import upgrades
 from minik8s.apiserver.contract import Reader
 from minik8s.apiserver.request import Request
-from minik8s.tunnel.mux import Refused, Stream
+from minik8s.tunnel.mux import Refused
 from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
 
-BUFFER = 256 * 1024
-"""Bytes of an upgraded connection that may wait for the node before its client is not read any more."""
-HOP_BY_HOP = {
-    *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"),
-}
+HOP_BY_HOP = frozenset(
+    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade")
+)
+_KEPT_BACK = HOP_BY_HOP | {"authorization", "host", "content-length"}
+"""Headers of a request that do not go on: credentials are the API server's alone, framing is each connection's own."""
+_AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers that aiohttp would add: what is proxied arrives as its sender sent it."""
 _KUBELET_PATH = {"exec": "exec", "attach": "attach", "portforward": "portForward", "log": "containerLogs"}
 
 
@@ -83,10 +86,10 @@ class Connector:
             path += f"/{_container(pod, request.query.get('container', ''), request.subresource)}"
         if self._reader.get(NODES, "", node) is None:
             raise object_not_found(PODS, node)  # as upstream names it
-        path += "?" + http.path_qs.partition("?")[2]
-        if http.headers.get("Upgrade", "").lower() != "websocket":  # kubectl asks by SPDY once more, and shows what that says
-            return await self._forward(http, self._tunnels.session(node), "GET", f"http://kubelet{path}", {})
-        return await _pipe(http, await self._tunnels.open(node, KUBELET), path)
+        url = (
+            f"http://kubelet{path}?{http.path_qs.partition('?')[2]}"  # kubectl asks by SPDY once more, and shows what that says
+        )
+        return await self._forward(http, self._tunnels.session(node), "GET", url, _headers(http, _is_for_websockets))
 
     def _pod(self, request: Request) -> Mapping[str, Any]:
         pod = self._reader.get(PODS, request.namespace, request.name)
@@ -100,16 +103,15 @@ class Connector:
         node, target = self._target(request)
         query = http.path_qs.partition("?")[2]
         path = "/" + quote(request.proxy_path, safe="/:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
-        if http.headers.get("Upgrade", "").lower() == "websocket":
-            return await _pipe(http, await self._tunnels.open(node, target), path)
-        headers = {
-            name: value for name, value in http.headers.items() if name.lower() not in HOP_BY_HOP | {"authorization", "host"}
-        }
+        headers = _headers(http, lambda name: name not in _KEPT_BACK)
         url = f"http://{target.removeprefix('tcp:')}{path}"
         if target == KUBELET:
             return await self._forward(http, self._tunnels.session(node), http.method, url, headers)
         async with aiohttp.ClientSession(
-            connector=self._tunnels.connector(node, target), auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            connector=self._tunnels.connector(node, target),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
         ) as session:
             return await self._forward(http, session, http.method, url, headers)
 
@@ -129,7 +131,7 @@ class Connector:
             address = pod.get("status", {}).get("podIP", "")
             if not address:
                 raise ServiceUnavailable("address not allowed")
-            return pod["spec"]["nodeName"], f"tcp:{address}:{_pod_port(pod, port)}"
+            return pod["spec"].get("nodeName", ""), _tcp(address, _pod_port(pod, port))
         return self._service_target(request.namespace, name, port, scheme)
 
     def _service_target(self, namespace: str, name: str, port: str, scheme: str) -> tuple[str, str]:
@@ -155,7 +157,7 @@ class Connector:
             numbers = [p["port"] for p in endpoint_slice.get("ports") or () if p.get("name", "") == wanted[0].get("name", "")]
             for endpoint in endpoint_slice.get("endpoints") or ():
                 if numbers and endpoint.get("conditions", {}).get("ready", True):
-                    found.append((endpoint.get("nodeName", ""), f"tcp:{endpoint['addresses'][0]}:{numbers[0]}"))
+                    found.append((endpoint.get("nodeName", ""), _tcp(endpoint["addresses"][0], numbers[0])))
         if not found:
             raise ServiceUnavailable(f'no endpoints available for service "{name}"')
         return self._rng.choice(found)
@@ -163,10 +165,22 @@ class Connector:
     async def _forward(
         self, http: web.BaseRequest, session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Passes a request on and streams the answer back."""
-        body = http.content if http.body_exists and method not in ("GET", "HEAD") else None
+        """Passes a request on and streams the answer back; where both sides agree to an upgrade, joins them."""
+        body = http.content if _has_body(http) and method == http.method and "Upgrade" not in headers else None
         try:
-            async with session.request(method, url, headers=headers, data=body, allow_redirects=False) as answer:
+            async with session.request(
+                method,
+                URL(url, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                read_until_eof="Upgrade" not in headers,
+                skip_auto_headers=_AUTOMATIC,
+            ) as answer:
+                if answer.status == upgrades.SWITCHING:
+                    if "Upgrade" not in headers:
+                        raise ServiceUnavailable("error trying to reach service: an upgrade that nobody asked for")
+                    return await upgrades.join(http, answer)
                 kept = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP)
                 response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
                 await response.prepare(http)
@@ -174,8 +188,38 @@ class Connector:
                     await response.write(chunk)
                 await response.write_eof()
                 return response
-        except aiohttp.ClientConnectionError as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise ServiceUnavailable(f"error trying to reach service: {error}") from None
+
+
+def _headers(http: web.BaseRequest, kept: Callable[[str], bool]) -> CIMultiDict[str]:
+    """The headers of a request that go on: those whose (lower-case) names are `kept`, and its wish for a WebSocket."""
+    found = CIMultiDict((name, _text(value)) for name, value in http.headers.items() if kept(name.lower()))
+    if http.headers.get("Upgrade", "").lower() == "websocket":
+        found.extend({"Connection": "Upgrade", "Upgrade": "websocket"})
+    elif _has_body(http) and "Content-Encoding" not in http.headers:
+        found.extend({"Content-Length": length} if (length := http.headers.get("Content-Length")) else {})
+    else:
+        found.pop("Content-Encoding", None)  # aiohttp has undone it
+    return found
+
+
+def _is_for_websockets(name: str) -> bool:
+    return name.startswith("sec-websocket-")
+
+
+def _has_body(http: web.BaseRequest) -> bool:
+    return http.body_exists and http.method not in ("GET", "HEAD")
+
+
+def _text(value: str) -> str:
+    """A header's value whose bytes may be no UTF-8, as it can be sent."""
+    return value.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _tcp(address: str, port: int) -> str:
+    """A tunnel's target, whose place also stands in a URL."""
+    return f"tcp:[{address}]:{port}" if ":" in address else f"tcp:{address}:{port}"
 
 
 def _log_errors(request: Request) -> list[FieldError]:
@@ -209,7 +253,9 @@ def _parts(name: str) -> tuple[str, str, str]:
 
 def _pod_port(pod: Mapping[str, Any], port: str) -> int:
     """A port by number or name; without one the first that the pod offers."""
-    if port.isdigit():
+    if port.isascii() and port.isdigit():
+        if len(port) > 5 or not 0 < int(port) < 65536:
+            raise BadRequest(f'invalid pod port "{port}"')
         return int(port)
     offered = [p for container in pod["spec"]["containers"] for p in container.get("ports") or ()]
     named = [p for p in offered if p.get("name") == port] if port else offered
@@ -234,98 +280,3 @@ def _container(pod: Mapping[str, Any], name: str, purpose: str) -> str:
     if name not in (*main, *init, *ephemeral):
         raise BadRequest(f"container {name} is not valid for pod {pod_name}")
     return name
-
-
-# --- upgraded connections --------------------------------------------------------------------------------------------
-
-
-class _TakenOver(web.StreamResponse):
-    """The answer to a connection that was passed on: everything has been said."""
-
-    def __init__(self) -> None:
-        super().__init__(status=101)
-        self.force_close()
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
-
-
-class _Inbound:
-    """What the client sends after its request: stands in for aiohttp's WebSocket parser. Bounded by not reading the client."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._data = bytearray()
-        self._ended = False
-        self._news = asyncio.Event()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._data += data
-        if len(self._data) > BUFFER:
-            self._transport.pause_reading()
-        self._news.set()
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self._ended = True
-        self._news.set()
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        self.feed_eof()
-
-    async def drain(self) -> None:
-        """Reads and forgets until the client has ended."""
-        while await self.read():
-            pass
-
-    async def read(self) -> bytes:
-        """What has come; empty at the end."""
-        while not self._data and not self._ended:
-            self._news.clear()
-            await self._news.wait()
-        data = bytes(self._data)
-        self._data.clear()
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-        return data
-
-
-async def _pipe(http: web.BaseRequest, stream: Stream, path: str) -> web.StreamResponse:
-    """Repeats the request on the stream and joins both connections until either ends."""
-    transport, protocol = http.transport, http.protocol
-    if transport is None:
-        raise ConnectionResetError("the client is gone")
-    inbound = _Inbound(transport)
-    protocol.set_parser(inbound)  # type: ignore[arg-type]  # has what a WebSocketReader is asked for
-    kept = [(name, value) for name, value in http.headers.items() if name.lower() not in ("authorization", "host")]
-    head = [f"{http.method} {path} HTTP/1.1", "Host: kubelet", *(f"{name}: {value}" for name, value in kept), "", ""]
-
-    async def inward() -> None:
-        while data := await inbound.read():
-            await stream.write(data)
-        await stream.end()
-
-    async def outward() -> None:
-        while data := await stream.read():
-            transport.write(data)
-            await protocol._drain_helper()
-
-    await stream.write("\r\n".join(head).encode())
-    tasks = [asyncio.ensure_future(inward()), asyncio.ensure_future(outward())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done() and not tasks[1].done():  # the client has said all: the node may still answer
-            await asyncio.wait(tasks[1:], timeout=5)
-        elif tasks[1].done() and not tasks[0].done():  # closing before all is read would take back what was just sent
-            tasks.append(asyncio.ensure_future(inbound.drain()))
-            tasks[0].cancel()
-            await asyncio.wait(tasks[2:], timeout=2)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await stream.close()
-    return _TakenOver()

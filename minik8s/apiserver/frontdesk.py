@@ -28,7 +28,7 @@ from minik8s.apiserver.contract import Attributes, Authorizer, Plugin, Reader
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.quotas import Quotas
 from minik8s.apiserver.registry import Answer, Registry
-from minik8s.apiserver.request import Request, is_true, not_allowed
+from minik8s.apiserver.request import INTERACTIVE, Request, is_true, not_allowed
 from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.store.base import Store
@@ -128,7 +128,10 @@ class FrontDesk:
 
     def authorize(self, request: Request) -> None:
         """Forbidden unless somebody allows it."""
-        self.check(attributes_of(request))
+        attributes = attributes_of(request)
+        self.check(attributes)
+        if request.subresource in INTERACTIVE and request.verb != "create":  # a WebSocket comes as a GET
+            self.check(replace(attributes, verb="create"))
         if deprecated := rules_of(request.resource).deprecated:
             request.warnings.append(deprecated)
 

@@ -91,6 +91,7 @@ class HttpFace:
             try:
                 response = await self._answer(http, context)
             except ApiError as error:
+                _cut_if_begun(http, error)
                 if context.form is forms.PLAIN:  # what speaks against it may have come before its negotiation
                     context.form = forms.acceptable(http.headers.get("Accept", ""))
                 response = _error(error, context)
@@ -98,6 +99,7 @@ class HttpFace:
                 raise
             except Exception as error:
                 log.exception("%s %s failed", http.method, http.path)
+                _cut_if_begun(http, error)
                 response = _error(InternalError(f"Internal error occurred: {type(error).__name__}"), context)
         self._metrics.observe(context.request, http.method, response.status, self._desk.clock.monotonic() - started)
         return response
@@ -207,6 +209,14 @@ async def _read(http: web.BaseRequest) -> bytes:
         raise RequestTooLarge(f"Request entity too large: limit is {BODY_LIMIT}") from None
     except web.RequestPayloadError:
         raise BadRequest("the body could not be decompressed, or broke off") from None
+
+
+def _cut_if_begun(http: web.BaseRequest, error: Exception) -> None:
+    """An answer that has begun can't be followed by the one of its error: its client sees it break off."""
+    if getattr(http.writer, "output_size", 0):
+        if http.transport is not None:
+            http.transport.close()  # what was written still goes out
+        raise ConnectionResetError("the answer broke off") from error
 
 
 def _parameters(path_qs: str) -> list[tuple[str, str]]:

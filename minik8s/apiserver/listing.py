@@ -186,6 +186,9 @@ def revision_param(request: Request) -> int:
         if request.verb == "watch":
             raise BadRequest(problem)
         raise BadRequest(f"invalid resource version: {problem}")
+    if len(text) > 20 or int(text) >= 1 << 64:
+        problem = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": value out of range'
+        raise BadRequest(problem if request.verb == "watch" else f"invalid resource version: {problem}")
     return int(text)
 
 

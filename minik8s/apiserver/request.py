@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ READ_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "P
 COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
 STREAMS = {"log", "exec", "attach", "portforward", "proxy"}
 """Subresources that are streams to a node, not objects."""
+INTERACTIVE = {"exec", "attach", "portforward"}
+"""Those that need the verb `create` whatever their method (upstream's AuthorizePodWebsocketUpgradeCreatePermission)."""
 _SUBRESOURCE_METHODS: Mapping[str, tuple[str, ...]] = {
     "status": ("GET", "PUT", "PATCH"),
     "scale": ("GET", "PUT", "PATCH"),
@@ -35,6 +38,7 @@ _SUBRESOURCE_METHODS: Mapping[str, tuple[str, ...]] = {
     "portforward": ("GET", "POST"),
     "proxy": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
 }
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 NO_SUCH_RESOURCE = "the server could not find the requested resource"
 
 
@@ -64,10 +68,11 @@ class Request:
         """A query parameter as upstream parses integers; None where it is missing or empty."""
         if not (text := self.query.get(name, "")):
             return None
-        try:
-            return int(text)
-        except ValueError:
-            raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+        if not _INTEGER.fullmatch(text):
+            raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+        if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 63:
+            raise BadRequest(f'strconv.ParseInt: parsing "{text}": value out of range')
+        return int(text)
 
     def bool_param(self, name: str) -> bool:
         """Anything but an explicit no is a yes (`watch=maybe`)."""

@@ -1,0 +1,239 @@
+"""What passes through the API server to a node: no more than what was authorized, whatever a client or a pod says.
+
+Rules: CVE-2018-1002105 (a refused upgrade must not leave a line to the kubelet), RFC 9110 7.8; pods/exec as upstream's
+AuthorizePodWebsocketUpgradeCreatePermission has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from minik8s.api.call import Call
+from minik8s.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
+from minik8s.api.user import ANONYMOUS, AUTHENTICATED, User
+from minik8s.apiserver.connect import Connector
+from minik8s.apiserver.contract import Attributes, Decision
+from minik8s.apiserver.frontdesk import FrontDesk
+from minik8s.apiserver.http import HttpFace
+from minik8s.apiserver.metrics import RequestMetrics
+from minik8s.base.clock import RealClock
+from minik8s.base.metrics import Metrics
+from minik8s.base.tasks import Owner
+from minik8s.store.memory import MemoryStore
+from minik8s.tunnel.mux import Mux, Stream
+from minik8s.tunnel.server import Tunnels
+from minik8s.tunnel.transport import serve
+
+POD = "/api/v1/namespaces/a/pods/p"
+EXEC = f"{POD}/exec?container=c&command=sh&stdout=1"
+
+
+class Pipe:
+    """One end of a connection in memory."""
+
+    def __init__(self) -> None:
+        self.inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.other: Pipe
+
+    async def send(self, message: bytes) -> None:
+        self.other.inbox.put_nowait(message)
+
+    async def receive(self) -> bytes | None:
+        return await self.inbox.get()
+
+    async def close(self) -> None:
+        for end in (self, self.other):
+            end.inbox.put_nowait(None)
+
+
+@dataclass
+class House:
+    desk: FrontDesk
+    session: aiohttp.ClientSession
+    path: Path
+    asked: list[str] = field(default_factory=list)  # of the node, by path
+    headers: list[Any] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    denied: set[str] = field(default_factory=set)  # verbs
+
+    def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
+        return (Decision.NO_OPINION if attributes.verb in self.denied else Decision.ALLOW), ""
+
+    async def raw(self, head: str, *more: bytes) -> bytes:
+        """What a connection answers until it is closed, or silent."""
+        reader, writer = await asyncio.open_unix_connection(str(self.path))
+        writer.write(head.replace("\n", "\r\n").encode("latin-1"))
+        found = b""
+        try:
+            for chunk in (*more, b""):
+                found += await asyncio.wait_for(reader.read(1 << 16), 1)
+                writer.write(chunk)
+            while data := await asyncio.wait_for(reader.read(1 << 16), 0.2):
+                found += data
+        except TimeoutError:
+            pass
+        writer.close()
+        return found
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    owner, path = Owner("test"), tmp_path / "api.sock"
+    desk = FrontDesk(MemoryStore(), RealClock(), random.Random(1), [ipaddress.ip_network("10.43.0.0/24")])
+    await desk.start(owner)
+    user = User("u", (AUTHENTICATED,))
+    tunnels = Tunnels()
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path), limit=0)) as session:
+        house = House(desk, session, path)
+        desk.authorizer = house
+        node = await node_of(house)
+        here, there = Pipe(), Pipe()
+        here.other, there.other = there, here
+
+        async def accept(stream: Stream) -> None:
+            house.targets.append(stream.target)
+            await far.confirm(stream)
+            await serve(stream, node.server())  # type: ignore[misc]
+
+        far = Mux(there, dials=True, accept=accept)
+        owner.start(far.run(), "far")
+        owner.start(tunnels.run("n", Mux(here, dials=False)), "near")
+        connect = Connector(desk.reader, tunnels, random.Random(1))
+        protocol = HttpFace(desk, lambda _: user, {}, connect, RequestMetrics(Metrics())).server()
+        listener = await asyncio.get_running_loop().create_unix_server(protocol, str(path))
+        await fill(desk)
+        yield house
+    await tunnels.close()
+    listener.close()
+    await protocol.shutdown(timeout=0.05)
+    await owner.stop()
+    await node.cleanup()
+
+
+async def node_of(house: House) -> web.AppRunner:
+    """Stands for the kubelet, and for what pods serve."""
+
+    async def any_path(request: web.Request) -> web.StreamResponse:
+        house.asked.append(request.path)
+        house.headers.append(request.headers)
+        if request.path.startswith("/exec/") and "upgrade" not in request.query:
+            return web.json_response({"reason": "BadRequest"}, status=400)
+        if request.path == "/breaks":
+            answer = web.StreamResponse()
+            await answer.prepare(request)
+            await answer.write(b"half")
+            await asyncio.sleep(0.05)  # until it is on its way
+            assert request.transport is not None
+            request.transport.abort()
+            return answer
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            async for message in socket:
+                await socket.send_bytes(message.data[::-1])
+            return socket
+        return web.Response(text="plain")
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", any_path)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    return runner
+
+
+async def fill(desk: FrontDesk) -> None:
+    container = {"name": "c", "image": "i"}
+    pod = {"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [container]}}
+    await desk.handle(ANONYMOUS, Call("create", NODES, body={"metadata": {"name": "n"}}))
+    await desk.handle(ANONYMOUS, Call("create", PODS, "a", body=pod))
+    status = {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}
+    patch = {"status": status}
+    await desk.handle(
+        ANONYMOUS, Call("patch", PODS, "a", "p", "status", body=patch, content_type="application/merge-patch+json")
+    )
+
+
+UPGRADE = (
+    "Host: x\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13\nSec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\n"
+)
+HIDDEN = b"GET /exec/kube-system/other/c?command=sh HTTP/1.1\r\nHost: kubelet\r\n\r\n"
+
+
+async def test_a_refused_upgrade_leaves_no_line_to_the_kubelet(house: House) -> None:
+    found = await house.raw(f"GET {EXEC} HTTP/1.1\n{UPGRADE}\n", HIDDEN)
+    assert found.startswith(b"HTTP/1.1 400")
+    assert house.asked == ["/exec/a/p/c"]
+
+
+@pytest.mark.parametrize("framing", [f"Content-Length: {len(HIDDEN)}\n", "Transfer-Encoding: chunked\n", ""])
+async def test_nothing_is_smuggled_in_the_body_of_an_upgrade(house: House, framing: str) -> None:
+    await house.raw(f"POST {EXEC} HTTP/1.1\n{UPGRADE}{framing}\n" + HIDDEN.decode().replace("\r\n", "\n"))
+    assert set(house.asked) <= {"/exec/a/p/c"}
+
+
+async def test_an_upgrade_is_joined(house: House) -> None:
+    async with house.session.ws_connect(f"http://x{EXEC}&upgrade=1") as socket:
+        await socket.send_bytes(b"x" * 300_000 + b"end")
+        assert (await socket.receive_bytes())[:3] == b"dne"
+    async with house.session.ws_connect("http://x" + POD + "/proxy/w") as socket:
+        await socket.send_bytes(b"abc")
+        assert await socket.receive_bytes() == b"cba"
+    assert house.targets == ["kubelet", "tcp:10.0.0.1:80"]
+
+
+@pytest.mark.parametrize("what", ["exec", "attach", "portforward"])
+async def test_running_something_in_a_pod_needs_create_whatever_the_method(house: House, what: str) -> None:
+    house.denied = {"create"}
+    async with house.session.get(f"http://x{POD}/{what}?container=c&command=sh") as answer:
+        assert answer.status == 403, await answer.text()
+    assert house.asked == []
+
+
+async def test_headers_that_are_no_text_break_nothing(house: House) -> None:
+    found = await house.raw(f"GET {EXEC}&upgrade=1 HTTP/1.1\n{UPGRADE}X-Odd: \xff\xfe\n\n")
+    assert found.startswith(b"HTTP/1.1 101")
+
+
+@pytest.mark.parametrize("port", ["%C2%B2", "9" * 5000, "0", "65536"])
+async def test_ports_that_are_none(house: House, port: str) -> None:
+    async with house.session.get(f"http://x/api/v1/namespaces/a/pods/p:{port}/proxy/") as answer:
+        assert answer.status in (400, 503), await answer.text()
+
+
+async def test_a_proxied_request_arrives_as_it_was_sent(house: House) -> None:
+    await house.raw(
+        f"GET {POD}/proxy/x/%2e%2e/y%2Fz?q=%2B+a HTTP/1.1\nHost: x\nAuthorization: Bearer secret\nConnection: close\n\n"
+    )
+    assert not {"Authorization", "Accept-Encoding", "User-Agent"} & set(house.headers[0])
+
+
+async def test_an_answer_that_breaks_off_is_cut_not_followed_by_another(house: House) -> None:
+    found = await house.raw(f"GET {POD}/proxy/breaks HTTP/1.1\nHost: x\n\n")
+    assert found.count(b"HTTP/1.1") == 1
+    assert b"half" in found, found
+    assert not found.endswith(b"0\r\n\r\n"), found
+
+
+async def test_services_over_ipv6(house: House) -> None:
+    service = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "clusterIP": "None"}}
+    await house.desk.handle(ANONYMOUS, Call("create", SERVICES, "a", body=service))
+    ends = {
+        "metadata": {"name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
+        "addressType": "IPv6",
+        "ports": [{"port": 80, "name": ""}],
+        "endpoints": [{"addresses": ["fd00::1"], "nodeName": "n", "conditions": {"ready": True}}],
+    }
+    await house.desk.handle(ANONYMOUS, Call("create", ENDPOINTSLICES, "a", body=ends))
+    async with house.session.get("http://x/api/v1/namespaces/a/services/s/proxy/") as answer:
+        assert (answer.status, await answer.text()) == (200, "plain")
+    assert house.targets == ["tcp:[fd00::1]:80"]

@@ -5,7 +5,7 @@ itself. A write is answered after `wait(revision)`, so that who wrote reads what
 
 Invariants:
  1. `Collection.order` is the sorted list of `Collection.entries`' keys.
- 2. `Collection.history` is rising in revision, and undoing it from the newest back gives the state at any revision in the window.
+ 2. Undoing `Collection.history` from the newest event back gives the state at any revision in the window.
  3. An event reaches a watcher once: it is in the history when the watcher registers, or pushed afterwards.
 
 Objects are served as bytes: an item is the JSON without kind and apiVersion, as typed lists have it; `full` puts them in front.
@@ -26,6 +26,7 @@ from typing import Any
 import orjson
 
 from minik8s.api.resources import Resource
+from minik8s.apiserver.history import History, Row
 from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.store.base import Change, Store
@@ -34,11 +35,11 @@ from minik8s.store.base import Entry as Stored
 PREFIX = "/registry/"
 WINDOW = 300.0
 """Seconds for which changes are kept for watches and lists at an older revision."""
+FORGET_EVERY = 60.0
+"""Seconds between two looks for what is older than the window, while there is something to forget."""
 PENDING_LIMIT = 20_000
 """Events that a watcher may lag behind before it is cut off."""
 _ITEM_START = b'{"metadata":{"resourceVersion":"'
-WARM = 128
-"""Changes of a collection for which more than bytes is kept: decoded former states, encoded frames."""
 LABEL_INDEXES = 16
 """Label keys of a collection that are indexed at a time; the oldest makes room."""
 
@@ -98,13 +99,12 @@ class Entry:
 class Event:
     """One change of a collection. `entry` is the new state, for a deletion the last one at the deletion's revision."""
 
-    __slots__ = ("at", "deleted", "entry", "frames", "previous")
+    __slots__ = ("deleted", "entry", "frames", "previous")
 
-    def __init__(self, entry: Entry, previous: Entry | None, deleted: bool, at: float) -> None:
+    def __init__(self, entry: Entry, previous: Entry | None, deleted: bool) -> None:
         self.entry = entry
         self.previous = previous
         self.deleted = deleted
-        self.at = at
         self.frames: dict[Any, bytes] = {}  # encoded once for all watchers of one form
 
     @property
@@ -182,7 +182,7 @@ class Collection:
         self.head = b'{"kind":"%s","apiVersion":"%s",' % (resource.kind.encode(), resource.api_version.encode())
         self.entries: dict[str, Entry] = {}
         self.order: list[str] = []
-        self.history: deque[Event] = deque()
+        self.history = History(_row_of, self._of_row)
         self.keep_decoded = False
         self.changed: list[Callable[[], None]] = []
         self.hot_fields = hot_fields
@@ -220,20 +220,13 @@ class Collection:
     def undone(self, revision: int) -> dict[str, Entry | None]:
         """What differs from the current entries in the state at an older revision of the window."""
         older: dict[str, Entry | None] = {}
-        for event in reversed(self.history):
-            if event.entry.revision <= revision:
-                break
+        for event in self.history.back_to(revision):
             older[event.entry.key] = event.previous
         return older
 
     def since(self, revision: int) -> list[Event]:
         """The events of the window after a revision."""
-        found = []
-        for event in reversed(self.history):
-            if event.entry.revision <= revision:
-                break
-            found.append(event)
-        return found[::-1]
+        return [*self.history.back_to(revision)][::-1]
 
     # --- watching ----------------------------------------------------------------------------------------------------
 
@@ -266,13 +259,11 @@ class Collection:
             self.entries[entry.key] = entry
         self.order = sorted(self.entries)
 
-    def apply(self, change: Change, obj: Mapping[str, Any] | None, at: float) -> None:
+    def apply(self, change: Change, obj: Mapping[str, Any] | None) -> None:
         previous = self.entries.get(_name_of(change.key))
-        event = self.event(change, previous, obj, at)
+        event = self.event(change, previous, obj)
         entry = event.entry
         self.history.append(event)
-        if len(self.history) > WARM:
-            self.history[-WARM - 1].cool()
         if event.deleted:
             del self.entries[entry.key]
             del self.order[bisect_left(self.order, entry.key)]
@@ -283,19 +274,20 @@ class Collection:
         self._reindex(entry, previous, event.deleted)
         self._push(event)
 
-    def event(self, change: Change, previous: Entry | None, obj: Mapping[str, Any] | None, at: float) -> Event:
+    def event(self, change: Change, previous: Entry | None, obj: Mapping[str, Any] | None) -> Event:
         if change.value is not None:
-            return Event(self.entry(Stored(change.key, change.value, change.revision), obj), previous, False, at)
+            return Event(self.entry(Stored(change.key, change.value, change.revision), obj), previous, False)
         if previous is None:
             raise ValueError(f"revision {change.revision} deletes {change.key}, which did not exist")
-        return Event(previous.at_revision(change.revision), previous, True, at)
+        return Event(previous.at_revision(change.revision), previous, True)
 
-    def prune(self, before: float) -> int:
-        """Forgets history older than a time; returns the newest revision forgotten, 0 for none."""
-        forgotten = 0
-        while self.history and self.history[0].at < before:
-            forgotten = self.history.popleft().entry.revision
-        return forgotten
+    def _of_row(self, row: Row) -> Event:
+        """What `_row_of` had of an event."""
+        key, revision, item, previous_revision, previous_item = row
+        previous = Entry(self, key, previous_revision, previous_item) if previous_item else None
+        if previous is not None and not item:
+            return Event(previous.at_revision(revision), previous, True)
+        return Event(Entry(self, key, revision, item), previous, False)
 
     def _reindex(self, entry: Entry, previous: Entry | None, deleted: bool) -> None:
         for label, index in self._labels.items():
@@ -396,18 +388,17 @@ class Cache:
             raise
 
     def _take(self, changes: Sequence[Change], loaded: int) -> None:
-        now = self.clock.monotonic()
         for change in changes:
             collection = self._collections.get(_prefix(change.key))
             if collection is not None and change.revision > loaded:
                 value, obj = self._offered.pop(change.key, (None, None))
                 if obj is not None and value is change.value and collection.keep_decoded:
-                    collection.apply(change, _with_revision(obj, change.revision), now)
+                    collection.apply(change, _with_revision(obj, change.revision))
                 else:
-                    collection.apply(change, None, now)
+                    collection.apply(change, None)
             elif collection is not None:
                 previous = collection.entry(change.previous) if change.previous else None
-                collection.history.append(collection.event(change, previous, None, now))
+                collection.history.append(collection.event(change, previous, None))
         if changes:
             self.revision = max(self.revision, changes[-1].revision)
             self._written.set()
@@ -417,17 +408,23 @@ class Cache:
                 future.set_result(None)
 
     async def _compact(self) -> None:
-        """Every window's length, if anything was written: forgets what is older than the window, here and in the store."""
+        """Forgets what is older than the window, here and in the store. Waits while nothing is written and all is forgotten."""
+        marks: deque[tuple[float, int]] = deque()
         while True:
-            await self._written.wait()
-            self._written.clear()
-            mark = self.revision
-            await self.clock.sleep(WINDOW)
-            before = self.clock.monotonic() - WINDOW
-            for collection in self._collections.values():
-                collection.prune(before)
-            self.oldest = max(self.oldest, mark)
-            await self.store.compact(mark)
+            if not marks:
+                await self._written.wait()
+            if self._written.is_set():
+                self._written.clear()
+                marks.append((self.clock.monotonic(), self.revision))
+            await self.clock.sleep(FORGET_EVERY)
+            before, mark = self.clock.monotonic() - WINDOW, 0
+            while marks and marks[0][0] <= before:
+                mark = marks.popleft()[1]
+            if mark:
+                for collection in self._collections.values():
+                    collection.history.prune(mark)
+                self.oldest = max(self.oldest, mark)
+                await self.store.compact(mark)
 
 
 def key_of(namespace: str, name: str) -> str:
@@ -454,6 +451,13 @@ def _name_of(key: str) -> str:
 def _with_revision(obj: Mapping[str, Any], revision: int) -> Mapping[str, Any]:
     metadata = obj["metadata"] | {"resourceVersion": str(revision)}
     return {**obj, "metadata": metadata}
+
+
+def _row_of(event: Event) -> Row:
+    """What is kept of an event; a deletion's state is the previous one at its revision."""
+    entry, previous = event.entry, event.previous
+    item = b"" if event.deleted else entry.item
+    return entry.key, entry.revision, item, previous.revision if previous else 0, previous.item if previous else b""
 
 
 def _index(entries: Iterable[Entry], value_of: Callable[[Entry], str | None]) -> dict[str, set[str]]:

@@ -8,9 +8,11 @@ import pytest
 
 from minik8s.api.resources import CONFIGMAPS, PODS
 from minik8s.apiserver.cache import ALL, PENDING_LIMIT, PREFIX, Cache, Event, prefix_of
-from minik8s.base.clock import RealClock
+from minik8s.apiserver.history import PACK
+from minik8s.base.clock import Clock, RealClock
 from minik8s.base.tasks import Owner
 from minik8s.store.memory import MemoryStore
+from minik8s.testing.clock import VirtualClock
 
 HEAD = {"kind": "ConfigMap", "apiVersion": "v1"}
 
@@ -31,8 +33,8 @@ async def owner():
     await owner.stop()
 
 
-async def started(store: MemoryStore, owner: Owner) -> Cache:
-    cache = Cache(store, RealClock())
+async def started(store: MemoryStore, owner: Owner, clock: Clock | None = None) -> Cache:
+    cache = Cache(store, clock or RealClock())
     cache.add(CONFIGMAPS)
     cache.add(PODS, {"spec.nodeName": lambda pod: pod.get("spec", {}).get("nodeName", "")})
     await cache.start(owner)
@@ -134,7 +136,7 @@ async def test_order_indexes_and_history_against_a_model(seed: int, owner: Owner
     collection.with_label("l", "1")
     states: dict[int, dict[str, bytes]] = {}
     model: dict[str, tuple[bytes, int]] = {}
-    for step in range(200):
+    for step in range(4 * PACK):
         name = f"{rng.choice('ab')}/{rng.choice('vwxyz-')}"
         namespace, _, short = name.partition("/")
         deleting = name in model and rng.random() < 0.4
@@ -172,5 +174,27 @@ async def test_a_store_that_fails_fails_those_who_wait(owner: Owner) -> None:
         await cache.wait(8)
 
 
+async def test_changes_are_forgotten_when_the_window_is_over(clock: VirtualClock, owner: Owner) -> None:
+    store = MemoryStore()
+    cache = await started(store, owner, clock)
+    history = cache.of(CONFIGMAPS).history
+    revision, held = 0, []
+    for _ in range(3 * PACK):
+        revision = await store.write(key("x"), value("x"), revision)
+    first = revision
+    await cache.wait(first)
+    await clock.advance("2m")
+    last = await store.write(key("x"), value("x"), first)
+    await cache.wait(last)
+    for _ in range(5):
+        await clock.advance("1m")
+        held.append([event.entry.revision for event in history.back_to(0)])
+    assert len(held[1]) == 3 * PACK + 1
+    assert held[3] == [last]
+    assert cache.oldest == first == await store.history()
+    await clock.advance("2m")
+    assert (cache.oldest, [*history.back_to(0)]) == (last, [])
+
+
 def test_event_types() -> None:
-    assert Event(None, None, False, 0).type == "ADDED"  # type: ignore[arg-type]
+    assert Event(None, None, False).type == "ADDED"  # type: ignore[arg-type]

@@ -6,23 +6,14 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from clusters import Cluster, Kubectl, missing
 from machines import sweep_the_dead
 
 _numbers = itertools.count()
-RUNTIMES = ("embedded", "containerd")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist (`--dist loadgroup`) each cluster's tests stay in one process, so that there is one cluster a runtime."""
-    here = str(Path(__file__).parent)
-    for item in items:
-        if str(item.path).startswith(here):
-            found = [name for name in RUNTIMES if f"[{name}" in item.name]
-            item.add_marker(pytest.mark.xdist_group("e2e-" + (found[0] if found else item.path.stem)))
+RUNTIMES = [pytest.param(name, marks=pytest.mark.xdist_group(f"e2e-{name}")) for name in ("embedded", "containerd")]
+"""With pytest-xdist (`--dist loadgroup`) each runtime's tests stay in one process, so that there is one cluster a runtime."""
 
 
 @pytest.fixture(scope="session", params=RUNTIMES)

@@ -12,8 +12,7 @@ from clusters import Cluster, Kubectl, missing
 from machines import sweep_the_dead
 
 _numbers = itertools.count()
-RUNTIMES = [pytest.param(name, marks=pytest.mark.xdist_group(f"e2e-{name}")) for name in ("embedded", "containerd")]
-"""With pytest-xdist (`--dist loadgroup`) each runtime's tests stay in one process, so that there is one cluster a runtime."""
+RUNTIMES = ("embedded", "containerd")
 
 
 @pytest.fixture(scope="session", params=RUNTIMES)

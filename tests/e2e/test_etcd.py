@@ -13,7 +13,7 @@ import pytest
 from clusters import Cluster, Kubectl, missing
 from machines import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.xdist_group("e2e-etcd")]
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 
 class Etcd:

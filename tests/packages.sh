@@ -20,6 +20,7 @@ iproute2 ip
 nftables nft
 busybox-static busybox
 strace strace
+curl curl
 LIST
 
 [ -n "$missing" ] || exit 0

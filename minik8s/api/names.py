@@ -310,6 +310,8 @@ def _validate_managed_fields(entries: Sequence[Mapping[str, Any]], path: str) ->
 
 def validate_field_manager(manager: str, path: str = "fieldManager") -> list[FieldError]:
     """At most 128 bytes, all printable."""
+    if len(manager) <= 128 and manager.isascii() and manager.isprintable():
+        return []
     errors = [too_long(path, 128)] if _size(manager) > 128 else []
     for position, character in enumerate(manager):
         if not character.isprintable() or (character.isspace() and character != " "):

@@ -74,10 +74,18 @@ def object_of(request: Request, wanted: TypeOf) -> Object:
         obj, warnings = decode.decode(request.body, request.content_type, wanted.group, wanted.version, wanted.kind, directive)
         request.warnings += warnings
     else:
-        obj, _ = schema.conform(request.body, wanted.group, wanted.version, wanted.kind)
+        obj, _ = schema.conform(_without_entries(request.body), wanted.group, wanted.version, wanted.kind)
         obj |= {"apiVersion": wanted.api_version, "kind": wanted.kind}
     obj.setdefault("metadata", {})
     return obj
+
+
+def _without_entries(body: Frozen) -> Frozen:
+    """A part of this process brings no managedFields along: those of the stored object count."""
+    metadata = body.get("metadata") or {}
+    if "managedFields" not in metadata:
+        return body
+    return {**body, "metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}
 
 
 def private(obj: Frozen) -> Object:

@@ -19,7 +19,6 @@ from minik8s.api.managed.shapes import Shape
 from minik8s.api.resources import RESOURCES, Resource
 from minik8s.api.user import split_service_account
 from minik8s.apiserver.request import Request
-from minik8s.base.clock import Clock, rfc3339
 
 _CONTROLLERS = "kube-controller-manager"
 
@@ -48,9 +47,9 @@ def context_of(resource: Resource, subresource: str, now: str) -> Context:
     return Context(shape, resource.api_version, now, blank, reset, subresource, other_versions)
 
 
-def track(request: Request, new: Object, old: Frozen | None, clock: Clock) -> None:
+def track(request: Request, new: Object, old: Frozen | None, now: str) -> None:
     """Writes the managedFields of `new`, which a plain create or update is about to make of `old`."""
-    context = context_of(request.resource, request.subresource, rfc3339(clock.now()))
+    context = context_of(request.resource, request.subresource, now)
     set_entries(new, ownership.update(old, new, manager_of(request), context))
 
 
@@ -61,10 +60,10 @@ def set_entries(obj: Object, managed: list[Object]) -> None:
         obj["metadata"].pop("managedFields", None)
 
 
-def applied(request: Request, config: Frozen, old: Frozen | None, clock: Clock) -> Object:
+def applied(request: Request, config: Frozen, old: Frozen | None, now: str) -> Object:
     """The private object, conformed, that an apply patch makes of `old`, or creates."""
     resource = request.resource
-    context = context_of(resource, request.subresource, rfc3339(clock.now()))
+    context = context_of(resource, request.subresource, now)
     merged = ownership.apply(old, config, manager_of(request), context, force=request.bool_param("force"))
     try:
         return schema.conform(merged, resource.group, resource.version, resource.kind)[0]

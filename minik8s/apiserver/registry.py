@@ -105,7 +105,7 @@ class Registry:
         if bodies.is_apply(request):
             managing.set_entries(obj, managed)
         else:
-            managing.track(request, obj, None, self.clock)
+            managing.track(request, obj, None, metadata["creationTimestamp"])
         await self._mutate(request, Operation.CREATE, obj, None)
         rules.prepare_create(obj)
         with self._allocators.reserve(request.resource, obj, None):
@@ -167,10 +167,10 @@ class Registry:
         config = bodies.config_of(request, bodies.TypeOf.of(request.resource))
 
         async def change(old: Frozen) -> Object:
-            return bodies.check_applied(request, managing.applied(request, config, old, self.clock), old)
+            return bodies.check_applied(request, managing.applied(request, config, old, rfc3339(self.clock.now())), old)
 
         if not request.subresource and not self.exists(request):
-            obj = bodies.check_applied(request, managing.applied(request, config, None, self.clock), None)
+            obj = bodies.check_applied(request, managing.applied(request, config, None, rfc3339(self.clock.now())), None)
             try:
                 return await self.create_object(request, obj), True
             except AlreadyExists:
@@ -284,10 +284,11 @@ class Registry:
             metadata["generation"] = old["metadata"]["generation"]
         if request.resource.namespaced:
             metadata["namespace"] = request.namespace
+        now = rfc3339(self.clock.now())
         if not tracked:
-            managing.track(request, new, old, self.clock)
+            managing.track(request, new, old, now)
         _update_rules(rules, request.subresource)[0](new, old)
-        rules.stamp(new, old, rfc3339(self.clock.now()))
+        rules.stamp(new, old, now)
         await self._mutate(request, Operation.UPDATE, new, old)
         if rules.generation and request.subresource != "status" and rules.generation_of(new) != rules.generation_of(old):
             metadata["generation"] = old["metadata"].get("generation", 0) + 1

@@ -45,7 +45,7 @@ async def scale(registry: Registry, request: Request) -> Answer:
             raise invalid_object("Scale", "autoscaling", request.name, [error])
         new = bodies.private(old)
         new.setdefault("spec", {})["replicas"] = replicas
-        managing.track(request, new, old, registry.clock)
+        managing.track(request, new, old, rfc3339(registry.clock.now()))
         version = new_scale["metadata"].get("resourceVersion")
         new["metadata"].pop("resourceVersion")
         return new if not version else new | {"metadata": new["metadata"] | {"resourceVersion": version}}
@@ -68,7 +68,7 @@ async def _apply_scale(registry: Registry, request: Request) -> Answer:
     }
 
     async def change(old: Frozen) -> Object:
-        return bodies.check_applied(request, managing.applied(request, inner_config, old, registry.clock), old)
+        return bodies.check_applied(request, managing.applied(request, inner_config, old, rfc3339(registry.clock.now())), old)
 
     return await _rescale(registry, request, change)
 

@@ -7,27 +7,29 @@ Promise: keys are ECDSA P-256, every file appears whole or not at all, private o
     service.key         signs service-account tokens
     serving.crt|key     what the API server shows, made anew when its names change or it ends soon
 
-`cryptography` takes 100 ms to import, so each function imports what it needs of it when it is called.
+`cryptography` takes 100 ms and 8 MB to import, so each function imports what it needs of it when it is called; `expiry`, which
+agents ask, does without.
 """
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minik8s.base.clock import Clock
-
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+    from minik8s.base.clock import Clock
 
 DAY = 86_400.0
 CA_LIFETIME = 3650 * DAY
@@ -221,7 +223,19 @@ def certificate_request(key: bytes, user: str, groups: Sequence[str] = (), names
 
 
 def parse_request(pem: bytes) -> CertificateRequest:
-    """What a CSR asks for. ValueError where it is no PEM of a CERTIFICATE REQUEST or its signature is wrong."""
+    """What a CSR asks for. ValueError where it is no PEM of a CERTIFICATE REQUEST, its signature is wrong, or it asks for what
+    nobody here understands.
+    """
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return _parsed_request(pem)
+    except (UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(f"unusable certificate request: {error}") from None
+
+
+def _parsed_request(pem: bytes) -> CertificateRequest:
     from cryptography import x509
 
     request = x509.load_pem_x509_csr(pem)
@@ -243,10 +257,13 @@ def parse_request(pem: bytes) -> CertificateRequest:
 
 
 def expiry(certificate: bytes) -> float:
-    """When the (first) certificate of a PEM ends, in seconds since the epoch."""
-    from cryptography import x509
-
-    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc.timestamp()
+    """When the (first) certificate of a PEM ends, in seconds since the epoch. Source: RFC 5280 4.1 and 4.1.2.5."""
+    der = base64.b64decode(certificate.partition(b"-----BEGIN CERTIFICATE-----")[2].partition(b"-----END")[0])
+    [(_, signed), *_] = _der_parts(der)
+    [(_, fields), *_] = _der_parts(signed)
+    *_, (tag, text) = _der_parts(next(body for tag, body in _der_parts(fields) if body[:1] in (_UTC_TIME, _GENERALIZED_TIME)))
+    century = b"" if tag == _GENERALIZED_TIME[0] else b"20" if text < b"5" else b"19"
+    return datetime.strptime((century + text).decode(), "%Y%m%d%H%M%S%z").timestamp()
 
 
 def subject_names(certificate: bytes) -> frozenset[str]:
@@ -312,15 +329,42 @@ def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    _sync_directory(path.parent)
 
 
 def write_pair(pair: KeyPair, certificate: Path, key: Path) -> None:
-    """Writes both: the key first, so that a crash between the two leaves no certificate without its key."""
+    """Writes both; a crash between the two leaves no certificate, and none that does not fit its key."""
+    certificate.unlink(missing_ok=True)
+    _sync_directory(certificate.parent)
     write_private(key, pair.key)
     write_private(certificate, pair.certificate, 0o644)
 
 
+def _sync_directory(path: Path) -> None:
+    """Makes what was created, renamed and removed in it durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 # --- details --------------------------------------------------------------------------------------------------------------
+
+_UTC_TIME, _GENERALIZED_TIME = b"\x17", b"\x18"
+
+
+def _der_parts(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """The elements of a DER sequence's content: tags and what is in them."""
+    at = 0
+    while at < len(content):
+        tag, length, at = content[at], content[at + 1], at + 2
+        if length & 0x80:
+            more = length & 0x7F
+            length, at = int.from_bytes(content[at : at + more], "big"), at + more
+        yield tag, content[at : at + length]
+        at += length
+
 
 # The API's usages (certificates.k8s.io KeyUsage) as X.509 knows them.
 _KEY_USAGES = {

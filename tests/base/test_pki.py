@@ -1,6 +1,7 @@
 """Certificates and join tokens: files, renewal, requests, and a real TLS handshake with them."""
 
 import asyncio
+import base64
 import contextlib
 import ssl
 import stat
@@ -158,3 +159,38 @@ def test_a_token_pins_its_authority(tmp_path: Path, clock: SetClock) -> None:
 def test_what_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="malformed token"):
         jointoken.parse(text)
+
+
+def test_a_crash_while_the_serving_certificate_is_renewed_leaves_no_pair_that_does_not_fit(
+    tmp_path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = pki.ClusterPKI.load_or_create(tmp_path, clock)
+    cluster.serving(["a"])
+    write, written = pki.write_private, []
+
+    def crash(path: Path, content: bytes, mode: int = 0o600) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, content, mode)
+
+    monkeypatch.setattr(pki, "write_private", crash)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.serving(["a", "b"])
+    monkeypatch.undo()
+    pki.ClusterPKI.load_or_create(tmp_path, clock).server_context(["a"])
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown"),
+    [
+        (bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d040309")),  # the signature's algorithm
+        (bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030109")),  # the key's curve
+    ],
+)
+def test_a_request_of_unknown_algorithms_is_none(known: bytes, unknown: bytes) -> None:
+    pem = pki.certificate_request(pki.new_key(), "u").decode().splitlines()
+    der = base64.b64decode("".join(pem[1:-1])).replace(known, unknown)
+    made = f"-----BEGIN CERTIFICATE REQUEST-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE REQUEST-----\n"
+    with pytest.raises(ValueError, match="certificate request"):
+        pki.parse_request(made.encode())

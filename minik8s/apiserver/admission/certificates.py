@@ -87,7 +87,10 @@ class CertificateSubjectRestriction(Quiet):
     async def validate(self, request: Admission) -> None:
         if request.object is None:
             return
-        asked = parse_request(base64.b64decode(request.object["spec"]["request"]))
+        try:
+            asked = parse_request(base64.b64decode(request.object["spec"]["request"]))
+        except ValueError as error:
+            raise refused(request, f"could not parse CSR: {error}") from None
         if MASTERS in asked.groups:
             raise refused(request, f"use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed")
 

@@ -6,14 +6,14 @@ right moment (after defaults, before admission); `bodies.py` reads apply patches
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from minik8s.api import convert, schema
 from minik8s.api.errors import BadRequest
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.managed import entries, ownership, resets, shapes
+from minik8s.api.managed.fields import Fields
 from minik8s.api.managed.ownership import Context, Convert
 from minik8s.api.managed.shapes import Shape
 from minik8s.api.resources import RESOURCES, Resource
@@ -42,9 +42,9 @@ def _of_user(name: str) -> str:
 
 def context_of(resource: Resource, subresource: str, now: str) -> Context:
     """What `api/managed` needs to know of a write of the resource. The scale is written without a time, as upstream does."""
-    shape, blank, reset, other_versions = _facts(resource, subresource)
+    shape, blank, ownable, other_versions = _facts(resource, subresource)
     now = "" if subresource == "scale" else now
-    return Context(shape, resource.api_version, now, blank, reset, subresource, other_versions)
+    return Context(shape, resource.api_version, now, blank, ownable, subresource, other_versions)
 
 
 def track(request: Request, new: Object, old: Frozen | None, now: str) -> None:
@@ -72,10 +72,10 @@ def applied(request: Request, config: Frozen, old: Frozen | None, now: str) -> O
 
 
 @cache
-def _facts(resource: Resource, subresource: str) -> tuple[Shape, Mapping[str, Any], Mapping[str, Any], Convert]:
+def _facts(resource: Resource, subresource: str) -> tuple[Shape, Frozen, Callable[[Fields], Fields], Convert]:
     kind = (resource.group, resource.version, resource.kind)
-    reset = resets.of(resource.group, resource.kind, subresource, "status" in resource.subresources)
-    return shapes.of_kind(*kind), shapes.blank(*kind), reset, _converter(resource)
+    ownable = resets.of(resource.group, resource.kind, subresource, "status" in resource.subresources)
+    return shapes.of_kind(*kind), shapes.blank(*kind), ownable, _converter(resource)
 
 
 def _converter(resource: Resource) -> Convert:

@@ -18,6 +18,7 @@ Fields = Mapping[str, Any]
 LEAF: Fields = {}
 """What stands under a label where a path ends and none goes on."""
 SELF = "."
+ANY = "*"
 Path = NewType("Path", tuple[str, ...])
 
 _ENDS: Fields = {SELF: LEAF}  # the long form of LEAF, in which set operations work
@@ -80,6 +81,22 @@ def without(one: Fields, other: Fields) -> Fields:
             left = without(mine, rest)
             if left or not mine:
                 out[label] = _short(left)
+    return out
+
+
+def within(one: Fields, wanted: Fields) -> Fields:
+    """The paths of the first that begin with one of the second, where ANY is any label."""
+    out = {}
+    for label, mine in one.items():
+        rest = wanted.get(label)
+        if rest is None:
+            rest = wanted.get(ANY)
+        if rest is None or label == SELF:
+            continue
+        if ends(rest):
+            out[label] = mine
+        elif left := within(mine, rest):
+            out[label] = left
     return out
 
 

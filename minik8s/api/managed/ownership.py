@@ -40,13 +40,13 @@ def _no_other_version(_: Frozen, __: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a request knows besides its object: the type, the time (RFC 3339), the subresource, what is reset on this path."""
+    """What a request knows besides its object: the type, the time (RFC 3339), the subresource, what may be owned (see `resets`)."""
 
     shape: Shape
     api_version: str
     now: str
     blank: Frozen  # the object before it is created
-    reset: Fields
+    ownable: Callable[[Fields], Fields]
     subresource: str = ""
     convert: Convert = _no_other_version
 
@@ -137,7 +137,7 @@ def _applied(live: Frozen | None, config: Frozen, manager: str, context: Context
         managers = _updated(context.blank, live, {}, BEFORE_FIRST_APPLY, context)
     me = Manager(manager, APPLY, "", context.subresource)
     last = managers.get(me)
-    mine = fields.without(walks.mentioned(context.shape, config), context.reset)
+    mine = context.ownable(walks.mentioned(context.shape, config))
     managers = managers | {me: Owned(mine, context.api_version, last.time if last else None)}
     merged = walks.merge(context.shape, live, config)
     new = _pruned(merged, managers, last, context)
@@ -194,16 +194,11 @@ def _all(shape: Shape, obj: Any) -> Fields:
 
 
 def _changes(live: Frozen, new: Frozen, context: Context) -> walks.Changes:
-    return _without_reset(walks.compare(context.shape, live, new), context)
+    return _ownable(walks.compare(context.shape, live, new), context)
 
 
-def _without_reset(found: walks.Changes, context: Context) -> walks.Changes:
-    reset = context.reset
-    if not reset:
-        return found
-    return walks.Changes(
-        fields.without(found.removed, reset), fields.without(found.modified, reset), fields.without(found.added, reset)
-    )
+def _ownable(found: walks.Changes, context: Context) -> walks.Changes:
+    return walks.Changes(context.ownable(found.removed), context.ownable(found.modified), context.ownable(found.added))
 
 
 def _without_taken(
@@ -233,7 +228,7 @@ def _changes_in(version: str, live: Frozen, new: Frozen, context: Context) -> wa
     was, now = _in_version(live, version, context), _in_version(new, version, context)
     if was is None or now is None:
         return None
-    return _without_reset(walks.compare(now[0], was[1], now[1]), context)
+    return _ownable(walks.compare(now[0], was[1], now[1]), context)
 
 
 def _in_version(obj: Any, version: str, context: Context, has: str = "") -> tuple[Shape, Any] | None:

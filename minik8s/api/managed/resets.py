@@ -1,11 +1,12 @@
-"""What the server resets, so that nobody owns it: status in a write of an object, most else in a write of its status.
+"""What the server resets, so that nobody owns it: status in a write of an object, most else in a write of its status or of another
+subresource.
 
 Source: the strategies' reset fields of upstream's registries; the conformance of `kubectl get --show-managed-fields` hangs on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from minik8s.api.managed import fields
@@ -26,12 +27,27 @@ _OF_PATH: Mapping[tuple[str, str, str], tuple[tuple[str, ...], ...]] = {
 }
 
 
+_ALONE: Mapping[tuple[str, str, str], Fields] = {
+    ("", "Pod", "ephemeralcontainers"): {"f:spec": {"f:ephemeralContainers": {}}},
+    ("", "Pod", "resize"): {
+        "f:spec": {
+            "f:containers": {fields.ANY: {"f:resources": {}, "f:resizePolicy": {}}},
+            "f:initContainers": {fields.ANY: {"f:resources": {}, "f:resizePolicy": {}}},
+        }
+    },
+}
+"""Subresources in which all but this is reset."""
+
+
 @cache
-def of(group: str, kind: str, subresource: str, has_status: bool) -> Fields:
-    """The fields that a write of the kind, or of a subresource of it, leaves as they were."""
-    found = _OF_PATH.get((group, kind, subresource))
-    if found is None and not has_status:
-        found = ()
-    elif found is None and subresource == "status":
-        found = _SPEC if group in _NOT_METADATA_TOO else _SPEC_AND_METADATA
-    return fields.of(*(_STATUS if found is None else found))
+def of(group: str, kind: str, subresource: str, has_status: bool) -> Callable[[Fields], Fields]:
+    """What of some fields may be owned by who writes the kind, or a subresource of it."""
+    if alone := _ALONE.get((group, kind, subresource)):
+        return lambda found: fields.within(found, alone)
+    reset = _OF_PATH.get((group, kind, subresource))
+    if reset is None and not has_status:
+        return lambda found: found
+    if reset is None and subresource == "status":
+        reset = _SPEC if group in _NOT_METADATA_TOO else _SPEC_AND_METADATA
+    gone = fields.of(*(_STATUS if reset is None else reset))
+    return lambda found: fields.without(found, gone)

@@ -42,7 +42,7 @@ CONFIGS = st.builds(
     OWNERS,
     st.lists(LETTERS, max_size=3, unique=True),
 )
-STEPS = st.lists(st.tuples(st.sampled_from(["one", "two"]), CONFIGS), min_size=1, max_size=6)
+STEPS = st.lists(st.tuples(st.sampled_from(["one", "two"]), CONFIGS), min_size=1, max_size=4)
 
 
 def applied(live: Any, config: Any, manager: str, *, force: bool = True) -> Any:

@@ -35,8 +35,8 @@ SHAPE = shapes.of_openapi(SCHEMA)
 
 
 def context(subresource: str = "") -> Context:
-    reset = resets.of("g.example.com", "Widget", subresource, True)
-    return Context(SHAPE, API["apiVersion"], "2026-01-01T00:00:00Z", API, reset, subresource)
+    ownable = resets.of("g.example.com", "Widget", subresource, True)
+    return Context(SHAPE, API["apiVersion"], "2026-01-01T00:00:00Z", API, ownable, subresource)
 
 
 def widget(**spec: Any) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def test_what_does_not_fit_its_schema(spec: dict[str, Any], problem: str) -> Non
 
 def test_without_a_schema_maps_are_granular_and_lists_are_not() -> None:
     shape = shapes.of_openapi(None)
-    anything = Context(shape, API["apiVersion"], "2026-01-01T00:00:00Z", API, {})
+    anything = Context(shape, API["apiVersion"], "2026-01-01T00:00:00Z", API, resets.of("g", "Widget", "", False))
     w = stored(apply(None, widget(a={"b": 1}, c=[1]), "one", anything))
     assert owners(w) == {"one": {".": {}, "f:a": {".": {}, "f:b": {}}, "f:c": {}}}
     w = stored(apply(w, widget(a={"d": 2}), "two", anything))

@@ -21,7 +21,7 @@ def context(group: str = "", version: str = "v1", kind: str = "ConfigMap", now: 
         api_version=f"{group}/{version}" if group else version,
         now=now,
         blank=shapes.blank(group, version, kind),
-        reset=resets.of(group, kind, subresource, has_status),
+        ownable=resets.of(group, kind, subresource, has_status),
         subresource=subresource,
     )
 
@@ -249,6 +249,22 @@ def test_subresources_own_for_themselves() -> None:
     assert caught.value.message == (
         'Apply failed with 1 conflict: conflict with "k" with subresource "status": .status.conditions[type="Ready"].status'
     )
+
+
+def test_a_resize_owns_resources_alone() -> None:
+    """Upstream's reset filters of pods/resize and pods/ephemeralcontainers."""
+    containers = [{"name": "c", "image": "j", "resources": {"requests": {"cpu": "2"}}}]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "labels": {"a": "b"}},
+        "spec": {"containers": containers},
+    }
+    live = stored(apply(None, {**pod, "spec": {"containers": [{"name": "c", "image": "i"}]}}, "one", context(kind="Pod")))
+    resized = apply(live, pod, "r", context(kind="Pod", subresource="resize"))
+    assert owners(resized)["r"] == {
+        "f:spec": {"f:containers": {'k:{"name":"c"}': {"f:resources": {"f:requests": {"f:cpu": {}}}}}}
+    }
 
 
 def test_not_more_than_ten_updaters() -> None:

@@ -29,10 +29,11 @@ SETTLE = Backoff(initial=0.005, maximum=1.0)
 RELIST = 1.0
 
 _CREATED, _STARTED = 0, 1  # ContainerEventType: what the kubelet did itself
+_BEFORE_ITS_END = (State.CREATED, State.RUNNING)
 _EXIT = 'namespace=="k8s.io",topic=="/tasks/exit"'
 
-Running = Mapping[str, tuple[str, bool]]
-"""Ids of containers and sandboxes: the sandbox's id, and whether it runs."""
+States = Mapping[str, tuple[str, State]]
+"""Ids of containers and sandboxes: the sandbox's id and the state (a sandbox's is RUNNING or EXITED)."""
 
 Source = Callable[[Client, Clock, asyncio.Event], AsyncIterator[ContainerEvent]]
 
@@ -77,7 +78,7 @@ async def _containerd(client: Client, clock: Clock, _busy: asyncio.Event) -> Asy
     ended: set[str] = set()
     tries = 1
     try:
-        await running(client)
+        await states(client)
         yield ContainerEvent("")
         while True:
             with suppress(TimeoutError):
@@ -92,44 +93,46 @@ async def _containerd(client: Client, clock: Clock, _busy: asyncio.Event) -> Asy
                     tries = 1
                 reading = asyncio.ensure_future(_read(call))
                 continue
-            now = await running(client)
-            for found in [one for one in ended if not now.get(one, ("", False))[1]]:
+            now = await states(client)
+            for found in ended - now.keys():
                 ended.discard(found)
-                if found in now:
-                    yield ContainerEvent(now[found][0], found)
+            for found in [one for one in ended if now[one][1] not in _BEFORE_ITS_END]:
+                ended.discard(found)
+                yield ContainerEvent(now[found][0], found)
             tries += 1
     finally:
         await _end(call, reading)
 
 
 async def _lists(client: Client, clock: Clock, busy: asyncio.Event) -> AsyncIterator[ContainerEvent]:
-    before = await running(client)
+    before = await states(client)
+    busy.set()  # also after a break that came while it was not
     yield ContainerEvent("")
     while True:
         await busy.wait()
         await clock.sleep(RELIST)
         busy.clear()
-        now = await running(client)
-        if any(runs for _, runs in now.values()):
+        now = await states(client)
+        if any(state is State.RUNNING for _, state in now.values()):
             busy.set()
         for event in compare(before, now):
             yield event
         before = now
 
 
-def compare(before: Running, now: Running) -> Iterator[ContainerEvent]:
-    """One event for each that runs no more, began to run, or is gone."""
+def compare(before: States, now: States) -> Iterator[ContainerEvent]:
+    """One event for each that is in another state, new, or gone."""
     for key in before.keys() | now.keys():
         if before.get(key) != now.get(key):
             yield ContainerEvent((now.get(key) or before[key])[0], key)
 
 
-async def running(client: Client) -> Running:
+async def states(client: Client) -> States:
     sandboxes, containers = await asyncio.gather(
         client.call("ListPodSandbox"), client.call("ListContainers", wire.CRI["ListContainersRequest"]())
     )
-    found = {one.id: (one.id, one.state == 0) for one in sandboxes.items}
-    found |= {one.id: (one.pod_sandbox_id, convert.state(one.state) is State.RUNNING) for one in containers.containers}
+    found = {one.id: (one.id, State.EXITED if one.state else State.RUNNING) for one in sandboxes.items}
+    found |= {one.id: (one.pod_sandbox_id, convert.state(one.state)) for one in containers.containers}
     return found
 
 

@@ -8,9 +8,12 @@ while they were still in use are found by a full collection, which waits until t
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 import sys
 import time
+from collections.abc import Callable
 
 from minik8s.base.clock import Clock
 
@@ -25,16 +28,31 @@ IDLE = 0.02
 SWITCH_SECONDS = 0.0005
 """How long the loop's thread may keep SQLite's waiting for the interpreter: with the default of 5 ms a busy loop lets through a sixth
 of the writes."""
+_TRUST = "SSL_CERT_FILE"
 
 
 def prepare() -> None:
     """Before anything else: a start makes much and frees nothing."""
     gc.disable()
     sys.setswitchinterval(SWITCH_SECONDS)
+    _import_aiohttp()
+
+
+def _import_aiohttp() -> None:
+    """aiohttp reads the system's trust store at its import, for requests that don't say whom they trust: 2 MB. Ours all do say."""
+    before = os.environ.get(_TRUST)
+    os.environ[_TRUST] = os.devnull
+    try:
+        import aiohttp  # noqa: F401
+    finally:
+        del os.environ[_TRUST]
+        if before is not None:
+            os.environ[_TRUST] = before
 
 
 async def tend(clock: Clock) -> None:
     """Collects for as long as the process runs."""
+    give_back = _giver()
     gc.freeze()
     frozen, pause = 0, QUICK
     while True:
@@ -52,3 +70,11 @@ async def tend(clock: Clock) -> None:
             gc.collect()
             gc.freeze()
             frozen = 0
+        if idle and pause == SLOW:
+            give_back()
+
+
+def _giver() -> Callable[[], object]:
+    """What gives the C library's free pages back to the system (glibc keeps nearly all); takes a millisecond for each 30 MB."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return (lambda: trim(0)) if trim else (lambda: None)

@@ -137,7 +137,7 @@ class Actions:
     async def _fetch(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Redirects are followed on the same host; one that leaves it counts as success (as upstream's warning does)."""
         if self._session is None:
-            tls = ssl.create_default_context()
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # v1.HTTPGetAction: certificates are not verified
             connector = aiohttp.TCPConnector(ssl=tls, force_close=True, limit=0)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())

@@ -6,10 +6,12 @@ What it got is kept in a directory (keys 0600): a restart needs no token. Source
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
 import ssl
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,15 @@ USAGES = ["digital signature", "key encipherment", "client auth"]
 BACKOFF = Backoff(initial=0.25, maximum=10, jitter=0.2)
 RENEW_AT = 0.7
 """The part of a certificate's life after which it is renewed."""
+
+_REQUEST = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from minik8s.base import pki
+key = pki.new_key()
+sys.stdout.buffer.write(key + pki.certificate_request(key, sys.argv[1], sys.argv[2:]))
+"""
+"""An agent needs `cryptography` for this alone, and it would keep 8 MB for as long as it runs."""
 
 
 class JoinFailed(Exception):
@@ -103,9 +114,7 @@ class Membership:
             return ca
         if token is None:
             raise JoinFailed("a token is needed to join (minik8s token, on the server, prints it)")
-        unverified = ssl.create_default_context()
-        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-        ca = await self._patiently(paths.CA, unverified)
+        ca = await self._patiently(paths.CA, ssl_context(Access(self._server, insecure=True)))
         if not jointoken.pins(token, ca):
             raise JoinFailed(f"{self._server} is not the server that the token is for: its authority has another hash")
         pki.write_private(self._ca_file, ca)
@@ -113,9 +122,7 @@ class Membership:
 
     async def _certify(self, ca: bytes) -> None:
         """Asks for a certificate with the token, and waits for it."""
-        key = pki.new_key()
-        user = f"system:node:{self._node}"
-        request = pki.certificate_request(key, user, ["system:nodes"])
+        key, request = await self._new_request(f"system:node:{self._node}", "system:nodes")
         csr: dict[str, Any] = {
             "apiVersion": "certificates.k8s.io/v1",
             "kind": "CertificateSigningRequest",
@@ -129,6 +136,23 @@ class Membership:
             await client.close()
         pki.write_private(self._key_file, key)
         pki.write_private(self._certificate_file, certificate)
+
+    async def _new_request(self, user: str, *groups: str) -> tuple[bytes, bytes]:
+        """A new key and the request for its certificate (PEM), from a process that is gone afterwards: see `_REQUEST`."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-c", _REQUEST, user, *groups, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            async with self._clock.hold():
+                made, _ = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            raise JoinFailed(f"no certificate request could be made: its process ended with exit code {process.returncode}")
+        key, begin, rest = made.partition(b"-----BEGIN CERTIFICATE REQUEST-----")
+        return key, begin + rest
 
     async def _signed(self, client: Client, csr: Mapping[str, Any]) -> bytes:
         failures = 0

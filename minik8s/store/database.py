@@ -44,6 +44,9 @@ SCHEMA: Sequence[Statement] = (
 READ = 250
 """The most rows of history read at once: with the values before them they are in memory together."""
 
+CACHE_KB = 256
+"""What a connection keeps of the file: writers append, and what is read often is in memory anyway (SQLite's default is 2 MB)."""
+
 log = logging.getLogger(__name__)
 
 # aiosqlite logs each statement with its parameters at debug level, and so the Secrets.
@@ -169,9 +172,10 @@ class Database:
             [(mode,)] = await self._writer.execute_fetchall("PRAGMA journal_mode = WAL")
             if mode != "wal":
                 raise StoreFailed(f"{self.path}: this file system has no write-ahead log (SQLite needs shared memory on it)")
-            for pragma in ("synchronous = FULL", "wal_autocheckpoint = 0"):
-                await self._writer.execute_fetchall(f"PRAGMA {pragma}")
             self._reader = await aiosqlite.connect(self.path, isolation_level=None)
+            for connection in (self._writer, self._reader):
+                for pragma in ("synchronous = FULL", "wal_autocheckpoint = 0", f"cache_size = -{CACHE_KB}"):
+                    await connection.execute_fetchall(f"PRAGMA {pragma}")
         if not tables:
             await self._write(SCHEMA)
         async with self._io():

@@ -16,6 +16,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -153,15 +154,19 @@ class Registries:
         if auth is None and given:
             both = base64.b64decode(given.get("auth", "")).decode().partition(":")
             auth = Auth(given.get("username", both[0]), given.get("password", both[2]), given.get("identity_token", ""))
-        context: ssl.SSLContext | bool = not tls.get("insecure_skip_verify")
-        if context and tls.get("ca_file"):
-            context = ssl.create_default_context(cafile=tls["ca_file"])
+        context = False if tls.get("insecure_skip_verify") else _trust(tls.get("ca_file"))
         return Endpoint(url, auth, context)
 
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True, auto_decompress=False)
         return self._session
+
+
+@cache
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    """TLS that trusts the file's authorities, without one the system's (aiohttp's own context knows none: base/memory.py)."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 class _Repository:

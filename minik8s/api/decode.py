@@ -57,10 +57,28 @@ def media_type(content_type: str) -> str:
     return media
 
 
+class ReadYaml(bytes):
+    """A YAML body that somebody has parsed already: `parse` answers with what they found, or with their error."""
+
+    def __new__(cls, data: bytes, value: Any, repeated: list[str], error: str) -> ReadYaml:
+        self = super().__new__(cls, data)
+        self._value, self._repeated, self._error = value, repeated, error
+        return self
+
+    def outcome(self) -> tuple[Any, list[str]]:
+        if self._error:
+            raise ValueError(self._error)
+        return self._value, self._repeated
+
+    _value: Any
+    _repeated: list[str]
+    _error: str
+
+
 def parse(data: bytes, media: str, *, strict: bool = False) -> tuple[Any, list[str]]:
     """The value of a body and, where `strict` asks for them, its repeated fields. ValueError with upstream's words."""
     if media == YAML:
-        return yaml.parse(data)
+        return data.outcome() if isinstance(data, ReadYaml) else yaml.parse(data)
     if media == PROTOBUF:
         return protobuf.decode(data), []
     try:

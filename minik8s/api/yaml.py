@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 MAX_DEPTH = 200
-MAX_UNFOLDED = 200_000  # values, where aliases are used
+MAX_UNFOLDED = 200_000  # values, where aliases are used; long text counts as one for each PIECE characters
+PIECE = 64
 
 
 def parse(data: bytes) -> tuple[Any, list[str]]:
@@ -56,10 +57,10 @@ class _Builder:
 
     def take(self, event: Any) -> None:
         if isinstance(event, yaml.ScalarEvent):
-            value = _scalar(event)
+            value, size = _scalar(event), 1 + len(event.value) // PIECE
             if event.anchor:
-                self.anchors[event.anchor] = (value, 1)
-            self.place(value, 1, event)
+                self.anchors[event.anchor] = (value, size)
+            self.place(value, size, event)
         elif isinstance(event, yaml.AliasEvent):
             self.alias(event)
         elif isinstance(event, yaml.CollectionStartEvent):

@@ -129,6 +129,19 @@ def is_apply(request: Request) -> bool:
     return request.verb == "patch" and media_type(request.content_type) == PATCH_TYPES["apply"]
 
 
+def is_yaml(request: Request, body: bytes) -> bool:
+    """Whether the body will be read as YAML. That of an apply may be JSON."""
+    if media_type(request.content_type) == decode.YAML:
+        return True
+    if not is_apply(request):
+        return False
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return True
+    return body.lstrip()[:1] != b"{"
+
+
 def config_of(request: Request, wanted: TypeOf) -> Object:
     """What an apply patch applies: YAML, or JSON. Its type is said, and is the wanted one."""
     check_options(request)

@@ -7,6 +7,7 @@ Source: the subresources pods/log, pods/exec, pods/attach, pods/portforward, */p
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
@@ -29,7 +30,7 @@ from minik8s.api.errors import (
 from minik8s.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
 from minik8s.apiserver import upgrades
 from minik8s.apiserver.contract import Reader
-from minik8s.apiserver.request import Request
+from minik8s.apiserver.request import Request, readable
 from minik8s.tunnel.mux import Refused
 from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
 
@@ -86,9 +87,7 @@ class Connector:
             path += f"/{_container(pod, request.query.get('container', ''), request.subresource)}"
         if self._reader.get(NODES, "", node) is None:
             raise object_not_found(PODS, node)  # as upstream names it
-        url = (
-            f"http://kubelet{path}?{http.path_qs.partition('?')[2]}"  # kubectl asks by SPDY once more, and shows what that says
-        )
+        url = f"http://kubelet{path}?{_query(http)}"  # kubectl asks by SPDY once more, and shows what that says
         return await self._forward(http, self._tunnels.session(node), "GET", url, _headers(http, _is_for_websockets))
 
     def _pod(self, request: Request) -> Mapping[str, Any]:
@@ -101,7 +100,7 @@ class Connector:
 
     async def _proxy(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
         node, target = self._target(request)
-        query = http.path_qs.partition("?")[2]
+        query = _query(http)
         path = "/" + quote(request.proxy_path, safe="/:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
         headers = _headers(http, lambda name: name not in _KEPT_BACK)
         url = f"http://{target.removeprefix('tcp:')}{path}"
@@ -194,7 +193,7 @@ class Connector:
 
 def _headers(http: web.BaseRequest, kept: Callable[[str], bool]) -> CIMultiDict[str]:
     """The headers of a request that go on: those whose (lower-case) names are `kept`, and its wish for a WebSocket."""
-    found = CIMultiDict((name, _text(value)) for name, value in http.headers.items() if kept(name.lower()))
+    found = CIMultiDict((name, readable(value)) for name, value in http.headers.items() if kept(name.lower()))
     if http.headers.get("Upgrade", "").lower() == "websocket":
         found.extend({"Connection": "Upgrade", "Upgrade": "websocket"})
     elif _has_body(http) and "Content-Encoding" not in http.headers:
@@ -208,13 +207,12 @@ def _is_for_websockets(name: str) -> bool:
     return name.startswith("sec-websocket-")
 
 
+def _query(http: web.BaseRequest) -> str:
+    return quote(readable(http.path_qs.partition("?")[2]), safe=string.punctuation)
+
+
 def _has_body(http: web.BaseRequest) -> bool:
     return http.body_exists and http.method not in ("GET", "HEAD")
-
-
-def _text(value: str) -> str:
-    """A header's value whose bytes may be no UTF-8, as it can be sent."""
-    return value.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _tcp(address: str, port: int) -> str:

@@ -17,23 +17,37 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from minik8s.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, RequestTooLarge, Unauthorized
 from minik8s.api.resources import BY_PATH
 from minik8s.api.user import User
-from minik8s.apiserver import forms, streams, watching
+from minik8s.apiserver import bigyaml, bodies, forms, streams, watching
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Attributes
 from minik8s.apiserver.forms import Form
 from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watch
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.apiserver.request import STREAMS, PathNotFound, Request, parse_path, raw_attributes
+from minik8s.apiserver.request import STREAMS, PathNotFound, Request, not_allowed, parse_path, raw_attributes, readable
 from minik8s.tunnel import paths
 
 log = logging.getLogger(__name__)
 
+
+class _NoBadRequests(logging.Filter):
+    """What is no HTTP is its client's mistake, answered with 400; its lines, which may hold a token, stay out of the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_connections_log = logging.getLogger(f"{__name__}.connections")
+_connections_log.addFilter(_NoBadRequests())
+
 BODY_LIMIT = 3 * 1024 * 1024
+WARNINGS_LIMIT, WARNING_CUT = 4096, 256
+"""Characters of all warnings of an answer, and of each one that does not fit in."""
 GZIP_FROM = 128 * 1024
 """Answers from this size on are compressed for clients that accept it."""
 
@@ -79,10 +93,18 @@ class HttpFace:
         self._connect = connect
         self._metrics = metrics
         self._fanout = streams.Fanout()
+        self._yaml = bigyaml.Reader(desk.clock)
 
     def server(self) -> web.Server:
         """A factory of connections' protocols, for `loop.create_server`."""
-        return web.Server(self, request_factory=_make_request, access_log=None, keepalive_timeout=120, lingering_time=5.0)
+        return web.Server(
+            self,
+            request_factory=_make_request,
+            access_log=None,
+            keepalive_timeout=120,
+            lingering_time=5.0,
+            logger=_connections_log,
+        )
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         started = self._desk.clock.monotonic()
@@ -106,8 +128,9 @@ class HttpFace:
 
     async def _answer(self, http: web.BaseRequest, context: _Context) -> web.StreamResponse:
         user = self._authenticate(http)
-        path, query = _split(http.path_qs)
-        wanted = impersonation.wanted_user(http.headers.items())
+        path_qs = readable(http.path_qs)
+        path, query = _split(path_qs)
+        wanted = impersonation.wanted_user((name, readable(value)) for name, value in http.headers.items())
         try:
             request = parse_path(http.method, path, BY_PATH)
         except (PathNotFound, NotFound, MethodNotAllowed) as error:
@@ -124,9 +147,9 @@ class HttpFace:
                 attributes = replace(attributes, user=self._desk.impersonate(wanted, attributes))
             return await self._page(http, attributes)
         context.request = request
-        request.user, request.query, request.agent = user, query, http.headers.get("User-Agent", "")
+        request.user, request.query, request.agent = user, query, readable(http.headers.get("User-Agent", ""))
         if "dryRun" in query:
-            request.dry_run = tuple(value for name, value in _parameters(http.path_qs) if name == "dryRun")
+            request.dry_run = tuple(value for name, value in _parameters(path_qs) if name == "dryRun")
         request.content_type = http.headers.get("Content-Type", "")
         if is_watch(request):
             request.verb = "watch"
@@ -141,12 +164,21 @@ class HttpFace:
         )
         if watch:
             self._desk.authorize(request)
+            if "watch" not in request.resource.verbs:
+                raise not_allowed()
             return await self._watch(http, request, context.form)
         if http.body_exists:
-            request.body = await _read(http)
+            request.body = await self._body(http, request)
         elif request.verb in _WITH_BODY:
             request.body = b""
         return await self._respond(http, request, context.form, await self._desk.answer(request))
+
+    async def _body(self, http: web.BaseRequest, request: Request) -> bytes:
+        body = await _read(http)
+        if len(body) <= bigyaml.INLINE or not bodies.is_yaml(request, body):
+            return body
+        self._desk.authorize(request)  # nobody else has work done
+        return await self._yaml.outside(body)
 
     async def _respond(self, http: web.BaseRequest, request: Request, form: Form, reply: Reply) -> web.StreamResponse:
         resource = reply.resource or request.resource
@@ -247,8 +279,15 @@ def _error(error: ApiError, context: _Context) -> web.Response:
 
 
 def _add_warnings(response: web.Response, request: Request | None) -> None:
+    """As upstream: none with control characters, and not more in all than a client's header may be long."""
+    left = WARNINGS_LIMIT
     for warning in dict.fromkeys(request.warnings if request else ()):
-        response.headers.add("Warning", f'299 - "{_quoted(warning)}"')
+        text = warning if len(warning) <= left else warning[:WARNING_CUT]
+        if len(text) > left:
+            return
+        if text.isprintable():
+            left -= len(text)
+            response.headers.add("Warning", f'299 - "{_quoted(text)}"')
 
 
 def _plain(code: int, text: str) -> web.Response:
@@ -256,4 +295,4 @@ def _plain(code: int, text: str) -> web.Response:
 
 
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
+    return text.replace("\\", "\\\\").replace('"', '\\"')

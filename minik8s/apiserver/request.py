@@ -79,6 +79,11 @@ class Request:
         return is_true(self.query[name]) if name in self.query else False
 
 
+def readable(text: str) -> str:
+    """Text of a request's head whose bytes may be no UTF-8 (they stand as surrogates), as it can be told and stored."""
+    return text if text.isascii() else text.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def is_true(text: str) -> bool:
     return text.lower() not in ("", "false", "0", "f") if text else False
 

@@ -102,6 +102,18 @@ async def test_exec_with_a_terminal(bench: Bench) -> None:
     assert (stderr, code) == (b"", 9)
 
 
+async def test_a_new_size_as_the_program_ends(bench: Bench) -> None:
+    """It finds a terminal that is closed, and takes neither the exit code nor another's terminal."""
+    container = await bench.start(await bench.pod(), "sleep 300")
+    for code in range(10):
+        streams = await bench.runtime.exec(container, ["sh", "-c", f"echo x; exit {code}"], stdin=True, tty=True)
+        gathering = asyncio.ensure_future(gather(streams))
+        while not gathering.done():
+            await streams.resize(80, 25)
+            await asyncio.sleep(0)
+        assert await gathering == (b"x\r\n", b"", code)
+
+
 async def test_closing_an_exec_kills_it(bench: Bench) -> None:
     container = await bench.start(await bench.pod(), "sleep 300")
     streams = await bench.runtime.exec(container, ["sleep", "4242"], stdin=False, tty=False)

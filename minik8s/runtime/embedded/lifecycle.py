@@ -287,6 +287,7 @@ class Pods:
                 session.append(Session(self._loop, connection, sources, sink, terminal=tty))
 
         def ended(code: int) -> None:
+            connection.on_closed = None
             for one_session in session:
                 one_session.finish(code)
 

@@ -10,7 +10,7 @@ import os
 
 from minik8s.runtime.embedded.logs import Log
 from minik8s.runtime.embedded.loop import READ, Loop
-from minik8s.runtime.embedded.sessions import Attachment, Sink
+from minik8s.runtime.embedded.sessions import Attachment, Sink, resize
 from minik8s.runtime.embedded.wire import Connection
 
 _CHUNK = 1 << 16
@@ -37,7 +37,7 @@ class Output:
         self._add("stdout", master)
 
     def attach(self, connection: Connection, *, stdin: bool) -> None:
-        attachment = Attachment(connection, self._stdin if stdin else None, self._terminal, self._stdin_ended)
+        attachment = Attachment(connection, self._stdin if stdin else None, self._resize, self._stdin_ended)
         self._attached.append(attachment)
         connection.on_closed = lambda: self._detach(attachment, stdin=stdin)
 
@@ -104,6 +104,10 @@ class Output:
     def _stdin_ended(self) -> None:
         if self._stdin and self._terminal < 0:
             self._stdin.end()
+
+    def _resize(self, payload: bytes) -> None:
+        if self._terminal in self._sources:
+            resize(self._terminal, payload)
 
     def _room(self) -> None:
         for attachment in self._attached:

@@ -47,6 +47,11 @@ class Sink:
         if not self._waiting:
             self.close()
 
+    def resize(self, payload: bytes) -> None:
+        """Of a terminal's."""
+        if self._fd >= 0:
+            resize(self._fd, payload)
+
     def close(self) -> None:
         if self._fd >= 0:
             if self._watched:
@@ -83,7 +88,7 @@ class Session:
     ) -> None:
         self._loop, self.connection = loop, connection
         self._sources = {fd: kind for kind, fd in sources.items()}
-        self._terminal = sink if terminal else -1
+        self._terminal = terminal
         self._sink = Sink(loop, sink, self._room) if sink >= 0 else None
         self._reading = False
         self.on_sources_ended: Callable[[], None] | None = None
@@ -142,10 +147,10 @@ class Session:
         if self._sink and kind == STDIN:
             self._sink.write(payload)
             self._room()
-        elif self._sink and kind == STDIN_END and self._terminal < 0:
+        elif self._sink and kind == STDIN_END and not self._terminal:
             self._sink.end()
-        elif kind == RESIZE and self._terminal >= 0:
-            resize(self._terminal, payload)
+        elif self._sink and kind == RESIZE and self._terminal:
+            self._sink.resize(payload)
 
     def _room(self) -> None:
         if self._sink:
@@ -155,8 +160,10 @@ class Session:
 class Attachment:
     """A client that sees what a container writes from now on, and may write to its stdin (`sink`, owned by the container)."""
 
-    def __init__(self, connection: Connection, sink: Sink | None, terminal: int, on_stdin_end: Callable[[], None]) -> None:
-        self.connection, self._sink, self._terminal, self._on_stdin_end = connection, sink, terminal, on_stdin_end
+    def __init__(
+        self, connection: Connection, sink: Sink | None, on_resize: Callable[[bytes], None], on_stdin_end: Callable[[], None]
+    ) -> None:
+        self.connection, self._sink, self._on_resize, self._on_stdin_end = connection, sink, on_resize, on_stdin_end
         connection.on_frame = self._frame
 
     def show(self, stream: str, data: bytes) -> None:
@@ -179,8 +186,8 @@ class Attachment:
             self.room()
         elif kind == STDIN_END:
             self._on_stdin_end()
-        elif kind == RESIZE and self._terminal >= 0:
-            resize(self._terminal, payload)
+        elif kind == RESIZE:
+            self._on_resize(payload)
 
 
 def resize(terminal: int, payload: bytes) -> None:

@@ -395,17 +395,21 @@ def raise_invalid(resource: Resource, obj: Frozen, errors: Sequence[FieldError])
 
 
 def _drop_repeated_owners(metadata: Object, warnings: list[str]) -> None:
-    owners = metadata.get("ownerReferences") or []
-    kept = {owner.get("uid", ""): owner for owner in reversed(owners)}
-    if len(kept) == len(owners):
+    """Of owners with the same uid, the first stays; those without one are validation's to refuse."""
+    owners, kept, seen, repeated = metadata.get("ownerReferences") or [], [], set(), set()
+    for owner in owners:
+        if (uid := owner.get("uid", "")) and uid in seen:
+            repeated.add(uid)
+            continue
+        seen.add(uid)
+        kept.append(owner)
+    if not repeated:
         return
-    uids = [owner.get("uid", "") for owner in owners]
-    repeated = sorted({uid for uid in uids if uids.count(uid) > 1})
     warnings.append(
         ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such "
-        f"requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {', '.join(repeated)}"
+        f"requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {', '.join(sorted(repeated))}"
     )
-    metadata["ownerReferences"] = list(reversed(kept.values()))
+    metadata["ownerReferences"] = kept
 
 
 def _update_rules(

@@ -53,8 +53,8 @@ def pages(checks: Mapping[str, Check], metrics: Metrics, tokens: ServiceAccountT
 
 def _discovery(address: str) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
-        if http.path.strip("/") != "apis":
-            _only_read(http)
+        if http.path.startswith("/api/") or http.path == "/api" or http.path.strip("/").count("/") > 1:
+            _only_read(http)  # upstream's group lists answer any method
         accept = http.headers.get("Accept", "")
         aggregated = http.path.strip("/") in ("api", "apis") and prefers_aggregated(accept)
         found = discovery.document(http.path, RESOURCES, address, aggregated=aggregated)

@@ -133,6 +133,7 @@ def _mark_graceful(metadata: Object, grace: int, now: float) -> bool:
     if grace >= current:
         return False
     asked_at = parse_time(metadata["deletionTimestamp"]) - current
+    asked_at = max(asked_at, parse_time(metadata["creationTimestamp"]))  # one that did not fit into a time was cut
     metadata["deletionTimestamp"] = rfc3339(asked_at + grace)
     metadata["deletionGracePeriodSeconds"] = grace
     return True

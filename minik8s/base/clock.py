@@ -68,9 +68,12 @@ class _Nothing(AbstractAsyncContextManager[object]):
 _NOTHING = _Nothing()
 
 
+_LAST = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+
+
 def rfc3339(seconds: float) -> str:
-    """metav1.Time: whole seconds, UTC, as `2026-01-02T03:04:05Z`."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """metav1.Time: whole seconds, UTC, as `2026-01-02T03:04:05Z`; what lies beyond the year 9999 is its end."""
+    return datetime.fromtimestamp(min(int(seconds), _LAST), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(seconds: float) -> str:

@@ -116,6 +116,10 @@ class Stream:
         match frame.kind:
             case Kind.OPENED:
                 self._opened.set()
+            case Kind.DATA if not frame.payload:
+                raise ProtocolError("data without any")  # no grant bounds how many wait
+            case Kind.DATA if self._ended_there:
+                raise ProtocolError("data after the end")
             case Kind.DATA:
                 self._buffered += len(frame.payload)
                 if self._buffered + self._consumed > WINDOW:

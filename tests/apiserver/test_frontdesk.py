@@ -440,3 +440,12 @@ async def test_a_dry_run_of_a_scale_changes_nothing(desk: Desk) -> None:
     call = Call("patch", DEPLOYMENTS, "a", "d", "scale", {"dryRun": "All"}, {"spec": {"replicas": 7}}, PATCH_TYPES["merge"])
     assert (await desk.desk.handle(ANONYMOUS, call))["spec"] == {"replicas": 7}
     assert (await desk.ask("get", DEPLOYMENTS, "d"))["spec"]["replicas"] == 1
+
+
+async def test_a_grace_period_beyond_all_years_ends_with_them(desk: Desk) -> None:
+    await desk.create(PODS, "p", spec=pod(terminationGracePeriodSeconds=2**62, nodeName="n"))
+    ending = await desk.ask("delete", PODS, "p")
+    assert ending["metadata"]["deletionTimestamp"] == "9999-12-31T23:59:59Z"
+    await desk.ask("delete", PODS, "p", body={"gracePeriodSeconds": 0})
+    with pytest.raises(NotFound):
+        await desk.ask("get", PODS, "p")

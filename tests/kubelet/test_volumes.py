@@ -306,3 +306,16 @@ def test_no_name_leads_out_of_the_data_directory(tmp_path: Path) -> None:
     for name in ("", ".", "..", "a/b", "a\0"):
         with pytest.raises(ValueError, match="not a file name"):
             layout.pod(name)
+
+
+async def test_a_file_of_variables_is_a_plain_one_inside_and_short(tmp_path: Path) -> None:  # KEP-3721
+    volume, secret = tmp_path / "v", tmp_path / "secret"
+    volume.mkdir()
+    secret.write_text("s")
+    (volume / "a").write_text("x" * 100)
+    (volume / "out").symlink_to(secret)
+    (volume / "in").symlink_to("a")
+    os.mkfifo(volume / "fifo")
+    assert subpath.read(volume, "a", 10) == b"x" * 10
+    assert subpath.read(volume, "in", 10) == b"x" * 10
+    assert [subpath.read(volume, name, 10) for name in ("out", "fifo", "../secret", "none", ".")] == [None] * 5

@@ -229,3 +229,18 @@ def test_frames_round() -> None:
     for kind in Kind:
         frame = Frame(kind, 77, b"payload")
         assert decode(encode(frame)) == frame
+
+
+@pytest.mark.parametrize("frames", [[Frame(Kind.DATA, 2, b"")], [Frame(Kind.END, 2), Frame(Kind.DATA, 2, b"x")]])
+async def test_data_that_nobody_granted_ends_the_line(frames: list[Frame]) -> None:
+    here, there = Pipe(), Pipe()
+    here.other, there.other = there, here
+    mux = Mux(here, dials=False)
+    running = asyncio.create_task(mux.run())
+    opening = asyncio.create_task(mux.open("kubelet"))
+    await there.receive()
+    for frame in [Frame(Kind.OPENED, 2), *frames]:
+        await there.send(encode(frame))
+    with pytest.raises(ProtocolError):
+        await running
+    await asyncio.gather(opening, return_exceptions=True)

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 Volume = Mapping[str, Any]
 PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
+LONGEST_FILE = 64 * 1024
+"""Bytes of a file of variables (KEP-3721)."""
 IN_MEMORY = ("secret", "downwardAPI", "projected")
 
 
@@ -90,10 +92,12 @@ class Volumes:
         found = next((v for v in pod["spec"].get("volumes") or () if v["name"] == volume), None)
         if found is None or _kind(found) != "emptyDir":
             return None
-        base = self._path(pod, found)
-        target = (base / path).resolve()
-        inside = base.resolve() in target.parents
-        return target.read_text(errors="surrogateescape") if inside and target.is_file() else None
+        data = subpath.read(self._path(pod, found), path, LONGEST_FILE + 1)
+        if data is None:
+            return None
+        if len(data) > LONGEST_FILE:
+            raise ConfigError(f"the file {path!r} of variables is longer than {LONGEST_FILE} bytes")
+        return data.decode(errors="surrogateescape")
 
     async def unmount(self, pod_uid: str) -> None:
         """Takes all volumes of the pod away, what was in them included (a hostPath stays, of course)."""

@@ -65,10 +65,10 @@ class Connector:
     # --- logs, exec, attach, port-forward ----------------------------------------------------------------------------
 
     async def _log(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
-        pod = self._pod(request)
         if errors := _log_errors(request):
             raise invalid_object("PodLogOptions", "", request.name, errors)
-        container = _container(pod, request.query.get("container", ""), "log")
+        pod = self._pod(request)
+        container = _container(pod, request.query.get("container", ""))
         node = pod["spec"].get("nodeName", "")
         if not node:
             return web.Response(status=204)
@@ -84,7 +84,7 @@ class Connector:
             raise BadRequest(f"pod {request.name} does not have a host assigned")
         path = f"/{_KUBELET_PATH[request.subresource]}/{request.namespace}/{request.name}"
         if request.subresource != "portforward":
-            path += f"/{_container(pod, request.query.get('container', ''), request.subresource)}"
+            path += f"/{_container(pod, request.query.get('container', ''))}"
         if self._reader.get(NODES, "", node) is None:
             raise object_not_found(PODS, node)  # as upstream names it
         url = f"http://kubelet{path}?{_query(http)}"  # kubectl asks by SPDY once more, and shows what that says
@@ -262,19 +262,17 @@ def _pod_port(pod: Mapping[str, Any], port: str) -> int:
     return int(named[0]["containerPort"]) if named else 80
 
 
-def _container(pod: Mapping[str, Any], name: str, purpose: str) -> str:
-    """The container that a request means; the only one where it names none."""
+def _container(pod: Mapping[str, Any], name: str) -> str:
+    """The container that a request means; where it names none, the only one beside init and ephemeral containers."""
     spec, pod_name = pod["spec"], pod["metadata"]["name"]
     main = [container["name"] for container in spec["containers"]]
     init = [container["name"] for container in spec.get("initContainers") or ()]
     ephemeral = [container["name"] for container in spec.get("ephemeralContainers") or ()]
+    if not name and len(main) == 1:
+        return str(main[0])
     if not name:
-        if len(main) + len(init) + len(ephemeral) == 1 or (purpose != "log" and len(main) == 1):
-            return str(main[0])
-        if len(main) == 1 and not init:
-            return str(main[0])
-        choices = f"choose one of: [{' '.join(main)}]" + (f" or one of the init containers: [{' '.join(init)}]" if init else "")
-        raise BadRequest(f"a container name must be specified for pod {pod_name}, {choices}")
+        choices = " ".join((*init, *main, *ephemeral))
+        raise BadRequest(f"a container name must be specified for pod {pod_name}, choose one of: [{choices}]")
     if name not in (*main, *init, *ephemeral):
         raise BadRequest(f"container {name} is not valid for pod {pod_name}")
     return name

@@ -61,7 +61,7 @@ def negotiate(accept: str, *, views: bool = True, watching: bool = False) -> For
             if group == _META and version in ("v1", "v1beta1") and view in _VIEWS:
                 return Form(chosen, view, version)
     if known:  # but not as what it was asked for
-        raise NotAcceptable(f"only the following media types are accepted: {offered}")
+        raise not_acceptable()
     if watching:
         offered += f", {JSON};stream=watch, {PROTOBUF};stream=watch"
     raise NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {offered}", {})
@@ -73,6 +73,10 @@ def acceptable(accept: str) -> Form:
         return Form(negotiate(accept, views=False).media)
     except NotAcceptable:
         return PLAIN
+
+
+def not_acceptable() -> NotAcceptable:
+    return NotAcceptable(f"only the following media types are accepted: {JSON}, {YAML}, {PROTOBUF}")
 
 
 _VIEWS = {"Table", "PartialObjectMetadata", "PartialObjectMetadataList"}
@@ -109,7 +113,7 @@ def encode_object(answer: Entry | Mapping[str, Any], resource: Resource, form: F
             table([obj], resource, form, now, include or "Metadata", {"resourceVersion": revision} if revision else {}), form
         )
     if form.view == "PartialObjectMetadataList":
-        raise NotAcceptable(f"only the following media types are accepted: {JSON}, {YAML}, {PROTOBUF}")
+        raise not_acceptable()
     return dump(partial(obj, form.version), form)
 
 

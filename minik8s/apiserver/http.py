@@ -157,6 +157,8 @@ class HttpFace:
             request.user = self._desk.impersonate(wanted, attributes_of(request))
         if request.subresource in STREAMS:
             self._desk.authorize(request)
+            if request.subresource == "log" and forms.acceptable(http.headers.get("Accept", "")) is forms.PLAIN:
+                raise forms.not_acceptable()  # a log is text, but is asked for as an object is
             return await self._connect(http, request)
         watch = request.verb == "watch"
         context.form = forms.negotiate(

@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 
-def conflist(pod_cidr: str, *, mtu: int = 0) -> dict[str, Any]:
-    """A CNI network configuration list (spec 0.4.0). `mtu` 0: the kernel's own."""
-    ptp = {
-        "type": "ptp",
-        "ipMasq": False,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": pod_cidr}]], "routes": [{"dst": "0.0.0.0/0"}]},
+def conflist(pod_cidr: str, leases: Path, *, mtu: int = 0) -> dict[str, Any]:
+    """A CNI network configuration list (spec 0.4.0). host-local keeps who has which address below `leases`, which goes with the
+    cluster. `mtu` 0: the kernel's own.
+    """
+    ipam = {
+        "type": "host-local",
+        "ranges": [[{"subnet": pod_cidr}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": str(leases.resolve()),
     }
+    ptp = {"type": "ptp", "ipMasq": False, "ipam": ipam}
     return {"cniVersion": "0.4.0", "name": "minik8s", "plugins": [ptp | ({"mtu": mtu} if mtu else {})]}
 
 
-def write_conflist(directory: Path, pod_cidr: str, *, mtu: int = 0) -> Path:
+def write_conflist(directory: Path, pod_cidr: str, leases: Path, *, mtu: int = 0) -> Path:
     """Writes it where containerd looks (`/etc/cni/net.d`), first in the order of names; the file's path."""
     directory.mkdir(parents=True, exist_ok=True)
     file, new = directory / "10-minik8s.conflist", directory / ".10-minik8s.conflist"
-    new.write_text(json.dumps(conflist(pod_cidr, mtu=mtu), indent=2) + "\n")
+    new.write_text(json.dumps(conflist(pod_cidr, leases, mtu=mtu), indent=2) + "\n")
     new.replace(file)
     return file

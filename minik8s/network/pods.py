@@ -61,6 +61,7 @@ class PodNetwork:
         self._table = nft.table_name("network", node)
         self._remembered = directory / "pod-cidr"
         self._addresses = Addresses(directory / "addresses")
+        self._leases = directory / "cni"
         self._pods: IPv4Network | None = None
         self._has_pods = asyncio.Event()
         self._nodes: dict[str, tuple[str, str]] = {}  # podCIDR and address
@@ -201,7 +202,7 @@ class PodNetwork:
         self._pods = IPv4Network(pod_cidr)
         self._has_pods.set()
         if self._cni_directory:
-            write_conflist(self._cni_directory, pod_cidr)
+            write_conflist(self._cni_directory, pod_cidr, self._leases)
 
     def _prepare(self) -> None:
         if _FORWARDING.read_text().strip() != "1":

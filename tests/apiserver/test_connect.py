@@ -237,3 +237,48 @@ async def test_services_over_ipv6(house: House) -> None:
     async with house.session.get("http://x/api/v1/namespaces/a/services/s/proxy/") as answer:
         assert (answer.status, await answer.text()) == (200, "plain")
     assert house.targets == ["tcp:[fd00::1]:80"]
+
+
+CHOICES = "a container name must be specified for pod two, choose one of: [i x y]"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("new/log", 204, ""),
+        ("new/log?container=none", 400, "container none is not valid for pod new"),
+        ("new/exec?command=sh", 400, "pod new does not have a host assigned"),
+        ("new/portforward", 400, "pod new does not have a host assigned"),
+        ("two/log", 400, CHOICES),
+        ("two/exec?command=sh", 400, CHOICES),
+        ("two/attach", 400, CHOICES),
+        ("two/log?container=i", 200, "plain"),
+        ("two/log?container=x&follow=maybe", 200, "plain"),
+        ("one/log", 200, "plain"),
+        ("one/log?stream=Stdout", 422, 'PodLogOptions "one" is invalid: stream: Forbidden: may not be specified'),
+        ("one/log?tailLines=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
+        ("none/log", 404, 'pods "none" not found'),
+        ("none/log?limitBytes=0", 422, 'PodLogOptions "none" is invalid: limitBytes: Invalid value: 0: must be greater than 0'),
+    ],
+)
+async def test_which_container_is_meant(house: House, path: str, status: int, message: str) -> None:
+    """Golden node cases ng-params, ng-two; golden case pv-subresources."""
+
+    def pod(name: str, *containers: str, node: str) -> dict[str, Any]:
+        spec = {"containers": [{"name": each, "image": "i"} for each in containers], "nodeName": node}
+        return {"metadata": {"name": name}, "spec": {**spec, "initContainers": [{"name": "i", "image": "i"}]}}
+
+    for body in (pod("new", "x", node=""), pod("one", "x", node="n"), pod("two", "x", "y", node="n")):
+        await house.desk.handle(ANONYMOUS, Call("create", PODS, "a", body=body))
+    async with house.session.get(f"http://x/api/v1/namespaces/a/pods/{path}") as answer:
+        told = (await answer.json())["message"] if answer.status >= 400 else await answer.text()
+    assert (answer.status, told) == (status, message)
+
+
+@pytest.mark.parametrize(("accept", "status"), [("text/plain", 406), ("application/yaml", 200), ("*/*", 200)])
+async def test_a_log_is_asked_for_as_an_object_is(house: House, accept: str, status: int) -> None:
+    """Golden node case ng-params."""
+    async with house.session.get(f"http://x{POD}/log", headers={"Accept": accept}) as answer:
+        assert answer.status == status
+        if status == 406:
+            assert (await answer.json())["reason"] == "NotAcceptable"

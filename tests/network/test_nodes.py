@@ -242,9 +242,8 @@ def test_the_cni_configuration_gives_the_same_layout(world: World, tmp_path: Pat
     own = world.pod(world.a, "own", 8080)
     other = Pod(f"{world.prefix}-cni")
     world.pods.append((world.a, "cni", other))
-    written = json.loads(write_conflist(tmp_path, "10.42.0.128/25").read_text())
+    written = json.loads(write_conflist(tmp_path, "10.42.0.128/25", tmp_path / "addresses").read_text())
     plugin = {"cniVersion": written["cniVersion"], "name": written["name"], **written["plugins"][0]}
-    plugin["ipam"]["dataDir"] = str(tmp_path / "addresses")
     variables = {"CNI_CONTAINERID": "cni", "CNI_NETNS": other.path, "CNI_IFNAME": "eth0", "CNI_PATH": "/usr/lib/cni"}
 
     def run(command: str) -> str:

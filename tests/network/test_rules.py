@@ -100,7 +100,8 @@ def test_link_names_fit_the_kernel() -> None:
 
 
 def test_cni_configuration(tmp_path: Path) -> None:
-    written = json.loads(write_conflist(tmp_path / "net.d", "10.42.1.0/24").read_text())
+    written = json.loads(write_conflist(tmp_path / "net.d", "10.42.1.0/24", tmp_path / "leases").read_text())
     assert (written["cniVersion"], [plugin["type"] for plugin in written["plugins"]]) == ("0.4.0", ["ptp"])
     assert written["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.42.1.0/24"}]]
+    assert written["plugins"][0]["ipam"]["dataDir"] == str(tmp_path / "leases"), "not the machine's, which outlive the cluster"
     assert [file.name for file in (tmp_path / "net.d").iterdir()] == ["10-minik8s.conflist"]

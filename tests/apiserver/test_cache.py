@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import sys
+import tracemalloc
 
 import orjson
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from minik8s.api.resources import CONFIGMAPS, PODS
 from minik8s.apiserver.cache import ALL, PENDING_LIMIT, PREFIX, Cache, Event, prefix_of
 from minik8s.apiserver.history import PACK
+from minik8s.apiserver.registry import encode
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.tasks import Owner
 from minik8s.store.memory import MemoryStore
@@ -198,3 +201,13 @@ async def test_changes_are_forgotten_when_the_window_is_over(clock: VirtualClock
 
 def test_event_types() -> None:
     assert Event(None, None, False).type == "ADDED"  # type: ignore[arg-type]
+
+
+def test_what_is_stored_takes_no_more_than_its_size() -> None:
+    """orjson's own bytes keep 4 kB each, however short."""
+    obj = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "x"}}
+    tracemalloc.start()
+    kept = [encode(obj) for _ in range(100)]
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 3 * sum(map(sys.getsizeof, kept))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from weakref import ref
 
@@ -59,3 +62,27 @@ async def test_a_ring_that_was_frozen_waits_for_quiet(clock: VirtualClock, monke
     assert watched() is None
     assert kept
     await owner.stop()
+
+
+async def test_free_pages_are_given_back_while_it_is_quiet(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(memory, "_giver", lambda: lambda: given.append(clock.monotonic()))
+    monkeypatch.setattr(memory, "IDLE", 0)
+    owner = Owner("test")
+    owner.start(memory.tend(clock), "memory")
+    await clock.sleep(10 * memory.SLOW)
+    assert given == []
+    monkeypatch.setattr(memory, "IDLE", 1e9)
+    await clock.sleep(2 * memory.SLOW)
+    assert len(given) == 2
+    await owner.stop()
+
+
+def test_aiohttp_reads_no_trust_store_at_its_import() -> None:
+    script = (
+        "import os; from minik8s.base import memory; memory.prepare(); from aiohttp import connector; "
+        "print(len(connector._SSL_CONTEXT_VERIFIED.get_ca_certs()), 'SSL_CERT_FILE' in os.environ)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "SSL_CERT_FILE"}
+    found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["0", "False"]

@@ -194,3 +194,13 @@ def test_a_request_of_unknown_algorithms_is_none(known: bytes, unknown: bytes) -
     made = f"-----BEGIN CERTIFICATE REQUEST-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE REQUEST-----\n"
     with pytest.raises(ValueError, match="certificate request"):
         pki.parse_request(made.encode())
+
+
+@pytest.mark.parametrize("now", [1_800_000_000, 2_600_000_000])
+def test_a_certificates_end_is_read_in_both_forms_of_time(clock: SetClock, now: int) -> None:
+    """RFC 5280 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050 on."""
+    clock.at = now
+    authority = pki.Authority.create("ca", clock)
+    assert pki.expiry(authority.pair.certificate) == now + pki.CA_LIFETIME
+    leaf = authority.client("jane", ["a"]).certificate
+    assert pki.expiry(leaf + authority.pair.certificate) == now + pki.LEAF_LIFETIME

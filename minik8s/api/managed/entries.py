@@ -21,6 +21,7 @@ APPLY, UPDATE = "Apply", "Update"
 MAX_UPDATERS = 10
 ANCIENT = "ancient-changes"
 MAX_NAME = 128  # bytes
+MAX_SHARED = 4096  # bytes of JSON
 UNKNOWN = "unknown"
 
 
@@ -154,15 +155,20 @@ def _entry(manager: Manager, owned: Owned) -> Object:
         "apiVersion": owned.version,
         "time": owned.time,
         "fieldsType": "FieldsV1",
-        "fieldsV1": _shared(orjson.dumps(owned.fields)),
+        "fieldsV1": _common(owned.fields),
         "subresource": manager.subresource,
     }
     return {key: value for key, value in entry.items() if value or key == "fieldsV1"}
 
 
+def _common(found: Fields) -> Fields:
+    """One set for all objects of one shape, if it is of usual size: 20,000 pods of a template hold theirs once."""
+    text = orjson.dumps(found)
+    return _shared(text) if len(text) <= MAX_SHARED else found
+
+
 @lru_cache(maxsize=2048)
 def _shared(text: bytes) -> Fields:
-    """One set for all objects of one shape: 20,000 pods of a template hold theirs once."""
     found: Fields = orjson.loads(text)
     return found
 

@@ -140,7 +140,7 @@ def _applied(live: Frozen | None, config: Frozen, manager: str, context: Context
     mine = context.ownable(walks.mentioned(context.shape, config))
     managers = managers | {me: Owned(mine, context.api_version, last.time if last else None)}
     merged = walks.merge(context.shape, live, config)
-    new = _pruned(merged, managers, last, context)
+    new = _pruned(merged, managers, last, mine, context)
     managers, conflicts = _without_taken(live, new, managers, _changes(live, new, context), me, context)
     if conflicts and not force:
         raise Conflicts(conflicts)
@@ -154,12 +154,12 @@ def _applied(live: Frozen | None, config: Frozen, manager: str, context: Context
     return {**new, "metadata": metadata}
 
 
-def _pruned(merged: Any, managers: Managers, last: Owned | None, context: Context) -> Any:
+def _pruned(merged: Any, managers: Managers, last: Owned | None, mine: Fields, context: Context) -> Any:
     """The merged object without what its manager applied last time and nobody has now.
 
     Three steps: everything of last time goes; what somebody owns comes back; what is there but was not of last time comes back.
     """
-    if last is None or not last.fields:
+    if last is None or (last.version == context.api_version and not difference(last.fields, mine)):
         return merged
     start = _in_version(merged, last.version, context)
     if start is None:

@@ -137,6 +137,11 @@ class Map(Shape):
             return {f"f:{key}": (item, _deduced(item)) for key, item in (value or {}).items()}
         return {f"f:{key}": (item, shape) for key, item in (value or {}).items()}
 
+    def whole(self, value: Any) -> Fields:
+        if not self.value.leaf or self.value is DEDUCED:
+            return super().whole(value)
+        return {SELF: LEAF} | dict.fromkeys([f"f:{key}" for key in value], LEAF)
+
     def child(self, label: str) -> Shape | None:
         return self.value
 

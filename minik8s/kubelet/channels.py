@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,9 @@ PROTOCOLS = (
 )
 HEARTBEAT = 30.0
 MAX_MESSAGE = 1024 * 1024
+LONGEST_SIDE = 1 << 16
+"""Of a terminal: the kernel holds it in two bytes."""
+_CHANNELS = tuple("0123456789")
 
 
 class Channels:
@@ -67,8 +71,9 @@ class Channels:
             message = await self._socket.receive()
             if message.type is aiohttp.WSMsgType.BINARY and message.data:
                 return message.data[0], message.data[1:]
-            if message.type is aiohttp.WSMsgType.TEXT and message.data[:1].isdigit():
-                return int(message.data[0]), base64.b64decode(message.data[1:])
+            if message.type is aiohttp.WSMsgType.TEXT and message.data[:1] in _CHANNELS:
+                with contextlib.suppress(ValueError):  # what is no base64 is nobody's
+                    return int(message.data[0]), base64.b64decode(message.data[1:])
             if message.type not in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
                 return None
 
@@ -126,8 +131,10 @@ async def _resize(streams: Streams, data: bytes) -> None:
     try:
         size = orjson.loads(data)
         width, height = int(size["Width"]), int(size["Height"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return  # not a size: nothing to do about it
+    if not (0 <= width < LONGEST_SIDE and 0 <= height < LONGEST_SIDE):
+        return
     await streams.resize(width, height)
 
 

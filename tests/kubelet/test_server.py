@@ -130,9 +130,18 @@ async def test_stdin_and_its_end(session: Session) -> None:
 
 async def test_terminal_size(session: Session) -> None:
     path = "/exec/ns/a/c?command=cat&stdin=true&stdout=true&tty=true"
-    size, wrong = b'{"Width":80,"Height":24}', b"{}"
-    got = await talk(session, path, "v5.channel.k8s.io", (4, wrong), (4, size), (255, b"\0"))
+    size = b'{"Width":80,"Height":24}'
+    wrong = (b"{}", b'{"Width":99999999999999999999,"Height":1}', b'{"Width":-1,"Height":1}', b'{"Width":1e400,"Height":1}')
+    got = await talk(session, path, "v5.channel.k8s.io", *((4, each) for each in wrong), (4, size), (255, b"\0"))
     assert got[1] == (1, b"80x24")
+
+
+async def test_text_that_is_no_base64_is_nobodys(session: Session) -> None:
+    path = "/exec/ns/a/c?command=cat&stdin=true&stdout=true"
+    async with session.ws_connect(path, protocols=["v4.base64.channel.k8s.io"]) as socket:
+        for text in ("0a", "\u00b2aGk=", "x", "0" + base64.b64encode(b"hi").decode()):
+            await socket.send_str(text)
+        assert [(await socket.receive_str()) for _ in range(2)] == ["1", "1aGk="]
 
 
 async def test_old_protocols_tell_failures_as_text(session: Session) -> None:

@@ -19,6 +19,8 @@ from itertools import count
 
 READ, WRITE, GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
+_LONGEST_WAIT = 3600.0  # seconds; epoll takes no time that is out of all range
+
 
 class Loop:
     def __init__(self) -> None:
@@ -55,7 +57,7 @@ class Loop:
         self.running = True
         self._children(READ)
         while self.running:
-            wait = max(self._timers[0][0] - time.monotonic(), 0) if self._timers else -1
+            wait = min(max(self._timers[0][0] - time.monotonic(), 0), _LONGEST_WAIT) if self._timers else -1
             for fd, events in self._epoll.poll(wait):
                 if handler := self._handlers.get(fd):
                     _guarded(lambda handler=handler, events=events: handler(events))  # type: ignore[misc]

@@ -127,11 +127,14 @@ def is_finished(pod: Pod) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
+LONGEST_GRACE = (1 << 31) - 1
+
+
 def grace_period(pod: Pod) -> float:
-    """Seconds between SIGTERM and SIGKILL: the deletion's, else the pod's."""
+    """Seconds between SIGTERM and SIGKILL: the deletion's, else the pod's; at most what timers and runtimes can count."""
     deletion = pod["metadata"].get("deletionGracePeriodSeconds")
     seconds = deletion if deletion is not None else pod["spec"].get("terminationGracePeriodSeconds")
-    return float(DEFAULT_GRACE if seconds is None else seconds)
+    return float(min(DEFAULT_GRACE if seconds is None else seconds, LONGEST_GRACE))
 
 
 def started_at(pod: Pod) -> float | None:

@@ -19,6 +19,8 @@ from minik8s.apiserver.authz.rules import PolicyRule, Rule, compile_rule
 from minik8s.apiserver.contract import Attributes, Decision, Reader
 
 DECISIONS_KEPT = 20_000
+LONGEST_KEPT = 1024
+"""Characters of a question whose decision is remembered."""
 SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
@@ -64,9 +66,11 @@ class RBAC:
         )
         known = self._decisions.get(key)
         if known is None:
-            if len(self._decisions) >= DECISIONS_KEPT:
-                self._decisions.clear()
-            known = self._decisions[key] = self._decide(attributes)
+            known = self._decide(attributes)
+            if _size(key) <= LONGEST_KEPT:  # who asks whether they may is free to ask for anything
+                if len(self._decisions) >= DECISIONS_KEPT:
+                    self._decisions.clear()
+                self._decisions[key] = known
         return known
 
     def rules_for(self, user: User, namespace: str) -> tuple[list[PolicyRule], list[str]]:
@@ -140,7 +144,9 @@ class RBAC:
         for scope in ("", namespace) if namespace else ("",):
             subjects = self._subjects.get(scope)
             if subjects is None:
-                subjects = self._subjects[scope] = self._index(scope)
+                subjects = self._index(scope)
+                if subjects or not scope:  # namespaces without bindings, or that are none, are without number
+                    self._subjects[scope] = subjects
             yield from subjects.get(("User", user.name), ())
             for group in user.groups:
                 yield from subjects.get(("Group", group), ())
@@ -161,6 +167,11 @@ class RBAC:
         self._decisions.clear()
         self._subjects.clear()
         self._roles.clear()
+
+
+def _size(key: tuple[Any, ...]) -> int:
+    name, groups, *rest = key
+    return len(name) + sum(map(len, groups)) + sum(map(len, rest))
 
 
 def _subject(subject: Mapping[str, Any], namespace: str) -> tuple[tuple[str, str], str]:

@@ -1,5 +1,7 @@
 """Who may do what: RBAC, the Node authorizer, the words of a refusal. The cases follow the recorded answers of upstream 1.36."""
 
+import contextlib
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -333,3 +335,22 @@ def test_binding_needs_the_rights_or_the_verb_bind(manager: Any) -> None:
     with pytest.raises(Forbidden) as error:
         grant("ClusterRole/cluster-admin")
     assert error.value.message.endswith('{APIGroups:["*"], Resources:["*"], Verbs:["*"]}\n{NonResourceURLs:["*"], Verbs:["*"]}')
+
+
+def test_questions_without_number_or_end_take_no_memory(cluster: Any) -> None:
+    """Anybody who is somebody may create a SelfSubjectAccessReview of anything."""
+    authorizer = authorizer_for(cluster)
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            check_quietly(authorizer, asks(JANE, f"get secrets ns/{number}{'x' * 50_000}"))
+            check_quietly(authorizer, asks(JANE, f"get secrets {number}{'x' * 50_000}/a"))
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < 2_000_000
+
+
+def check_quietly(authorizer: Any, asked: Attributes) -> None:
+    with contextlib.suppress(Forbidden):
+        check(authorizer, asked)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from runtime_bench import IMAGE, Bench, Counted, end_node, log_text, wait_for
+from runtime_bench import CGROUP, IMAGE, Bench, Counted, end_node, log_text, removed, wait_for
 
 from minik8s.base.clock import RealClock
 from minik8s.runtime.base import RuntimeFailed, State
@@ -155,8 +156,26 @@ async def test_the_node_process_ends_when_nobody_needs_it(own: Bench, tmp_path: 
     assert (await runtime._link.call("hello"))["pid"] == hello["pid"], "it has a pod"
     await runtime.remove_sandbox(pod)
     await runtime.close()
-    await asyncio.sleep(0.1)
-    wait_for(lambda: not start_time(hello["pid"]), 8)
+    await asyncio.to_thread(wait_for, lambda: not start_time(hello["pid"]), 30)
     assert not list(Path("/sys/fs/cgroup").glob(f"*{hello['cgroup']}"))
     runtime = await again(own, tmp_path / "e")
     assert await runtime.sandboxes() == []
+
+
+async def test_all_ends_when_its_directory_is_deleted(tmp_path: Path, busybox_archive: Path) -> None:
+    """A cluster is removed by removing its data directory: no agent comes back to what ran there."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: namespaces, mounts and cgroups are made")
+    runtime = EmbeddedRuntime(tmp_path / "e", RealClock())
+    await runtime.import_image(str(busybox_archive))
+    bench = Bench(runtime, tmp_path / "logs")
+    container = await bench.start(await bench.pod(), "sleep 300")
+    hello = await runtime._link.call("hello")
+    pid = next(one["pid"] for one in (await runtime._list())["containers"] if one["id"] == container)
+    await runtime.close()
+    shutil.rmtree(tmp_path / "e")
+    await asyncio.to_thread(wait_for, lambda: not start_time(pid), 30)
+    await asyncio.to_thread(wait_for, lambda: not start_time(hello["pid"]), 30)
+    for group in (hello["cgroup"], f"{CGROUP}/pod"):
+        assert not list(Path("/sys/fs/cgroup").glob(f"*{group}"))
+    assert all([removed(group) for group in Path("/sys/fs/cgroup").glob(f"*{CGROUP}")])

@@ -39,6 +39,7 @@ _OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = 1, 0x8000
 _SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1
 _CAPABILITY_VERSION_3 = 0x20080522
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 8
+_IN_DELETE = 0x200
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -49,6 +50,17 @@ def _check(result: int, about: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), about)
     return result
+
+
+def hear_deletions(directory: str) -> int:
+    """A descriptor that can be read when something was deleted from the directory (inotify(7)), and not waited for."""
+    fd = _check(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify")
+    try:
+        _check(_libc.inotify_add_watch(fd, os.fsencode(directory), _IN_DELETE), directory)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def unshare(flags: int) -> None:

@@ -2,8 +2,8 @@
 
 Run as `python -I -S node.py DIRECTORY` it becomes a daemon (own session, own cgroup, child subreaper, one thread) that listens on
 DIRECTORY/node.sock (0600, its own user's peers alone); an error is one line and exit code 1, and so is a second one on the same
-directory. Without a pod and an agent it ends soon. It holds few ideas: what to run is decided by the agent (specs.py) and performed by
-lifecycle.py. Standard library only.
+directory. Without a pod and an agent it ends soon, and with all its pods once the directory is deleted. It holds few ideas: what to run
+is decided by the agent (specs.py) and performed by lifecycle.py. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 sys.path.insert(0, __file__.rsplit("/", 4)[0])  # -I leaves it out
 
@@ -54,6 +55,9 @@ class Node:
         self._pods.adopt()
         self._listener = listen(directory)
         self._loop.watch(self._listener.fileno(), READ, self._accept)
+        with suppress(OSError):  # a user may have no more of them: then what is abandoned runs on
+            self._deletions = linux.hear_deletions(directory)
+            self._loop.watch(self._deletions, READ, self._deleted)
         self._calls: Mapping[str, Callable[[Connection, dict[str, Any]], None]] = {
             "hello": self._hello,
             "watch": self._watch,
@@ -90,6 +94,17 @@ class Node:
                 self._loop.running = False
 
         self._loop.after(_IDLE, check)
+
+    def _deleted(self, _events: int) -> None:
+        os.read(self._deletions, 1 << 16)
+        self._end_if_abandoned()
+
+    def _end_if_abandoned(self) -> None:
+        """Its directory was deleted, and the lock with it: no agent can come any more."""
+        if self._watchers or os.fstat(self._lock).st_nlink:
+            return
+        for sandbox in self._pods.listed()["sandboxes"]:
+            self._pods.remove_sandbox(sandbox["id"], lambda _error: self._end_if_idle_later())
 
     def _accept(self, _events: int) -> None:
         client, _ = self._listener.accept()
@@ -131,6 +146,7 @@ class Node:
     def _watch(self, to: Connection, call: dict[str, Any]) -> None:
         def closed() -> None:
             self._watchers.remove(to)
+            self._end_if_abandoned()
             self._end_if_idle_later()
 
         self._watchers.append(to)

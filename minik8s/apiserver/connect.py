@@ -29,6 +29,7 @@ from minik8s.api.errors import (
 )
 from minik8s.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
 from minik8s.apiserver import upgrades
+from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Reader
 from minik8s.apiserver.request import Request, readable
 from minik8s.tunnel.mux import Refused
@@ -102,7 +103,7 @@ class Connector:
         node, target = self._target(request)
         query = _query(http)
         path = "/" + quote(request.proxy_path, safe="/:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
-        headers = _headers(http, lambda name: name not in _KEPT_BACK)
+        headers = _headers(http, lambda name: name not in _KEPT_BACK and not name.startswith(impersonation.PREFIX))
         url = f"http://{target.removeprefix('tcp:')}{path}"
         if target == KUBELET:
             return await self._forward(http, self._tunnels.session(node), http.method, url, headers)

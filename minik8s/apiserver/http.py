@@ -198,6 +198,8 @@ class HttpFace:
         return response
 
     async def _watch(self, http: web.BaseRequest, request: Request, form: Form) -> web.StreamResponse:
+        if http.method == "HEAD":  # the head of what would follow, and nothing of it
+            return web.Response(headers={"Content-Type": form.media})
         try:
             watch = await watching.open_watch(self._desk.cache, request, self._desk.clock)
         except ApiError as error:

@@ -212,9 +212,18 @@ async def test_ports_that_are_none(house: House, port: str) -> None:
 
 async def test_a_proxied_request_arrives_as_it_was_sent(house: House) -> None:
     await house.raw(
-        f"GET {POD}/proxy/x/%2e%2e/y%2Fz?q=%2B+a HTTP/1.1\nHost: x\nAuthorization: Bearer secret\nConnection: close\n\n"
+        f"GET {POD}/proxy/x/%2e%2e/y%2Fz?q=%2B+a HTTP/1.1\nHost: x\nAuthorization: Bearer secret\n"
+        "Impersonate-User: v\nConnection: close\n\n"
     )
-    assert not {"Authorization", "Accept-Encoding", "User-Agent"} & set(house.headers[0])
+    assert not {"Authorization", "Impersonate-User", "Accept-Encoding", "User-Agent"} & set(house.headers[0])
+
+
+async def test_a_head_request_has_no_body_that_the_next_answer_would_begin_with(house: House) -> None:
+    watch = "HEAD /api/v1/namespaces/a/pods?watch=1&timeoutSeconds=1 HTTP/1.1\nHost: x\n\n"
+    found = await house.raw(watch, b"GET /api/v1/namespaces/a/pods/p HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    _, _, rest = found.partition(b"\r\n\r\n")
+    assert b"ADDED" not in found
+    assert rest.startswith(b"HTTP/1.1 200")
 
 
 async def test_an_answer_that_breaks_off_is_cut_not_followed_by_another(house: House) -> None:

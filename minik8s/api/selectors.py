@@ -8,8 +8,8 @@ documentation, metav1.LabelSelector. Knows `errors` and `names`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,9 @@ from minik8s.api import names
 from minik8s.api.errors import BadRequest, FieldError, forbidden, invalid, required
 
 EQUALS, NOT_EQUALS, IN, NOT_IN, EXISTS, NOT_EXISTS, GREATER, LESS = "=", "!=", "in", "notin", "exists", "!", "gt", "lt"
+
+FEW = 8
+"""Requirements of a selector that are looked at one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +50,65 @@ class Requirement:
         return _SHOWN[self.operator].format(key=self.key, values=values)
 
 
+class _Grouped:
+    """Many requirements, by key: what matching costs depends on the labels alone, which are few."""
+
+    def __init__(self, requirements: Sequence[Requirement]) -> None:
+        self._needed = {each.key for each in requirements if each.operator in (EQUALS, IN, EXISTS, GREATER, LESS)}
+        self._absent = {each.key for each in requirements if each.operator == NOT_EXISTS}
+        self._allowed: dict[str, set[str]] = {}
+        self._refused: dict[str, set[str]] = {}
+        self._bounds: dict[str, list[Requirement]] = {}
+        for each in requirements:
+            if each.operator in (EQUALS, IN):
+                self._allowed[each.key] = self._allowed.get(each.key, set(each.values)) & set(each.values)
+            elif each.operator in (NOT_EQUALS, NOT_IN):
+                self._refused.setdefault(each.key, set()).update(each.values)
+            elif each.operator in (GREATER, LESS):
+                self._bounds.setdefault(each.key, []).append(each)
+        for key, bounds in self._bounds.items():
+            self._bounds[key] = [_strictest(bounds, GREATER), _strictest(bounds, LESS)]
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        if not (self._needed <= labels.keys() and self._absent.isdisjoint(labels)):
+            return False
+        return all(
+            value in self._allowed.get(key, (value,))
+            and value not in self._refused.get(key, ())
+            and all(bound.matches(labels) for bound in self._bounds.get(key, ()))
+            for key, value in labels.items()
+        )
+
+
+def _strictest(bounds: list[Requirement], operator: str) -> Requirement:
+    """The one bound of an operator that says as much as all; of none, that the label is there."""
+    found = [(_integer(each.values[0]), each) for each in bounds if each.operator == operator]
+    if not found:
+        return Requirement(bounds[0].key, EXISTS)
+    unusual = [each for number, each in found if number is None]
+    if unusual:
+        return unusual[0]  # which nothing fulfils
+    pick = max if operator == GREATER else min
+    return pick(found, key=lambda pair: pair[0] or 0)[1]
+
+
 @dataclass(frozen=True, slots=True)
 class LabelSelector:
     """All requirements must hold; without any it matches everything. `nothing` matches no labels at all."""
 
     requirements: tuple[Requirement, ...] = ()
     nothing: bool = False
+    _grouped: list[_Grouped] = field(default_factory=list, init=False, repr=False, compare=False)  # made at first need
 
     def matches(self, labels: Mapping[str, str] | None) -> bool:
         labels = labels or {}
-        return not self.nothing and all(requirement.matches(labels) for requirement in self.requirements)
+        if self.nothing:
+            return False
+        if len(self.requirements) <= FEW:
+            return all(requirement.matches(labels) for requirement in self.requirements)
+        if not self._grouped:
+            self._grouped.append(_Grouped(self.requirements))
+        return self._grouped[0].matches(labels)
 
     def exact(self, key: str) -> str | None:
         """The one value that the label must have, None where the selector doesn't say."""
@@ -146,9 +198,13 @@ class FieldSelector:
 
     def matches(self, obj: Mapping[str, Any], fields: Mapping[str, Callable[[Mapping[str, Any]], str]]) -> bool:
         """`fields` says how to get each field's text; `METADATA_FIELDS` are always known."""
+        texts: dict[str, str] = {}
         for wanted in self.requirements:
-            get = fields.get(wanted.field) or METADATA_FIELDS[wanted.field]
-            if (get(obj) == wanted.value) != (wanted.operator == EQUALS):
+            text = texts.get(wanted.field)
+            if text is None:
+                get = fields.get(wanted.field) or METADATA_FIELDS[wanted.field]
+                text = texts[wanted.field] = get(obj)
+            if (text == wanted.value) != (wanted.operator == EQUALS):
                 return False
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -189,3 +190,28 @@ def test_any_text_is_a_selector_or_a_bad_request(text: str) -> None:
             parse(text)
         except BadRequest:
             continue
+
+
+_REQUIREMENTS = st.builds(
+    lambda key, operator, values: selectors.Requirement(
+        key, operator, tuple(sorted(values)) if operator in ("in", "notin") else tuple(sorted(values)[:1])
+    ),
+    st.sampled_from("ab"),
+    st.sampled_from(["=", "!=", "in", "notin", "exists", "!", "gt", "lt"]),
+    st.sets(st.sampled_from(["x", "1", "2", "-3"]), min_size=1),
+)
+
+
+@given(
+    st.lists(_REQUIREMENTS, max_size=12), st.dictionaries(st.sampled_from("abc"), st.sampled_from(["", "x", "1", "2", "-3"]))
+)
+def test_many_requirements_mean_what_each_of_them_means(made: list[selectors.Requirement], labels: dict[str, str]) -> None:
+    many = selectors.LabelSelector((*made, *made[:1] * selectors.FEW))
+    assert many.matches(labels) == all(requirement.matches(labels) for requirement in made)
+
+
+def test_what_a_selector_costs_depends_on_the_labels_alone() -> None:
+    long = selectors.parse_labels(",".join(f"!a{i}" for i in range(1500)))
+    begun = time.perf_counter()
+    assert all(long.matches({"x": "y"}) for _ in range(5000))
+    assert time.perf_counter() - begun < 1  # one by one it is 5 s

@@ -25,6 +25,7 @@ from minik8s.runtime.embedded.runtime import EmbeddedRuntime
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "minik8s.test/busybox:1"
 CGROUP = f"/minik8s-test-{os.getpid()}"
+PATIENCE = 30.0
 
 Entry = tuple[str, bytes | None, dict[str, Any]]  # name, content (None: as the fields say), fields of TarInfo
 
@@ -168,6 +169,21 @@ class Bench:
     async def output(self, script: str, **fields: Any) -> str:
         """What such a container wrote."""
         return log_text(await self.run(f"exec 2>&1; {script}", **fields))
+
+    async def logged(self, container_id: str, text: str) -> None:
+        """Returns once the container has written it."""
+        async with asyncio.timeout(PATIENCE):
+            while text not in log_text(await self.runtime.container(container_id)):
+                await asyncio.sleep(0.01)
+
+    async def succeeds(self, container_id: str, script: str) -> None:
+        """Returns once a script that is run in the container, again and again, ends with 0."""
+        async with asyncio.timeout(PATIENCE):
+            while (await self.runtime.exec_sync(container_id, ["sh", "-c", script], PATIENCE)).exit_code:
+                await asyncio.sleep(0.01)
+
+    async def listens(self, container_id: str, port: int) -> None:
+        await self.succeeds(container_id, f"cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{port:04X} .* 0A '")
 
     async def clear(self) -> None:
         for sandbox in await self.runtime.sandboxes():

@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from runtime_bench import IMAGE, Bench, log_text
+from runtime_bench import IMAGE, PATIENCE, Bench, log_text
 
 from minik8s.runtime.base import (
     Dns,
@@ -160,9 +160,7 @@ async def test_limits_hold_and_may_change(any_bench: Bench) -> None:
 async def test_stop_asks_first(any_bench: Bench) -> None:
     pod = await any_bench.pod()
     polite = await any_bench.start(pod, "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done", "a")
-    async with asyncio.timeout(5):
-        while "up" not in log_text(await any_bench.runtime.container(polite)):
-            await asyncio.sleep(0.02)
+    await any_bench.logged(polite, "up")
     await any_bench.runtime.stop_container(polite, 5)
     ended = await any_bench.runtime.container(polite)
     assert (ended.exit_code, log_text(ended)) == (5, "up\nbye\n")
@@ -180,8 +178,7 @@ async def test_exec_sync(any_bench: Bench) -> None:
     for seconds in (0.1, 1):
         with pytest.raises(TimeoutError):
             await runtime.exec_sync(container, ["sleep", "77"], seconds)
-    await asyncio.sleep(0.2)
-    assert b"sleep 77" not in (await runtime.exec_sync(container, ["ps"], 5)).stdout
+    await any_bench.succeeds(container, "! ps | grep -q '[s]leep 77'")
     with pytest.raises(RuntimeFailed, match="executable file not found"):
         await runtime.exec_sync(container, ["nosuch"], 5)
     with pytest.raises(NotThere):
@@ -238,9 +235,9 @@ async def test_attach(any_bench: Bench) -> None:
 
 async def test_attach_to_a_terminal(any_bench: Bench) -> None:
     container = await any_bench.start(
-        await any_bench.pod(), "stty -echo; read x; echo got $x; stty size; exit 6", stdin=True, tty=True
+        await any_bench.pod(), "stty -echo; echo up; read x; echo got $x; stty size; exit 6", stdin=True, tty=True
     )
-    await asyncio.sleep(0.2)
+    await any_bench.logged(container, "up")
     streams = await any_bench.runtime.attach(container, stdin=True)
     await streams.resize(91, 17)
     await asyncio.sleep(0.2)
@@ -251,8 +248,8 @@ async def test_attach_to_a_terminal(any_bench: Bench) -> None:
 
 async def test_port_forward(any_bench: Bench) -> None:
     pod = await any_bench.pod()
-    await any_bench.start(pod, "nc -l -p 8080 -e sh -c 'read x; echo got $x; read x; echo got $x'")
-    await asyncio.sleep(0.2)
+    container = await any_bench.start(pod, "nc -l -p 8080 -e sh -c 'read x; echo got $x; read x; echo got $x'")
+    await any_bench.listens(container, 8080)
     streams = await any_bench.runtime.port_forward(pod, 8080)
     await streams.write(b"hello\nand more\n")
     assert await gather(streams) == (b"got hello\ngot and more\n", b"", 0)
@@ -292,11 +289,11 @@ async def test_stats(any_bench: Bench) -> None:
     pod = await any_bench.pod()
     container = await any_bench.start(pod, "while :; do :; done")
     await any_bench.ended(await any_bench.start(pod, "true", "over"))
-    await asyncio.sleep(0.2)
-    [found] = await any_bench.runtime.stats()
+    async with asyncio.timeout(PATIENCE):
+        while not (found := (await any_bench.runtime.stats())[0]).cpu_ns > 50_000_000:
+            await asyncio.sleep(0.05)
     assert found.container_id == container
     assert found.at > 1e9
-    assert found.cpu_ns > 50_000_000
     assert 0 < found.memory_working_set <= found.memory_usage
 
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from runtime_bench import IMAGE, Bench, docker_archive, log_text, tar
+from runtime_bench import IMAGE, PATIENCE, Bench, docker_archive, log_text, tar
 
 from minik8s.runtime.base import (
     ContainerConfig,
@@ -300,11 +300,13 @@ async def test_out_of_memory(bench: Bench) -> None:
 
 async def test_stop_asks_first(bench: Bench) -> None:
     pod = await bench.pod()
-    polite = await bench.start(pod, "trap 'echo bye; exit 5' USR1; while :; do sleep 0.05; done", "a", stop_signal="SIGUSR1")
-    await asyncio.sleep(0.1)
+    polite = await bench.start(
+        pod, "trap 'echo bye; exit 5' USR1; echo up; while :; do sleep 0.05; done", "a", stop_signal="SIGUSR1"
+    )
+    await bench.logged(polite, "up")
     await bench.runtime.stop_container(polite, 5)
     ended = await bench.runtime.container(polite)
-    assert (ended.exit_code, log_text(ended)) == (5, "bye\n")
+    assert (ended.exit_code, log_text(ended)) == (5, "up\nbye\n")
     stubborn = await bench.start(pod, "trap '' TERM; sleep 300", "b")
     await bench.runtime.stop_container(stubborn, 0.1)
     assert (await bench.runtime.container(stubborn)).exit_code == 137
@@ -436,10 +438,10 @@ async def test_a_working_directory_outside_is_refused(bench: Bench) -> None:
 async def test_stats(bench: Bench) -> None:
     pod = await bench.pod()
     container = await bench.start(pod, "head -c 100000 /dev/zero > /written; while :; do :; done")
-    await asyncio.sleep(0.2)
-    [found] = await bench.runtime.stats()
+    async with asyncio.timeout(PATIENCE):
+        while not (found := (await bench.runtime.stats())[0]).cpu_ns > 50_000_000:
+            await asyncio.sleep(0.05)
     assert found.container_id == container
-    assert found.cpu_ns > 50_000_000
     assert 0 < found.memory_working_set <= found.memory_usage
     assert 100_000 <= found.rootfs_bytes < 200_000
 

@@ -178,4 +178,4 @@ async def test_all_ends_when_its_directory_is_deleted(tmp_path: Path, busybox_ar
     await asyncio.to_thread(wait_for, lambda: not start_time(hello["pid"]), 30)
     for group in (hello["cgroup"], f"{CGROUP}/pod"):
         assert not list(Path("/sys/fs/cgroup").glob(f"*{group}"))
-    assert all([removed(group) for group in Path("/sys/fs/cgroup").glob(f"*{CGROUP}")])
+    assert all(removed(group) for group in Path("/sys/fs/cgroup").glob(f"*{CGROUP}"))

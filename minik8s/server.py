@@ -83,6 +83,10 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         store = await open_store(options.datastore_endpoint, data / "state.db", clock)
     stack.push_async_callback(store.close)
     _say("etcd", f"{options.datastore_endpoint or 'sqlite'} in {data}")
+    beside = Owner("beside", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    stack.push_async_callback(beside.stop)
+    if not options.disable_agent:  # at once: it loads while the rest starts, and waits for it
+        beside.start(_agent_beside(options, str(agent_token), clock), "agent")
 
     networks = [ipaddress.ip_network(text) for text in options.service_cidr.split(",")]
     settings = Settings(
@@ -138,10 +142,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     if options.simulated_nodes:
         await _simulate(plane, options.simulated_nodes, lease_seconds(options), stack)
         _say("simulated nodes", f"{options.simulated_nodes}, which only pretend to run pods")
-    if not options.disable_agent:
-        beside = Owner("beside", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
-        stack.push_async_callback(beside.stop)  # it ends first, while there is a server to tell
-        beside.start(_agent_beside(options, str(agent_token), clock), "agent")
+    stack.push_async_callback(beside.stop)  # the agent ends first, while there is a server to tell
     owner.start(memory.tend(clock), "memory")
     print(f"\n  kubectl --kubeconfig {data / 'admin.kubeconfig'} get nodes", flush=True)
     print(

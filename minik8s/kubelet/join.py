@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 USAGES = ["digital signature", "key encipherment", "client auth"]
-BACKOFF = Backoff(initial=0.25, maximum=10, jitter=0.2)
+BACKOFF = Backoff(initial=0.05, maximum=10, factor=1.5, jitter=0.2)
 RENEW_AT = 0.7
 """The part of a certificate's life after which it is renewed."""
 

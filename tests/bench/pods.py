@@ -1,6 +1,7 @@
 """60 pods of one Deployment to Ready on one node: on the embedded runtime, and on a containerd of the agent's own.
 
-On containerd the bare CRI calls for as many pods, made at once in the same containerd, are the yardstick; on embedded it is containerd's time.
+On containerd the bare CRI calls for as many pods, made at once in the same containerd, are the yardstick;
+on embedded it is containerd's time.
 """
 
 from __future__ import annotations

@@ -97,11 +97,23 @@ class Scheduler:
             if self.queue.get(pod.key) is not pod or pod.place is not Place.OUT:
                 continue  # gone or changed while others had a turn
             await self._slots.acquire()
-            self._perform(self._decider.decide(pod))
+            if (instruction := self._decided(pod)) is not None:
+                self._perform(instruction)
             if self._decider.work - mark > WORK:
                 await self._clock.sleep(0)
                 mark = self._decider.work
         return bool(batch)
+
+    def _decided(self, pod: QueuedPod) -> Instruction | None:
+        """None where the decision failed: a fault over one pod is told and tried again, and stops no other."""
+        try:
+            return self._decider.decide(pod)
+        except Exception:
+            log.exception("cannot decide about %s/%s", *pod.key)
+            self._attempts.add((self._name, "error"), 1)
+            self.queue.failed(pod, self._clock.monotonic())
+            self._slots.release()
+            return None
 
     async def _reconsider(self) -> None:
         """Moves the waiting pods that fit now."""

@@ -11,6 +11,8 @@ from minik8s.api.resources import NODES, PODS
 from minik8s.api.user import component
 from minik8s.base.metrics import Metrics
 from minik8s.client.informer import Informers
+from minik8s.scheduler.decide import Decider, Instruction
+from minik8s.scheduler.queue import QueuedPod
 from minik8s.scheduler.scheduler import Scheduler
 from minik8s.testing.clock import VirtualClock
 from minik8s.testing.cluster import Cluster
@@ -167,3 +169,26 @@ async def test_metrics(cluster: Cluster, clock: VirtualClock) -> None:
     assert 'scheduler_pending_pods{queue="unschedulable"} 1' in lines
     task.cancel()
     await informers.stop()
+
+
+async def test_a_fault_over_one_pod_stops_no_other(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    decide, faults = Decider.decide, iter(range(3))
+
+    def faulty(decider: Decider, queued: QueuedPod) -> Instruction:
+        if queued.key[1] == "bad" and next(faults, None) is not None:
+            raise ZeroDivisionError("a bug")
+        return decide(decider, queued)
+
+    monkeypatch.setattr(Decider, "decide", faulty)
+    await add_node(cluster, "n")
+    await cluster.apply([pod("bad"), pod("good")])
+
+    def bound(obj: Any) -> bool:
+        return obj is not None and "nodeName" in obj["spec"]
+
+    await cluster.wait_for("pod/good", bound)
+    await cluster.wait_for("pod/bad", bound)  # tried again with back-off, until the bug was gone
+    told = [record for record in caplog.records if record.getMessage() == "cannot decide about default/bad"]
+    assert len(told) == 3

@@ -261,7 +261,9 @@ def expiry(certificate: bytes) -> float:
     der = base64.b64decode(certificate.partition(b"-----BEGIN CERTIFICATE-----")[2].partition(b"-----END")[0])
     [(_, signed), *_] = _der_parts(der)
     [(_, fields), *_] = _der_parts(signed)
-    *_, (tag, text) = _der_parts(next(body for tag, body in _der_parts(fields) if body[:1] in (_UTC_TIME, _GENERALIZED_TIME)))
+    times = (_UTC_TIME, _GENERALIZED_TIME)
+    # the validity is the one sequence of times; a serial number is none, whatever byte it begins with
+    *_, (tag, text) = _der_parts(next(body for tag, body in _der_parts(fields) if tag == _SEQUENCE and body[:1] in times))
     century = b"" if tag == _GENERALIZED_TIME[0] else b"20" if text < b"5" else b"19"
     return datetime.strptime((century + text).decode(), "%Y%m%d%H%M%S%z").timestamp()
 
@@ -351,6 +353,7 @@ def _sync_directory(path: Path) -> None:
 
 # --- details --------------------------------------------------------------------------------------------------------------
 
+_SEQUENCE = 0x30
 _UTC_TIME, _GENERALIZED_TIME = b"\x17", b"\x18"
 
 

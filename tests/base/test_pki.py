@@ -204,3 +204,11 @@ def test_a_certificates_end_is_read_in_both_forms_of_time(clock: SetClock, now: 
     assert pki.expiry(authority.pair.certificate) == now + pki.CA_LIFETIME
     leaf = authority.client("jane", ["a"]).certificate
     assert pki.expiry(leaf + authority.pair.certificate) == now + pki.LEAF_LIFETIME
+
+
+@pytest.mark.parametrize("first", [0x17, 0x18])
+def test_a_serial_number_is_never_taken_for_a_time(clock: SetClock, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in 128 begins with the byte that marks a time."""
+    monkeypatch.setattr("cryptography.x509.random_serial_number", lambda: first << 144 | 0x0B << 136 | 1)
+    certificate = pki.Authority.create("ca", clock).pair.certificate
+    assert pki.expiry(certificate) == int(clock.now()) + pki.CA_LIFETIME

@@ -209,10 +209,6 @@ def too_many(field: str, count: int, maximum: int) -> FieldError:
     return FieldError("FieldValueTooMany", field, f"Too many: {count}: must have at most {maximum} items")
 
 
-def type_invalid(field: str, value: Any, detail: str) -> FieldError:
-    return FieldError("FieldValueTypeInvalid", field, f"Invalid value: {_shown(value)}: {detail}")
-
-
 def invalid_object(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> Invalid:
     """The 422 for an object: `Pod "a" is invalid: spec.x: Required value`, with all causes in its details.
 

@@ -108,10 +108,6 @@ def label_value(value: str) -> list[str]:
     return errors
 
 
-def c_identifier(value: str) -> list[str]:
-    return _pattern(_C_IDENTIFIER_RE, value, 0, _C_IDENTIFIER_ERROR)
-
-
 def config_key(value: str) -> list[str]:
     """A key of a ConfigMap's or Secret's data."""
     errors = _pattern(_CONFIG_KEY_RE, value, 253, _CONFIG_KEY_ERROR)
@@ -328,7 +324,6 @@ _LABEL_1035_RE = re.compile(_LABEL_1035)
 _SUBDOMAIN_RE = re.compile(_SUBDOMAIN)
 _KEY_RE = re.compile(_KEY)
 _VALUE_RE = re.compile(_VALUE)
-_C_IDENTIFIER_RE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _CONFIG_KEY_RE = re.compile("[-._a-zA-Z0-9]+")
 
 _LABEL_ERROR = pattern_error(
@@ -359,13 +354,6 @@ _VALUE_ERROR = pattern_error(
     "MyValue",
     "my_value",
     "12345",
-)
-_C_IDENTIFIER_ERROR = pattern_error(
-    "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'",
-    "[A-Za-z_][A-Za-z0-9_]*",
-    "my_name",
-    "MY_NAME",
-    "MyName",
 )
 _CONFIG_KEY_ERROR = pattern_error(
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",

@@ -83,11 +83,6 @@ def of(value: int, format: str = DECIMAL) -> Quantity:
     return Quantity(value * NANO, format)
 
 
-def of_milli(value: int, format: str = DECIMAL) -> Quantity:
-    """`value` thousandths."""
-    return Quantity(value * 10**6, format)
-
-
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Quantity:
     """The quantity that `text` writes; ValueError with upstream's words if it writes none."""

@@ -34,15 +34,6 @@ _TAINT_OF = {
 _MANAGED = {*_TAINT_OF.values(), "node.kubernetes.io/unschedulable"}
 
 
-def last_heartbeat(node: Object, lease: Object | None) -> float:
-    """When the node was last heard of: its lease, its status or its birth."""
-    times = [node["metadata"]["creationTimestamp"]]
-    times += [c["lastHeartbeatTime"] for c in node.get("status", {}).get("conditions") or () if c.get("lastHeartbeatTime")]
-    if lease is not None and (renewed := lease.get("spec", {}).get("renewTime")):
-        times.append(renewed)
-    return max(map(parse_time, times))
-
-
 def health(node: Object, silent: bool, now: float) -> Mutable | None:
     """The node's status with its conditions Unknown, where it is silent and they are not so yet; else None."""
     if not silent:

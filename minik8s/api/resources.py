@@ -5,6 +5,10 @@ validation, printing) stands beside it in `kinds/`; its fields come from `schema
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from minik8s.api.custom import CustomType
 
 STANDARD_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 DURABLE, LAZY = "durable", "lazy"
@@ -30,6 +34,7 @@ class Resource:
     creates_on_update: bool = False  # PUT of a missing name creates it
     needs_version: bool = False  # PUT without a resourceVersion is refused
     returns_deleted: bool = False  # DELETE answers with the object instead of a Status
+    custom: CustomType | None = None  # what a CustomResourceDefinition says of it; None: it is built in
 
     @property
     def api_version(self) -> str:
@@ -233,6 +238,61 @@ CLUSTERROLES = Resource(
 CLUSTERROLEBINDINGS = Resource(
     "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False, creates_on_update=True
 )
+
+EXTENSIONS = ("api-extensions",)
+CUSTOMRESOURCEDEFINITIONS = Resource(
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    namespaced=False,
+    short_names=("crd", "crds"),
+    categories=EXTENSIONS,
+    subresources=STATUS,
+    needs_version=True,
+)
+APISERVICES = Resource(
+    "apiregistration.k8s.io",
+    "v1",
+    "apiservices",
+    "APIService",
+    namespaced=False,
+    categories=EXTENSIONS,
+    subresources=STATUS,
+    needs_version=True,
+)
+MUTATINGWEBHOOKCONFIGURATIONS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "mutatingwebhookconfigurations",
+    "MutatingWebhookConfiguration",
+    namespaced=False,
+    categories=EXTENSIONS,
+    needs_version=True,
+)
+VALIDATINGWEBHOOKCONFIGURATIONS = replace(
+    MUTATINGWEBHOOKCONFIGURATIONS, plural="validatingwebhookconfigurations", kind="ValidatingWebhookConfiguration"
+)
+VALIDATINGADMISSIONPOLICIES = replace(
+    MUTATINGWEBHOOKCONFIGURATIONS, plural="validatingadmissionpolicies", kind="ValidatingAdmissionPolicy", subresources=STATUS
+)
+VALIDATINGADMISSIONPOLICYBINDINGS = replace(
+    MUTATINGWEBHOOKCONFIGURATIONS, plural="validatingadmissionpolicybindings", kind="ValidatingAdmissionPolicyBinding"
+)
+MUTATINGADMISSIONPOLICIES = replace(
+    MUTATINGWEBHOOKCONFIGURATIONS, plural="mutatingadmissionpolicies", kind="MutatingAdmissionPolicy"
+)
+MUTATINGADMISSIONPOLICYBINDINGS = replace(
+    MUTATINGWEBHOOKCONFIGURATIONS, plural="mutatingadmissionpolicybindings", kind="MutatingAdmissionPolicyBinding"
+)
+FLOWSCHEMAS = Resource("flowcontrol.apiserver.k8s.io", "v1", "flowschemas", "FlowSchema", namespaced=False, subresources=STATUS)
+PRIORITYLEVELCONFIGURATIONS = replace(FLOWSCHEMAS, plural="prioritylevelconfigurations", kind="PriorityLevelConfiguration")
+SERVICECIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False, subresources=STATUS)
+IPADDRESSES = Resource("networking.k8s.io", "v1", "ipaddresses", "IPAddress", namespaced=False, short_names=("ip",))
+DEVICECLASSES = Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", namespaced=False)
+RESOURCECLAIMS = Resource("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim", subresources=STATUS)
+RESOURCECLAIMTEMPLATES = Resource("resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate")
+RESOURCESLICES = Resource("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", namespaced=False)
 
 COMPONENTSTATUSES = Resource(
     "", "v1", "componentstatuses", "ComponentStatus", namespaced=False, short_names=("cs",), verbs=("get", "list")

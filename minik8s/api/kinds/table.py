@@ -97,4 +97,6 @@ PLAIN = Kind()
 
 def rules_of(resource: Resource) -> Kind:
     """The rules of a resource's kind."""
+    if resource.custom is not None:
+        return resource.custom.rules
     return KINDS.get((resource.group, resource.kind), PLAIN)

@@ -81,6 +81,8 @@ class Admission:
     options: Mapping[str, Any] = field(default_factory=dict)
     dry_run: bool = False
     warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
+    """What the audit log says of the request besides (audit.k8s.io Event.annotations): keys with a domain, the first value stays."""
 
 
 class Plugin(Protocol):

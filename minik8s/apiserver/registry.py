@@ -449,4 +449,5 @@ def _admission(
         options=options,
         dry_run=dry_run(request),
         warnings=request.warnings,
+        annotations=request.annotations,
     )

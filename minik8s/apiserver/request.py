@@ -63,6 +63,7 @@ class Request:
     content_type: str = ""
     dry_run: tuple[str, ...] = ()  # all values of the parameter
     warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)  # for the audit log
 
     def int_param(self, name: str) -> int | None:
         """A query parameter as upstream parses integers; None where it is missing or empty."""

@@ -193,7 +193,7 @@ async def _listen(
 
 def _pages(plane: ControlPlane, address: str) -> dict[str, PageHandler]:
     checks = {"ping": lambda: "", "etcd": plane.desk.cache.failure, "poststarthook/rbac/bootstrap-roles": lambda: ""}
-    return pages.pages(checks, plane.metrics, plane.authenticator.accounts, address)
+    return pages.pages(checks, plane.metrics, plane.authenticator.accounts, plane.desk.catalogue, address)
 
 
 async def _simulate(plane: ControlPlane, count: int, lease: int, stack: AsyncExitStack) -> None:

@@ -24,6 +24,7 @@ from minik8s.apiserver import authz, bodies, components, deletion, eviction, lis
 from minik8s.apiserver.allocation import Allocators, Network
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.cache import Cache, Entry
+from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.contract import Attributes, Authorizer, Plugin, Reader
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.quotas import Quotas
@@ -72,6 +73,7 @@ class FrontDesk:
 
     def __init__(self, store: Store, clock: Clock, rng: Random, service_networks: list[Network]) -> None:
         self.clock = clock
+        self.catalogue = Catalogue()
         self.cache = Cache(store, clock)
         for resource in RESOURCES:
             if "watch" in resource.verbs and not resource.stored_as:

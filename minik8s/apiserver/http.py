@@ -20,7 +20,6 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from minik8s.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, RequestTooLarge, Unauthorized
-from minik8s.api.resources import BY_PATH
 from minik8s.api.user import User
 from minik8s.apiserver import bigyaml, bodies, forms, streams, watching
 from minik8s.apiserver.authn import impersonation
@@ -132,7 +131,7 @@ class HttpFace:
         path, query = _split(path_qs)
         wanted = impersonation.wanted_user((name, readable(value)) for name, value in http.headers.items())
         try:
-            request = parse_path(http.method, path, BY_PATH)
+            request = parse_path(http.method, path, self._desk.catalogue.by_path)
         except (PathNotFound, NotFound, MethodNotAllowed) as error:
             attributes = raw_attributes(http.method, path, user)
             if wanted:

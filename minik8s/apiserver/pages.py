@@ -14,10 +14,10 @@ import orjson
 from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION
-from minik8s.api.resources import RESOURCES
 from minik8s.api.user import User
 from minik8s.apiserver import discovery, openapi
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
+from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.forms import dump, negotiate, ranked
 from minik8s.apiserver.http import Content, PageHandler
 from minik8s.apiserver.request import not_allowed
@@ -28,18 +28,20 @@ Check = Callable[[], str]
 """Empty where all is well, else what is wrong."""
 
 
-def pages(checks: Mapping[str, Check], metrics: Metrics, tokens: ServiceAccountTokens, address: str) -> dict[str, PageHandler]:
+def pages(
+    checks: Mapping[str, Check], metrics: Metrics, tokens: ServiceAccountTokens, catalogue: Catalogue, address: str
+) -> dict[str, PageHandler]:
     """The pages by path; a path that ends in `/*` serves all below it. `address` is the server's own `host:port`."""
     found: dict[str, PageHandler] = {
         "/version": _version,
         "/metrics": _metrics(metrics),
-        "/api": _discovery(address),
-        "/api/*": _discovery(address),
-        "/apis": _discovery(address),
-        "/apis/*": _discovery(address),
+        "/api": _discovery(catalogue, address),
+        "/api/*": _discovery(catalogue, address),
+        "/apis": _discovery(catalogue, address),
+        "/apis/*": _discovery(catalogue, address),
         "/openapi/v2": _openapi_v2,
-        "/openapi/v3": _openapi_index,
-        "/openapi/v3/*": _openapi_document,
+        "/openapi/v3": _openapi_index(catalogue),
+        "/openapi/v3/*": _openapi_document(catalogue),
         "/.well-known/openid-configuration": _fixed(tokens.discovery),
         "/openid/v1/jwks": _fixed(tokens.key_set, "application/jwk-set+json"),
     }
@@ -51,13 +53,13 @@ def pages(checks: Mapping[str, Check], metrics: Metrics, tokens: ServiceAccountT
     return found
 
 
-def _discovery(address: str) -> PageHandler:
+def _discovery(catalogue: Catalogue, address: str) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
         if http.path.startswith("/api/") or http.path == "/api" or http.path.strip("/").count("/") > 1:
             _only_read(http)  # upstream's group lists answer any method
         accept = http.headers.get("Accept", "")
         aggregated = http.path.strip("/") in ("api", "apis") and prefers_aggregated(accept)
-        found = discovery.document(http.path, RESOURCES, address, aggregated=aggregated)
+        found = discovery.document(http.path, catalogue.resources, address, aggregated=aggregated)
         if found is None:
             return Content(b"404 page not found\n", "text/plain; charset=utf-8", 404)
         if not aggregated:
@@ -90,17 +92,23 @@ async def _openapi_v2(http: web.BaseRequest, _: User) -> Content:
     return Content(orjson.dumps(openapi.old(KUBERNETES_VERSION)))
 
 
-async def _openapi_index(http: web.BaseRequest, _: User) -> Content:
-    body = orjson.dumps(openapi.index(RESOURCES))
-    return _cached(http, body, discovery.etag(body))
+def _openapi_index(catalogue: Catalogue) -> PageHandler:
+    async def handler(http: web.BaseRequest, _: User) -> Content:
+        body = orjson.dumps(openapi.index(catalogue.resources))
+        return _cached(http, body, discovery.etag(body))
+
+    return handler
 
 
-async def _openapi_document(http: web.BaseRequest, _: User) -> Content:
-    name = http.path.removeprefix("/openapi/v3/")
-    body = openapi.document(name, RESOURCES)
-    if body is None:
-        return Content(b"404 page not found\n", "text/plain; charset=utf-8", 404)
-    return _cached(http, body, f'"{openapi.digest(name, RESOURCES)}"')
+def _openapi_document(catalogue: Catalogue) -> PageHandler:
+    async def handler(http: web.BaseRequest, _: User) -> Content:
+        name = http.path.removeprefix("/openapi/v3/")
+        body = openapi.document(name, catalogue.resources)
+        if body is None:
+            return Content(b"404 page not found\n", "text/plain; charset=utf-8", 404)
+        return _cached(http, body, f'"{openapi.digest(name, catalogue.resources)}"')
+
+    return handler
 
 
 def _cached(http: web.BaseRequest, body: bytes, etag: str, media: str = "application/json") -> Content:

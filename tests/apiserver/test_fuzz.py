@@ -53,7 +53,9 @@ class Server:
         told = Settings(service_networks=[ipaddress.ip_network("10.96.0.0/24")], service_account_key=new_key())
         self._plane = plane = ControlPlane(MemoryStore(), RealClock(), random.Random(1), told)
         await plane.start_api(self._owner)
-        found = pages.pages({"ping": lambda: ""}, plane.metrics, plane.authenticator.accounts, "localhost:6443")
+        found = pages.pages(
+            {"ping": lambda: ""}, plane.metrics, plane.authenticator.accounts, plane.desk.catalogue, "localhost:6443"
+        )
         connect = Connector(plane.desk.reader, Tunnels(), random.Random(1))
         self._protocol = HttpFace(plane.desk, lambda _: ADMIN, found, connect, RequestMetrics(plane.metrics)).server()
         self._listener = await asyncio.get_running_loop().create_unix_server(self._protocol, self._path)

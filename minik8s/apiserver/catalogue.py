@@ -72,10 +72,15 @@ class Catalogue:
 
     def family(self, row: Resource) -> list[Resource]:
         """The rows of all served versions of what a row serves: those that share its storage."""
-        home = row.stored_as or row.api_version
-        return [each for each in self.resources if each.plural == row.plural and (each.stored_as or each.api_version) == home]
+        home = _home(row)
+        return [each for each in self.resources if each.plural == row.plural and _home(each) == home]
 
     def _changed(self) -> None:
         self.generation += 1
         for callback in self._listeners:
             callback()
+
+
+def _home(row: Resource) -> str:
+    """The group and version in which a row's objects are stored."""
+    return row.stored_as or f"{row.group}/{row.version}"

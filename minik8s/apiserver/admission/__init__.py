@@ -20,6 +20,8 @@ from minik8s.apiserver.admission.limits import LimitRanger
 from minik8s.apiserver.admission.namespaces import NamespaceLifecycle
 from minik8s.apiserver.admission.nodes import NodeRestriction, TaintNodesByCondition
 from minik8s.apiserver.admission.pods import DefaultTolerationSeconds, PodResize, Priority
+from minik8s.apiserver.admission.podsecurity import Configuration as PodSecurityConfiguration
+from minik8s.apiserver.admission.podsecurity import PodSecurity
 from minik8s.apiserver.admission.runtimeclass import RuntimeClass
 from minik8s.apiserver.admission.serviceaccounts import ServiceAccount
 from minik8s.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
@@ -29,7 +31,13 @@ from minik8s.base.clock import Clock
 
 
 def plugins(
-    reader: Reader, authorizer: Chain, clock: Clock, rng: Random, not_ready: int = 300, unreachable: int = 300
+    reader: Reader,
+    authorizer: Chain,
+    clock: Clock,
+    rng: Random,
+    not_ready: int = 300,
+    unreachable: int = 300,
+    pod_security: PodSecurityConfiguration | None = None,
 ) -> list[Plugin]:
     """The plugins of an API server, in the order in which they see a request. `not_ready` and `unreachable` are the seconds for
     which pods stay on such a node by default (the same for both where one is given).
@@ -40,6 +48,7 @@ def plugins(
         NodeRestriction(reader),
         ServiceAccount(reader, clock, rng),
         TaintNodesByCondition(),
+        PodSecurity(reader, clock, pod_security),
         Priority(reader),
         DefaultTolerationSeconds(not_ready, not_ready if unreachable is None else unreachable),
         StorageObjectInUseProtection(),

@@ -83,6 +83,12 @@ class Admission:
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
     """What the audit log says of the request besides (audit.k8s.io Event.annotations): keys with a domain, the first value stays."""
+    reinvoke: bool = False
+    """Set by a mutating plugin that changed the object where others may have to see that: all are asked once more."""
+    again: bool = False
+    """Whether this is that second time."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What a plugin remembers of the first time, by its name."""
 
 
 class Plugin(Protocol):

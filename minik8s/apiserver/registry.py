@@ -330,6 +330,11 @@ class Registry:
         for plugin in self._admission:
             if plugin.handles(admission):
                 await plugin.admit(admission)
+        if admission.reinvoke:
+            admission.again = True
+            for plugin in self._admission:
+                if plugin.handles(admission):
+                    await plugin.admit(admission)
 
     async def _validate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> None:
         admission = _admission(request, operation, obj, old, {})

@@ -128,14 +128,35 @@ def _without_nulls(value: Any) -> Any:
 # --- JSON patch --------------------------------------------------------------------------------------------------------
 
 
+class UnfitOperationError(LookupError):
+    """An operation that can't be done."""
+
+
+class FailedTestError(UnfitOperationError):
+    """A `test` whose value is another."""
+
+
 def apply_operations(obj: Frozen, operations: list[dict[str, Any]]) -> Any:
     """RFC 6902, all operations or none. One that can't be done is a bare 422, as upstream answers it."""
-    document = _Document(obj)
     try:
-        for operation in operations:
-            _OPERATIONS[operation["op"]](document, operation)
-    except (LookupError, ValueError, TypeError):
+        return operate(obj, operations)
+    except UnfitOperationError:
         raise Invalid("the server rejected our request due to an error in our request", {}) from None
+
+
+def operate(obj: Frozen, operations: list[dict[str, Any]]) -> Any:
+    """As `apply_operations`; UnfitOperationError says what can't be done."""
+    document = _Document(obj)
+    for operation in operations:
+        try:
+            _OPERATIONS[operation["op"]](document, operation)
+        except FailedTestError:
+            raise
+        except (LookupError, ValueError, TypeError):
+            path = operation.get("path", "")
+            raise UnfitOperationError(
+                f"{operation.get('op', '')} operation does not apply: doc is missing path: {path}"
+            ) from None
     return document.root
 
 
@@ -227,7 +248,7 @@ def _test(document: _Document, operation: dict[str, Any]) -> None:
         here, key = document.find(path)
         found = _get(here, key)
     if not _equal(found, value):
-        raise LookupError(path)
+        raise FailedTestError(path)
 
 
 _OPERATIONS = {"add": _add, "remove": _remove, "replace": _replace, "move": _move, "copy": _copy, "test": _test}

@@ -19,6 +19,7 @@ from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.authz import authorizer_for
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.metrics import watch_cache
+from minik8s.apiserver.outbound import Caller
 from minik8s.apiserver.provision import provision_defaults
 from minik8s.base.clock import Clock
 from minik8s.base.metrics import Metrics, watch_process
@@ -30,6 +31,7 @@ from minik8s.controllers import CONTROLLERS
 from minik8s.controllers.manager import ControllerSettings, Manager, Start
 from minik8s.scheduler.scheduler import Scheduler
 from minik8s.store.base import Store
+from minik8s.tunnel.server import Tunnels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class ControlPlane:
         self.rng = rng
         self._settings = settings
         self.desk = FrontDesk(store, clock, rng, settings.service_networks)
+        self.tunnels = Tunnels()
+        self.caller = Caller(self.desk.reader, self.tunnels, clock, rng)
         accounts = ServiceAccountTokens(settings.service_account_key, self.desk.reader, clock)
         self.authenticator = authn.Authenticator(settings.static_tokens, accounts, self.desk.reader, clock)
         authorizer = authorizer_for(self.desk.reader)

@@ -42,7 +42,6 @@ from minik8s.controllers.manager import ControllerSettings, Start
 from minik8s.controlplane import ControlPlane, Settings
 from minik8s.store import open_store
 from minik8s.store.base import StoreError
-from minik8s.tunnel.server import Tunnels
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +111,9 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     address = options.advertise_address or options.node_ip or default_address()
     dns = cluster_config(options, networks[0])["clusterDNS"]
     await provision_services(plane.desk, str(networks[0][1]), address, options.https_listen_port, str(dns))
-    tunnels = Tunnels()
+    tunnels = plane.tunnels
     connector = Connector(plane.desk.reader, tunnels, rng)
+    stack.push_async_callback(plane.caller.close)
     face = HttpFace(
         plane.desk,
         authenticate_with(plane.authenticator),

@@ -7,6 +7,7 @@ Source: the subresources pods/log, pods/exec, pods/attach, pods/portforward, */p
 
 from __future__ import annotations
 
+import ssl
 import string
 from collections.abc import Callable, Mapping
 from random import Random
@@ -27,10 +28,11 @@ from minik8s.api.errors import (
     invalid_object,
     object_not_found,
 )
-from minik8s.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
+from minik8s.api.resources import NODES, PODS, SERVICES
 from minik8s.apiserver import upgrades
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Reader
+from minik8s.apiserver.outbound import Place, places, slices_of
 from minik8s.apiserver.request import Request, readable
 from minik8s.tunnel.mux import Refused
 from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
@@ -76,7 +78,7 @@ class Connector:
         path = f"/containerLogs/{request.namespace}/{request.name}/{container}"
         query = {name: value for name, value in request.query.items() if name != "container"}
         url = f"http://kubelet{path}?{urlencode(query)}"
-        return await self._forward(http, self._tunnels.session(node), "GET", url, {})
+        return await forward(http, self._tunnels.session(node), "GET", url, {})
 
     async def _stream(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
         pod = self._pod(request)
@@ -89,7 +91,7 @@ class Connector:
         if self._reader.get(NODES, "", node) is None:
             raise object_not_found(PODS, node)  # as upstream names it
         url = f"http://kubelet{path}?{_query(http)}"  # kubectl asks by SPDY once more, and shows what that says
-        return await self._forward(http, self._tunnels.session(node), "GET", url, _headers(http, _is_for_websockets))
+        return await forward(http, self._tunnels.session(node), "GET", url, _headers(http, _is_for_websockets))
 
     def _pod(self, request: Request) -> Mapping[str, Any]:
         pod = self._reader.get(PODS, request.namespace, request.name)
@@ -106,17 +108,17 @@ class Connector:
         headers = _headers(http, lambda name: name not in _KEPT_BACK and not name.startswith(impersonation.PREFIX))
         url = f"http://{target.removeprefix('tcp:')}{path}"
         if target == KUBELET:
-            return await self._forward(http, self._tunnels.session(node), http.method, url, headers)
+            return await forward(http, self._tunnels.session(node), http.method, url, headers)
         async with aiohttp.ClientSession(
-            connector=self._tunnels.connector(node, target),
+            connector=self._tunnels.connector(node, target) if node else aiohttp.TCPConnector(),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
         ) as session:
-            return await self._forward(http, session, http.method, url, headers)
+            return await forward(http, session, http.method, url, headers)
 
     def _target(self, request: Request) -> tuple[str, str]:
-        """(the node whose agent dials, what it dials)."""
+        """(the node whose agent dials, none where this server does; what is dialled)."""
         scheme, name, port = _parts(request.name)
         if scheme == "https" and request.resource is not SERVICES:
             raise BadRequest("proxying to https is not supported")
@@ -128,10 +130,10 @@ class Connector:
             pod = self._reader.get(PODS, request.namespace, name)
             if pod is None:
                 raise object_not_found(PODS, name)
-            address = pod.get("status", {}).get("podIP", "")
-            if not address:
+            node, address = pod["spec"].get("nodeName", ""), pod.get("status", {}).get("podIP", "")
+            if not (node and address):
                 raise ServiceUnavailable("address not allowed")
-            return pod["spec"].get("nodeName", ""), _tcp(address, _pod_port(pod, port))
+            return node, Place(node, address, _pod_port(pod, port)).target
         return self._service_target(request.namespace, name, port, scheme)
 
     def _service_target(self, namespace: str, name: str, port: str, scheme: str) -> tuple[str, str]:
@@ -139,11 +141,7 @@ class Connector:
         service = self._reader.get(SERVICES, namespace, name)
         if service is None:
             raise object_not_found(SERVICES, name)
-        slices = [
-            endpoint_slice
-            for endpoint_slice in self._reader.list(ENDPOINTSLICES, namespace)
-            if (endpoint_slice["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == name
-        ]
+        slices = slices_of(self._reader, namespace, name)
         if not slices:  # it leads nowhere, and nobody sees to it that it does
             raise object_not_found(SERVICES, name)
         if scheme == "https":
@@ -152,44 +150,47 @@ class Connector:
         wanted = [p for p in ports if port in (p.get("name", ""), str(p["port"]))] if port else ports[:1]
         if not wanted or (not port and len(ports) > 1):
             raise ServiceUnavailable(f'no service port "{port}" found for service "{name}"')
-        found = []
-        for endpoint_slice in slices:
-            numbers = [p["port"] for p in endpoint_slice.get("ports") or () if p.get("name", "") == wanted[0].get("name", "")]
-            for endpoint in endpoint_slice.get("endpoints") or ():
-                if numbers and endpoint.get("conditions", {}).get("ready", True):
-                    found.append((endpoint.get("nodeName", ""), _tcp(endpoint["addresses"][0], numbers[0])))
+        found = places(service, slices, wanted[0])
         if not found:
             raise ServiceUnavailable(f'no endpoints available for service "{name}"')
-        return self._rng.choice(found)
+        place = self._rng.choice(found)
+        return place.node, place.target
 
-    async def _forward(
-        self, http: web.BaseRequest, session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str]
-    ) -> web.StreamResponse:
-        """Passes a request on and streams the answer back; where both sides agree to an upgrade, joins them."""
-        body = http.content if _has_body(http) and method == http.method and "Upgrade" not in headers else None
-        try:
-            async with session.request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                read_until_eof="Upgrade" not in headers,
-                skip_auto_headers=_AUTOMATIC,
-            ) as answer:
-                if answer.status == upgrades.SWITCHING:
-                    if "Upgrade" not in headers:
-                        raise ServiceUnavailable("error trying to reach service: an upgrade that nobody asked for")
-                    return await upgrades.join(http, answer)
-                kept = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP)
-                response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
-                await response.prepare(http)
-                async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
-                await response.write_eof()
-                return response
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ServiceUnavailable(f"error trying to reach service: {error}") from None
+
+async def forward(
+    http: web.BaseRequest,
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    tls: ssl.SSLContext | bool = True,
+) -> web.StreamResponse:
+    """Passes a request on and streams the answer back; where both sides agree to an upgrade, joins them."""
+    body = http.content if _has_body(http) and method == http.method and "Upgrade" not in headers else None
+    try:
+        async with session.request(
+            method,
+            URL(url, encoded=True),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            read_until_eof="Upgrade" not in headers,
+            skip_auto_headers=_AUTOMATIC,
+            ssl=tls,
+        ) as answer:
+            if answer.status == upgrades.SWITCHING:
+                if "Upgrade" not in headers:
+                    raise ServiceUnavailable("error trying to reach service: an upgrade that nobody asked for")
+                return await upgrades.join(http, answer)
+            kept = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP)
+            response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
+            await response.prepare(http)
+            async for chunk in answer.content.iter_any():
+                await response.write(chunk)
+            await response.write_eof()
+            return response
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise ServiceUnavailable(f"error trying to reach service: {error}") from None
 
 
 def _headers(http: web.BaseRequest, kept: Callable[[str], bool]) -> CIMultiDict[str]:
@@ -214,11 +215,6 @@ def _query(http: web.BaseRequest) -> str:
 
 def _has_body(http: web.BaseRequest) -> bool:
     return http.body_exists and http.method not in ("GET", "HEAD")
-
-
-def _tcp(address: str, port: int) -> str:
-    """A tunnel's target, whose place also stands in a URL."""
-    return f"tcp:[{address}]:{port}" if ":" in address else f"tcp:{address}:{port}"
 
 
 def _log_errors(request: Request) -> list[FieldError]:

@@ -169,6 +169,7 @@ async def running(clock: Clock, directory: Path, parts: Parts) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         plane = ControlPlane(store, clock, rng, settings)
+        stack.push_async_callback(plane.caller.close)
         owner = Owner("cluster")
         stack.push_async_callback(owner.stop)
         await plane.start_api(owner)

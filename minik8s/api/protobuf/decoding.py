@@ -1,31 +1,24 @@
-"""Kubernetes protobuf bodies, decoded: what Go clients send for built-in kinds by default.
+"""Protobuf bodies, decoded: what Go clients send for built-in kinds by default.
 
-`decode` gives the same value as the JSON of the object would, still to be conformed to the schema. Messages are read by tables made
-at first use from the wire facts in `protobuf.tsv.gz` (message; field, number, label, type). A struct that Go embeds has a field
-of its own on the wire and none in JSON: the schema tells them apart.
-
-Limits: encoding is not done here (clients that accept JSON get it). Source: the API concepts page "Kubernetes Protobuf encoding".
+`decode` gives the same value as the JSON of the object would, still to be conformed to the schema. Readers are made at first use of a
+message; special types become what JSON has for them. Neighbours: `messages.py`, `encoding.py`.
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
 import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import orjson
 
-from minik8s.api import schema
 from minik8s.api.kind import Object
+from minik8s.api.protobuf.messages import CHOICES, EXTENSIONS, MACHINERY, MAGIC, fields_of, is_list, message_of
 
-MAGIC = b"k8s\0"
 MAX_DEPTH = 64
-_PREFIX = "apimachinery.pkg."
 Reader = Callable[[memoryview, int], Any]
 """(the bytes of one value, depth) -> its JSON value."""
 
@@ -34,12 +27,11 @@ def decode(data: bytes) -> Object:
     """The object in a body: `kind` and `apiVersion` from the envelope, the rest from the message. ValueError with what is wrong."""
     if not data.startswith(MAGIC):
         raise ValueError("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
-    envelope = _message(f"{_PREFIX}runtime.Unknown")(memoryview(data)[len(MAGIC) :], 0)
+    envelope = _message(f"{MACHINERY}runtime.Unknown")(memoryview(data)[len(MAGIC) :], 0)
     types = envelope.get("typeMeta", {})
     api_version, kind = types.get("apiVersion", ""), types.get("kind", "")
-    group, _, version = api_version.rpartition("/")
     try:
-        name = schema.definition(group, version, kind)
+        name = message_of(api_version, kind)
     except LookupError:
         raise ValueError(f'no kind "{kind}" is registered for version "{api_version}"') from None
     found: Object = _message(name)(memoryview(envelope.get("raw", b"")), 0)
@@ -50,29 +42,32 @@ def decode(data: bytes) -> Object:
 
 
 @cache
-def _facts() -> Mapping[str, list[tuple[str, int, str, str]]]:
-    """message -> (field, number, label, type) of each of its fields."""
-    messages: dict[str, list[tuple[str, int, str, str]]] = {}
-    current: list[tuple[str, int, str, str]] = []
-    text = gzip.decompress(files("minik8s.api").joinpath("protobuf.tsv.gz").read_bytes()).decode()
-    for line in text.splitlines():
-        if line.startswith("\t"):
-            field, number, label, kind = line[1:].split("\t")
-            current.append((field, int(number), label, kind))
-        else:
-            current = messages[line] = []
-    return messages
-
-
-@cache
 def _message(name: str) -> Reader:
     """What reads a message into a dict; special types into what JSON has for them."""
     if (special := _SPECIAL.get(name)) is not None:
         return special
-    fields = {number: (_json_name(name, field), label, kind) for field, number, label, kind in _facts()[name]}
-    if list(fields) == [1] and fields[1][0] == "items" and not _has_schema(name):
+    if is_list(name):
         return _list_of_items()
-    package = name.rpartition(".")[0]
+    if (other := CHOICES.get(name)) is not None:
+        return _choice(_fields(name), other)
+    return _fields(name)
+
+
+def _choice(read: Reader, other: str) -> Reader:
+    """A schema where there is one, else the other field's value."""
+
+    def choose(data: memoryview, depth: int) -> Any:
+        found = read(data, depth)
+        return found["schema"] if "schema" in found else found.get(other)
+
+    return choose
+
+
+def _fields(name: str) -> Reader:
+    """What reads a message, field by field."""
+    fields = {field.number: (field.name, field.label, field.type) for field in fields_of(name)}
+
+    sparse = name in _SPARSE
 
     def read(data: memoryview, depth: int) -> Any:
         if depth > MAX_DEPTH:
@@ -83,12 +78,14 @@ def _message(name: str) -> Reader:
                 continue
             field, label, kind = fields[number]
             if label == "m":
-                key, item = _pair(value, kind, package, depth)
+                key, item = _pair(value, kind, depth)
                 found.setdefault(field, {})[key] = item
                 continue
-            decoded = _value(kind, package, wire, value, depth)
+            decoded = _value(kind, wire, value, depth)
             if label == "r":
                 found.setdefault(field, []).append(decoded)
+            elif sparse and label == "a" and not decoded:
+                continue
             elif field:
                 found[field] = decoded
             elif isinstance(decoded, dict):
@@ -98,24 +95,7 @@ def _message(name: str) -> Reader:
     return read
 
 
-def _json_name(message: str, field: str) -> str:
-    """How JSON calls a field; empty for an embedded struct."""
-    if not _has_schema(message):
-        return field
-    known = schema.type_of(message).fields
-    if field in known:
-        return field
-    return next((name for name in known if name.lower() == field.lower()), "")
-
-
-def _has_schema(message: str) -> bool:
-    try:
-        return bool(schema.type_of(message).fields)
-    except LookupError:
-        return False
-
-
-def _value(kind: str, package: str, wire: int, value: int | memoryview, depth: int) -> Any:
+def _value(kind: str, wire: int, value: int | memoryview, depth: int) -> Any:
     if (scalar := _SCALARS.get(kind)) is not None:
         wanted, convert = scalar
         if wire != wanted:
@@ -123,10 +103,10 @@ def _value(kind: str, package: str, wire: int, value: int | memoryview, depth: i
         return convert(value)
     if not isinstance(value, memoryview):
         raise ValueError(f"proto: wrong wireType = {wire} for a field of type {kind}")  # noqa: TRY004
-    return _message(kind if "." in kind else f"{package}.{kind}")(value, depth + 1)
+    return _message(kind)(value, depth + 1)
 
 
-def _pair(value: int | memoryview, kind: str, package: str, depth: int) -> tuple[str, Any]:
+def _pair(value: int | memoryview, kind: str, depth: int) -> tuple[str, Any]:
     """One entry of a map."""
     if not isinstance(value, memoryview):
         raise ValueError("proto: wrong wireType for a map")  # noqa: TRY004
@@ -135,7 +115,7 @@ def _pair(value: int | memoryview, kind: str, package: str, depth: int) -> tuple
         if number == 1:
             key = _text(part)
         elif number == 2:
-            item = _value(kind, package, wire, part, depth)
+            item = _value(kind, wire, part, depth)
     return key, "" if item is None and kind in ("string", "bytes") else item
 
 
@@ -243,10 +223,6 @@ def _raw_json(data: memoryview, _: int) -> Any:
     return orjson.loads(raw) if raw else None
 
 
-def _duration(data: memoryview, _: int) -> str:
-    return f"{_signed(_numbers(data).get(1, 0)) / 1e9:g}s"
-
-
 def _unknown(data: memoryview, _: int) -> Object:
     parts = _numbers(data)
     types = _numbers(parts.get(1, memoryview(b"")))
@@ -265,14 +241,16 @@ def _list_of_items() -> Reader:
     return read
 
 
+_SPARSE = {f"{EXTENSIONS}{name}" for name in ("JSONSchemaProps", "ValidationRule", "ExternalDocumentation")}
+"""Messages whose zero values JSON leaves out, and whom no conforming reaches where they are one choice of two."""
+
 _SPECIAL: Mapping[str, Reader] = {
-    f"{_PREFIX}api.resource.Quantity": _quantity,
-    f"{_PREFIX}apis.meta.v1.Time": _time,
-    f"{_PREFIX}apis.meta.v1.MicroTime": _micro_time,
-    f"{_PREFIX}apis.meta.v1.Duration": _duration,
-    f"{_PREFIX}apis.meta.v1.FieldsV1": _raw_json,
-    f"{_PREFIX}runtime.RawExtension": _raw_json,
-    f"{_PREFIX}runtime.Unknown": _unknown,
-    f"{_PREFIX}util.intstr.IntOrString": _int_or_string,
-    "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON": _raw_json,
+    f"{MACHINERY}api.resource.Quantity": _quantity,
+    f"{MACHINERY}apis.meta.v1.Time": _time,
+    f"{MACHINERY}apis.meta.v1.MicroTime": _micro_time,
+    f"{MACHINERY}apis.meta.v1.FieldsV1": _raw_json,
+    f"{MACHINERY}runtime.RawExtension": _raw_json,
+    f"{MACHINERY}runtime.Unknown": _unknown,
+    f"{MACHINERY}util.intstr.IntOrString": _int_or_string,
+    f"{EXTENSIONS}JSON": _raw_json,
 }

@@ -15,6 +15,7 @@ from minik8s.apiserver.admission.certificates import (
     CertificateStamps,
     CertificateSubjectRestriction,
 )
+from minik8s.apiserver.admission.devices import DeviceTaintTimes, ResourceClaims
 from minik8s.apiserver.admission.escalation import RBACEscalation
 from minik8s.apiserver.admission.limits import LimitRanger
 from minik8s.apiserver.admission.namespaces import NamespaceLifecycle
@@ -59,6 +60,8 @@ def plugins(
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),
         CertificateSubjectRestriction(),
+        DeviceTaintTimes(clock),
+        ResourceClaims(reader, authorizer),
         RBACEscalation(authorizer),
     ]
 

@@ -24,10 +24,10 @@ BEYOND = (
     "sto-pvc#20",
     "sto-bind#*",
     "sto-expand#*",
-    "cfg-dra#*",  # these kinds' rules are not written yet
-    "cfg-flow#*",
-    "svc-cidrs#*",
-    "svc-ipaddress#*",
+    "cfg-dra#[23]",  # CEL
+    "cfg-dra#10",
+    "cfg-flow#1[34]",
+    "svc-cidrs#8",
 )
 # what is so on purpose: data are the same however a client spaces them; a Job's labels are its template's from the start;
 # an empty list is as none

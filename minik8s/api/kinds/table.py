@@ -41,6 +41,7 @@ from minik8s.api.kinds import (
     storage,
     storedtemplate,
     volume,
+    webhook,
 )
 from minik8s.api.resources import Resource
 
@@ -61,6 +62,8 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("", "Secret"): configmap.SECRET,
     ("", "Service"): service.KIND,
     ("", "ServiceAccount"): serviceaccount.KIND,
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): webhook.MUTATING,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): webhook.VALIDATING,
     ("apps", "ControllerRevision"): controllerrevision.KIND,
     ("apps", "DaemonSet"): daemonset.KIND,
     ("apps", "Deployment"): deployment.KIND,

@@ -1,7 +1,9 @@
-"""The forms in which objects are answered: JSON or YAML; the whole object, its metadata only, or a row of a table.
+"""The forms in which objects are answered: JSON, YAML or protobuf; the whole object, its metadata only, or a row of a table.
 
 `negotiate` reads an Accept header; a `Form` turns entries into bytes. The plain form is a splice of cached bytes, others are made of
-the decoded object. Sources: API concepts "Alternate representations", "Receiving resources as Tables".
+the decoded object. Who takes JSON as well as protobuf gets JSON, which is there already.
+
+Sources: API concepts "Alternate representations", "Receiving resources as Tables".
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 import orjson
 import yaml
 
-from minik8s.api import convert
+from minik8s.api import convert, protobuf
 from minik8s.api.errors import BadRequest, NotAcceptable
 from minik8s.api.kind import NAME, Column, Kind
 from minik8s.api.kinds.table import rules_of
@@ -22,6 +24,7 @@ from minik8s.api.resources import Resource
 from minik8s.apiserver.cache import Entry, Event
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.watching import Bookmark, bookmark_object
+from minik8s.base.clock import Clock
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 _META = "meta.k8s.io"
@@ -45,26 +48,41 @@ PLAIN = Form()
 
 
 @lru_cache(maxsize=256)
-def negotiate(accept: str, *, views: bool = True, watching: bool = False) -> Form:
-    """The best form that an Accept header allows; NotAcceptable where it allows none that we have."""
-    offered = f"{JSON}, {YAML}, {PROTOBUF}"
-    known = False
+def negotiate(accept: str, *, views: bool = True, watching: bool = False, custom: bool = False) -> Form:
+    """The best form that an Accept header allows; NotAcceptable where it allows none that we have.
+
+    `custom` resources have no protobuf but of their metadata, tables have none at all.
+    """
+    known, found = False, []
     for media, parameters in ranked(accept):
-        if media in ("*/*", "") or media == JSON or (media == YAML and not watching):
-            known, chosen = True, YAML if media == YAML else JSON
-            view, group = parameters.get("as", ""), parameters.get("g", "")
-            if not view or not views:
-                if view and not views:
-                    continue
-                return Form(chosen)
-            version = parameters.get("v", "")
-            if group == _META and version in ("v1", "v1beta1") and view in _VIEWS:
-                return Form(chosen, view, version)
+        if media in ("*/*", "", JSON, PROTOBUF) or (media == YAML and not watching):
+            known = True
+            chosen = media if media in (YAML, PROTOBUF) else JSON
+            if (form := _form(chosen, parameters, views)) and not (media == PROTOBUF and _has_no_protobuf(form, custom)):
+                found.append(form)
+    if found:
+        best = found[0]
+        return next((form for form in found if form.media != PROTOBUF and form.view == best.view), best)
     if known:  # but not as what it was asked for
         raise not_acceptable()
+    offered = f"{JSON}, {YAML}, {PROTOBUF}"
     if watching:
         offered += f", {JSON};stream=watch, {PROTOBUF};stream=watch"
     raise NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {offered}", {})
+
+
+def _form(media: str, parameters: Mapping[str, str], views: bool) -> Form | None:
+    """What one clause asks for; None where that is not to be had."""
+    view, version = parameters.get("as", ""), parameters.get("v", "")
+    if not view:
+        return Form(media)
+    if views and parameters.get("g") == _META and version in ("v1", "v1beta1") and view in _VIEWS:
+        return Form(media, view, version)
+    return None
+
+
+def _has_no_protobuf(form: Form, custom: bool) -> bool:
+    return form.view == "Table" or (custom and not form.view)
 
 
 def acceptable(accept: str) -> Form:
@@ -124,6 +142,11 @@ def served(answer: Entry | Mapping[str, Any], resource: Resource) -> Mapping[str
 
 
 def dump(obj: Any, form: Form) -> bytes:
+    if form.media == PROTOBUF:
+        try:
+            return protobuf.encode(obj)
+        except LookupError:
+            raise not_acceptable() from None
     if form.media == YAML:
         text: str = yaml.dump(obj, Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True)
         return text.encode()
@@ -137,7 +160,7 @@ def partial(obj: Mapping[str, Any], version: str = "v1") -> dict[str, Any]:
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 
-def encode_page(page: Page, resource: Resource, form: Form, now: float, include: str = "") -> bytes:
+async def encode_page(page: Page, resource: Resource, form: Form, clock: Clock, include: str = "") -> bytes:
     """A list in the form."""
     metadata: dict[str, Any] = {"resourceVersion": str(page.revision)} if page.revision else {}
     if page.continue_:
@@ -151,9 +174,11 @@ def encode_page(page: Page, resource: Resource, form: Form, now: float, include:
             orjson.dumps(metadata),
         )
         return b"".join((head, b",".join([entry.item for entry in page.entries]), b"]}"))
+    if form.media == PROTOBUF and form.view != "PartialObjectMetadata":
+        return await _protobuf_page(page, resource, form, metadata, clock)
     objects = [served(entry, resource) for entry in page.entries]
     if form.view == "Table":
-        return dump(table(objects, resource, form, now, include or "Metadata", metadata), form)
+        return dump(table(objects, resource, form, clock.now(), include or "Metadata", metadata), form)
     if form.view == "PartialObjectMetadata":
         asked = f"you requested {form.view}, but the requested object is a list"
         raise NotAcceptable(f"{asked} (*{resource.group.partition('.')[0] or 'core'}.{resource.list_kind})")
@@ -170,6 +195,22 @@ def encode_page(page: Page, resource: Resource, form: Form, now: float, include:
         )
     items = [{name: value for name, value in obj.items() if name not in ("kind", "apiVersion")} for obj in objects]
     return dump({"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}, form)
+
+
+async def _protobuf_page(page: Page, resource: Resource, form: Form, metadata: Mapping[str, Any], clock: Clock) -> bytes:
+    """Encoded in slices, between which others have their turn."""
+    version, kind = (f"{_META}/{form.version}", "PartialObjectMetadata") if form.view else (resource.api_version, resource.kind)
+    items = []
+    for start in range(0, len(page.entries), _SLICE):
+        if start:
+            await clock.sleep(0)
+        for entry in page.entries[start : start + _SLICE]:
+            items.append(protobuf.encode_item(version, kind, served(entry, resource)))
+    list_kind = form.view or resource.list_kind
+    return protobuf.encode_list(version, list_kind, metadata, items)
+
+
+_SLICE = 50
 
 
 def table(
@@ -226,38 +267,59 @@ _PLAIN_COLUMNS = [
 # --- watch events ----------------------------------------------------------------------------------------------------
 
 Framer = Callable[[str, Entry, Event | None], bytes]
-"""(event type, the entry to show, the event that it belongs to, whose cache of frames it may use) -> a line of the stream."""
+"""(event type, the entry to show, the event that it belongs to, whose cache of frames it may use) -> a piece of the stream."""
 
 
 def framer(resource: Resource, form: Form, now: Callable[[], float], include: str = "") -> Framer:
     """What encodes the events of one watch. The first row of a table stream carries the columns."""
-    if form.plain and not resource.stored_as:
+    if form.plain and form.media == JSON and not resource.stored_as:
         return _plain_frame
+    return _table_framer(resource, form, now, include) if form.view == "Table" else _object_framer(resource, form)
+
+
+def _table_framer(resource: Resource, form: Form, now: Callable[[], float], include: str) -> Framer:
     first = True
 
     def frame(kind: str, entry: Entry, event: Event | None) -> bytes:
         nonlocal first
         obj = served(entry, resource)
-        shown: Mapping[str, Any]
-        if form.view == "Table":
-            metadata = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-            shown = table([obj], resource, form, now(), include or "Metadata", metadata, columns=first)
-            first = False
-        else:
-            shown = partial(obj, form.version) if form.view else obj
-        return event_line(kind, shown)
+        metadata = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+        shown = table([obj], resource, form, now(), include or "Metadata", metadata, columns=first)
+        first = False
+        return event_frame(kind, shown, form)
 
     return frame
 
 
-def event_line(kind: str, obj: Any) -> bytes:
+def _object_framer(resource: Resource, form: Form) -> Framer:
+    def frame(kind: str, entry: Entry, event: Event | None) -> bytes:
+        key = (kind, entry.revision, resource, form)
+        if event is not None and (known := event.frames.get(key)) is not None:
+            return known
+        obj = served(entry, resource)
+        made = event_frame(kind, partial(obj, form.version) if form.view else obj, form)
+        if event is not None:
+            event.frames[key] = made
+        return made
+
+    return frame
+
+
+def stream_media(form: Form) -> str:
+    """The Content-Type of a watch."""
+    return f"{PROTOBUF};stream=watch" if form.media == PROTOBUF else form.media
+
+
+def event_frame(kind: str, obj: Any, form: Form) -> bytes:
+    """One event of a stream: a line of JSON, or a protobuf message after its length."""
+    if form.media == PROTOBUF:
+        return protobuf.watch_frame(kind, dump(obj, form))
     return orjson.dumps({"type": kind, "object": obj}) + b"\n"
 
 
-def bookmark_line(resource: Resource, form: Form, bookmark: Bookmark) -> bytes:
-    if form.view:
-        return event_line("BOOKMARK", bookmark_object("PartialObjectMetadata", f"{_META}/{form.version}", bookmark))
-    return event_line("BOOKMARK", bookmark_object(resource.kind, resource.api_version, bookmark))
+def bookmark_frame(resource: Resource, form: Form, bookmark: Bookmark) -> bytes:
+    kind, version = ("PartialObjectMetadata", f"{_META}/{form.version}") if form.view else (resource.kind, resource.api_version)
+    return event_frame("BOOKMARK", bookmark_object(kind, version, bookmark), form)
 
 
 def _plain_frame(kind: str, entry: Entry, event: Event | None) -> bytes:

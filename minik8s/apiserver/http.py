@@ -161,7 +161,10 @@ class HttpFace:
             return await self._connect(http, request)
         watch = request.verb == "watch"
         context.form = forms.negotiate(
-            http.headers.get("Accept", ""), views=request.subresource not in _NO_VIEWS, watching=watch
+            http.headers.get("Accept", ""),
+            views=request.subresource not in _NO_VIEWS,
+            watching=watch,
+            custom=request.resource.custom is not None,
         )
         if watch:
             self._desk.authorize(request)
@@ -183,11 +186,11 @@ class HttpFace:
 
     async def _respond(self, http: web.BaseRequest, request: Request, form: Form, reply: Reply) -> web.StreamResponse:
         resource = reply.resource or request.resource
-        now, include = self._desk.clock.now(), request.query.get("includeObject", "")
+        clock, include = self._desk.clock, request.query.get("includeObject", "")
         if isinstance(reply.answer, Page):
-            body = forms.encode_page(reply.answer, resource, form, now, include)
+            body = await forms.encode_page(reply.answer, resource, form, clock, include)
         else:
-            body = forms.encode_object(reply.answer, resource, form, now, include)
+            body = forms.encode_object(reply.answer, resource, form, clock.now(), include)
         headers = {"Content-Type": form.media}
         if len(body) >= GZIP_FROM and "gzip" in http.headers.get("Accept-Encoding", ""):
             body = await asyncio.get_running_loop().run_in_executor(None, gzip.compress, body, 1)
@@ -198,7 +201,7 @@ class HttpFace:
 
     async def _watch(self, http: web.BaseRequest, request: Request, form: Form) -> web.StreamResponse:
         if http.method == "HEAD":  # the head of what would follow, and nothing of it
-            return web.Response(headers={"Content-Type": form.media})
+            return web.Response(headers={"Content-Type": forms.stream_media(form)})
         try:
             watch = await watching.open_watch(self._desk.cache, request, self._desk.clock)
         except ApiError as error:

@@ -53,7 +53,7 @@ async def answer(
     http: web.BaseRequest, watch: Watch, resource: Resource, form: Form, clock: Clock, fanout: Fanout
 ) -> web.StreamResponse:
     """Streams a watch until its time is over, or its client is gone. Closes it."""
-    response = web.StreamResponse(headers={"Content-Type": form.media, "Cache-Control": "no-cache, private"})
+    response = web.StreamResponse(headers={"Content-Type": forms.stream_media(form), "Cache-Control": "no-cache, private"})
     chunked = http.version >= HttpVersion11
     if chunked:
         response.enable_chunked_encoding()
@@ -65,7 +65,7 @@ async def answer(
         await stream.run(response, clock)
         await response.write_eof()
     except ApiError as error:
-        await response.write(forms.event_line("ERROR", error.to_status()))
+        await response.write(forms.event_frame("ERROR", error.to_status(), form))
     except (TimeoutError, ConnectionError):
         if http.transport is not None:
             http.transport.abort()
@@ -76,9 +76,9 @@ async def answer(
 
 async def refuse(http: web.BaseRequest, form: Form, error: ApiError) -> web.StreamResponse:
     """A stream that is but one ERROR event."""
-    response = web.StreamResponse(headers={"Content-Type": form.media, "Cache-Control": "no-cache, private"})
+    response = web.StreamResponse(headers={"Content-Type": forms.stream_media(form), "Cache-Control": "no-cache, private"})
     await response.prepare(http)
-    await response.write(forms.event_line("ERROR", error.to_status()))
+    await response.write(forms.event_frame("ERROR", error.to_status(), form))
     return response
 
 
@@ -136,6 +136,6 @@ class _Stream:
         return b"".join(
             frame(shown.type, shown.entry, shown.event)
             if isinstance(shown, Shown)
-            else forms.bookmark_line(self._resource, self._form, shown)
+            else forms.bookmark_frame(self._resource, self._form, shown)
             for shown in batch
         )

@@ -22,8 +22,8 @@ Writer = Callable[[Any], bytes]
 
 
 def encode(obj: Mapping[str, Any]) -> bytes:
-    """The whole body of an object that has its `apiVersion` and `kind`: envelope and message."""
-    api_version, kind = obj["apiVersion"], obj["kind"]
+    """The whole body of an object that says its kind: envelope and message. (Discovery's documents leave their version v1 out.)"""
+    api_version, kind = obj.get("apiVersion") or "v1", obj["kind"]
     return _enveloped(api_version, kind, _message(message_of(api_version, kind))(obj))
 
 

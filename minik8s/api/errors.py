@@ -59,6 +59,10 @@ class Forbidden(ApiError):
     code, reason = 403, "Forbidden"
 
 
+NO_SUCH_RESOURCE = "the server could not find the requested resource"
+"""The message of a NotFound that is about a path, not about an object."""
+
+
 class NotFound(ApiError):
     code, reason = 404, "NotFound"
 
@@ -202,11 +206,15 @@ def not_found(field: str, value: Any) -> FieldError:
 
 
 def too_long(field: str, maximum: int) -> FieldError:
-    return FieldError("FieldValueTooLong", field, f"Too long: may not be more than {maximum} bytes")
+    return FieldError(
+        "FieldValueTooLong", field, f"Too long: may not be more than {maximum} {'byte' if maximum == 1 else 'bytes'}"
+    )
 
 
 def too_many(field: str, count: int, maximum: int) -> FieldError:
-    return FieldError("FieldValueTooMany", field, f"Too many: {count}: must have at most {maximum} items")
+    return FieldError(
+        "FieldValueTooMany", field, f"Too many: {count}: must have at most {maximum} {'item' if maximum == 1 else 'items'}"
+    )
 
 
 def invalid_object(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> Invalid:

@@ -28,12 +28,14 @@ class Resource:
     subresources: tuple[str, ...] = ()
     verbs: tuple[str, ...] = STANDARD_VERBS  # empty: only its subresources or POST (reviews)
     singular: str = ""
+    list_name: str = ""  # the kind of a list, where it isn't the kind with List behind it
     durability: str = DURABLE
     lazy_in: tuple[str, ...] = ()  # namespaces in which objects of a durable kind are lazy (heartbeats)
     stored_as: str = ""  # "group/version" of the row whose storage this one shares (events of two groups)
     creates_on_update: bool = False  # PUT of a missing name creates it
     needs_version: bool = False  # PUT without a resourceVersion is refused
     returns_deleted: bool = False  # DELETE answers with the object instead of a Status
+    terminating: bool = False  # its CustomResourceDefinition is being deleted: no object is created any more
     custom: CustomType | None = None  # what a CustomResourceDefinition says of it; None: it is built in
 
     @property
@@ -47,7 +49,7 @@ class Resource:
 
     @property
     def list_kind(self) -> str:
-        return self.kind + "List"
+        return self.list_name or self.kind + "List"
 
     @property
     def base_path(self) -> str:

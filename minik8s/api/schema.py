@@ -51,6 +51,28 @@ def conform(body: Mapping[str, Any], group: str, version: str, kind: str) -> tup
     return obj, unknown
 
 
+class UnfitError(ValueError):
+    """What is wrong with a value of a type that is no kind of its own."""
+
+
+def conform_metadata(value: Any, where: str) -> tuple[Object, list[str]]:
+    """As `conform`, for the ObjectMeta of an object without a schema here; `where` is its path. UnfitError if it has a wrong type."""
+    path: Path = None
+    for step in where.split("."):
+        path = (path, step)
+    unknown: list[str] = []
+    try:
+        metadata: Object = _struct(_METADATA)(value, path, unknown)
+    except _Misfit as misfit:
+        raise UnfitError(misfit.tell(_METADATA, path)) from None
+    if metadata.get("creationTimestamp", "") is None:
+        del metadata["creationTimestamp"]
+    return metadata, unknown
+
+
+_METADATA = "apimachinery.pkg.apis.meta.v1.ObjectMeta"
+
+
 def definition(group: str, version: str, kind: str) -> str:
     """The name of a kind's type; LookupError if the API has no such kind."""
     return _by_kind()[group, version, kind]
@@ -174,11 +196,11 @@ class _Misfit(Exception):
         self.error = error
         self.path = path
 
-    def tell(self, root: str) -> str:
-        """The cause in upstream's words, which name the innermost struct and the fields that lead to it."""
+    def tell(self, root: str, origin: Path = None) -> str:
+        """The cause in upstream's words, which name the innermost struct and the fields that lead to it. `root` is the type at `origin`."""
         if not isinstance(self.error, WrongTypeError):
             return str(self.error)
-        steps = _steps(self.path)
+        steps = _steps(self.path)[len(_steps(origin)) :]
         if not steps:
             return f"json: cannot unmarshal {self.error.found} into Go value of type {self.error.wanted}"
         holder: Type | None = type_of(root)

@@ -1,0 +1,376 @@
+"""Regular expressions of users, in RE2's syntax (as Go has it): schemas' patterns, CEL's `matches`.
+
+Where google-re2 is installed, it does the work, in linear time. Else the expression is translated for `re`, once its syntax is known to be
+RE2's; expressions whose repetitions could make `re` take exponential time run as a simulated automaton (`automaton`), slower but linear.
+Source: RE2's syntax; Go's regexp/syntax for what its errors say.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+try:
+    import re2
+except ImportError:  # an optional extra
+    re2 = None
+
+MOST_REPEATS = 1000
+
+
+class RegexError(ValueError):
+    """An expression that RE2 would not take; the text is Go's: `error parsing regexp: missing closing ]: `[b``."""
+
+    def __init__(self, what: str, expression: str) -> None:
+        super().__init__(f"error parsing regexp: {what}: `{expression}`")
+
+
+def check(expression: str) -> None:
+    """RegexError if the expression is not RE2's."""
+    _translated(expression)
+
+
+def matcher(expression: str) -> Callable[[str], bool]:
+    """Whether the expression occurs in a text. An expression that is none matches nothing."""
+    try:
+        found = compiled(expression)
+    except RegexError:
+        return lambda _: False
+    return lambda text: found.search(text) is not None
+
+
+@lru_cache(maxsize=1000)
+def compiled(expression: str) -> Any:
+    """A pattern with `search`, `finditer` and `fullmatch` as `re` has them. RegexError."""
+    translated = _translated(expression)
+    if re2 is not None:
+        return re2.compile(expression)
+    return re.compile(translated, re.ASCII)
+
+
+# --- syntax --------------------------------------------------------------------------------------------------------------
+
+_POSIX = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "ascii": "\\x00-\\x7F",
+    "blank": "\\t ",
+    "cntrl": "\\x00-\\x1F\\x7F",
+    "digit": "0-9",
+    "graph": "!-~",
+    "lower": "a-z",
+    "print": " -~",
+    "punct": "!-/:-@\\[-`{-~",
+    "space": "\\t\\n\\v\\f\\r ",
+    "upper": "A-Z",
+    "word": "0-9A-Za-z_",
+    "xdigit": "0-9A-Fa-f",
+}
+_PERL = "dDsSwW"
+_PLAIN_ESCAPES = {"a": "\\x07", "f": "\\f", "n": "\\n", "r": "\\r", "t": "\\t", "v": "\\v"}
+_REPEAT = re.compile(r"\{(\d+)(,?)(\d*)\}", re.ASCII)
+_GROUP_NAME = re.compile(r"\?P?<([^>]*)>")
+_FLAGS = re.compile(r"\?([imsU]*)(?:-([imsU]+))?([:)])")
+
+
+@lru_cache(maxsize=1000)
+def _translated(expression: str) -> str:
+    """The expression in `re`'s words."""
+    return _Translation(expression).run()
+
+
+class _Translation:
+    def __init__(self, text: str) -> None:
+        self.text, self.at, self.out = text, 0, ""
+        self.depth: list[str] = []  # the flags outside each open group
+        self.flags = ""
+        self.repeatable = False
+        self.names: set[str] = set()
+
+    def run(self) -> str:
+        text = self.text
+        while self.at < len(text):
+            character = text[self.at]
+            step = _STEPS.get(character)
+            if step:
+                step(self)
+            else:
+                self.at += 1
+                self.add(re.escape(character))
+        if self.depth:
+            raise RegexError("missing closing )", text)
+        return self.out
+
+    def add(self, part: str, *, repeatable: bool = True) -> None:
+        self.out += part
+        self.repeatable = repeatable
+
+    def group(self) -> None:
+        rest = self.text[self.at + 1 :]
+        if not rest.startswith("?"):
+            self.open("(", 1)
+        elif match := _GROUP_NAME.match(rest):
+            name = match[1]
+            if not re.fullmatch(r"\w+", name, re.ASCII):
+                raise RegexError("invalid named capture", "(" + match[0])
+            if name in self.names:
+                raise RegexError("duplicate capture group name", name)
+            self.names.add(name)
+            self.open("(", 1 + match.end())
+        elif match := _FLAGS.match(rest):
+            on, off = match[1], match[2] or ""
+            outer = self.flags
+            flags = "".join(sorted((set(self.flags) | set(on)) - set(off)))
+            if match[3] == ":":
+                self.open(_flagged(on, off), 1 + match.end(), flags)
+            else:  # to the end of the group: `re` wants a group of its own
+                self.at += 1 + match.end()
+                self.flags = flags
+                rest_of_group = _until_closed(self.text, self.at)
+                inner = _Translation(self.text[self.at : rest_of_group])
+                inner.flags = flags
+                self.add(_flagged(on, off) + inner.run() + ")")
+                self.at = rest_of_group
+                self.flags = outer
+        else:
+            shown = rest[: 2 if not rest.startswith("?<") else 3]
+            raise RegexError("invalid or unsupported Perl syntax", "(" + shown)
+
+    def open(self, opening: str, length: int, flags: str | None = None) -> None:
+        self.depth.append(self.flags)
+        self.flags = self.flags if flags is None else flags
+        self.at += length
+        self.add(opening, repeatable=False)
+
+    def close(self) -> None:
+        if not self.depth:
+            raise RegexError("unexpected )", self.text)
+        self.flags = self.depth.pop()
+        self.at += 1
+        self.add(")")
+
+    def alternative(self) -> None:
+        self.at += 1
+        self.add("|", repeatable=False)
+
+    def repeat(self) -> None:
+        start = self.at
+        operator = self.text[self.at]
+        if operator == "{":
+            match = _REPEAT.match(self.text, self.at)
+            if match is None:
+                self.at += 1
+                self.add("\\{")
+                return
+            least, most = int(match[1]), int(match[3] or match[1])
+            if max(least, most) > MOST_REPEATS or (match[3] and most < least):
+                raise RegexError("invalid repeat count", match[0])
+            operator = match[0]
+        if not self.repeatable:
+            raise RegexError("missing argument to repetition operator", operator)
+        self.at += len(operator)
+        lazy = self.text[self.at : self.at + 1] == "?"
+        self.at += lazy
+        following = self.text[self.at : self.at + 1]
+        if (following and following in "*+?") or (following == "{" and _REPEAT.match(self.text, self.at)):
+            match = _REPEAT.match(self.text, self.at)
+            end = match.end() if match else self.at + 1
+            raise RegexError("invalid nested repetition operator", self.text[start:end])
+        self.add(operator + "?" * lazy, repeatable=False)
+
+    def anchor(self) -> None:
+        character = self.text[self.at]
+        self.at += 1
+        multiline = "m" in self.flags
+        self.add("^" if character == "^" else "$" if multiline else "\\Z")
+
+    def any(self) -> None:
+        self.at += 1
+        self.add(".")
+
+    def escape(self) -> None:
+        following = self.text[self.at + 1 : self.at + 2]
+        if not following:
+            raise RegexError("trailing backslash at end of expression", "")
+        if following == "Q":
+            end = self.text.find("\\E", self.at + 2)
+            quoted = self.text[self.at + 2 : end if end >= 0 else len(self.text)]
+            self.at = end + 2 if end >= 0 else len(self.text)
+            self.add("".join(map(re.escape, quoted)))
+        elif following in "AbB":
+            self.at += 2
+            self.add("\\" + following)
+        elif following == "z":
+            self.at += 2
+            self.add("\\Z")
+        elif following == "C":
+            self.at += 2
+            self.add("(?s:.)")
+        else:
+            part, self.at = _escaped(self.text, self.at, in_class=False)
+            self.add(part)
+
+    def character_class(self) -> None:
+        part, self.at = _class(self.text, self.at)
+        self.add(part)
+
+
+_STEPS: dict[str, Callable[[_Translation], None]] = {
+    "(": _Translation.group,
+    ")": _Translation.close,
+    "|": _Translation.alternative,
+    "*": _Translation.repeat,
+    "+": _Translation.repeat,
+    "?": _Translation.repeat,
+    "{": _Translation.repeat,
+    "^": _Translation.anchor,
+    "$": _Translation.anchor,
+    ".": _Translation.any,
+    "\\": _Translation.escape,
+    "[": _Translation.character_class,
+}
+
+
+def _flagged(on: str, off: str) -> str:
+    """A group's opening with these flags; U (lazy by default) changes no answer to whether something matches."""
+    on, off = ("".join(dict.fromkeys(flags.replace("U", ""))) for flags in (on, off))
+    return f"(?{on}{'-' + off if off else ''}:"
+
+
+def _until_closed(text: str, at: int) -> int:
+    """Where the group that `at` lies in ends."""
+    depth = 0
+    while at < len(text):
+        if text[at] == "\\":
+            at += 1
+        elif text[at] == "[":
+            at = _class(text, at)[1] - 1
+        elif text[at] == "(":
+            depth += 1
+        elif text[at] == ")":
+            if depth == 0:
+                return at
+            depth -= 1
+        at += 1
+    return len(text)
+
+
+def _class(text: str, at: int) -> tuple[str, int]:
+    start = at
+    at += 1
+    negated = text[at : at + 1] == "^"
+    at += negated
+    out, first = "", True
+    while True:
+        if at >= len(text):
+            raise RegexError("missing closing ]", text[start:])
+        if text[at] == "]" and not first:
+            break
+        first = False
+        if text.startswith("[:", at) and (end := text.find(":]", at)) > 0:
+            name = text[at + 2 : end]
+            if name.removeprefix("^") not in _POSIX:
+                raise RegexError("invalid character class range", text[at : end + 2])
+            out += _complement(_POSIX[name[1:]]) if name.startswith("^") else _POSIX[name]
+            at = end + 2
+            continue
+        low_at = at
+        low, at = _member(text, at, start)
+        if (len(low) == 2 and low[1] in _PERL) or low.startswith(("\\p", "set:")):
+            out += low.removeprefix("set:")
+            continue
+        if text[at : at + 1] == "-" and text[at + 1 : at + 2] not in ("]", ""):
+            high, at = _member(text, at + 1, start)
+            if _code(high) < _code(low):
+                raise RegexError("invalid character class range", text[low_at:at])
+            out += f"{low}-{high}"
+        else:
+            out += low
+    return f"[{'^' if negated else ''}{out}]", at + 1
+
+
+def _member(text: str, at: int, start: int) -> tuple[str, int]:
+    if at >= len(text):
+        raise RegexError("missing closing ]", text[start:])
+    if text[at] == "\\":
+        return _escaped(text, at, in_class=True)
+    return re.escape(text[at]) if text[at] in "[]^-\\&~|" else text[at], at + 1
+
+
+def _code(member: str) -> int:
+    if len(member) == 1:
+        return ord(member)
+    if member.startswith("\\x") or member.startswith(("\\u", "\\U")):
+        return int(member[2:], 16)
+    return {"\\f": 12, "\\n": 10, "\\r": 13, "\\t": 9, "\\v": 11}.get(member, ord(member[-1]))
+
+
+def _escaped(text: str, at: int, *, in_class: bool) -> tuple[str, int]:
+    """What stands behind a backslash."""
+    following = text[at + 1 : at + 2]
+    if following in _PLAIN_ESCAPES:
+        return _PLAIN_ESCAPES[following], at + 2
+    if following and following in _PERL:
+        return "\\" + following, at + 2
+    if following in ("p", "P"):
+        match = re.compile(r"\{(\^?)(\w+)\}|(\w)").match(text, at + 2)
+        name = (match[2] or match[3]) if match else ""
+        ranges = _category(name)
+        if match is None or not ranges:
+            end = match.end() if match else at + 2
+            raise RegexError("invalid character class range", text[at:end])
+        negated = (following == "P") != bool(match[1])
+        found = _complement(ranges) if negated else ranges
+        return ("set:" + found if in_class else f"[{found}]"), match.end()
+    if following == "x":
+        match = re.compile(r"\{([0-9a-fA-F]+)\}|([0-9a-fA-F]{2})").match(text, at + 2)
+        if match is None or (code := int(match[1] or match[2], 16)) > sys.maxunicode:
+            raise RegexError("invalid escape sequence", text[at : at + 3])
+        return _spelled(code), match.end()
+    if following and following in "01234567":
+        match = re.compile("[0-7]{1,3}").match(text, at + 1)
+        if match is not None and (following == "0" or len(match[0]) > 1):
+            return _spelled(int(match[0], 8)), match.end()
+    if following and following.isascii() and not following.isalnum():
+        return re.escape(following) if following != "_" else "_", at + 2
+    if not following:
+        raise RegexError("trailing backslash at end of expression", "")
+    raise RegexError("invalid escape sequence", text[at : at + 2])
+
+
+def _spelled(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\U{code:08x}"
+
+
+@lru_cache(maxsize=64)
+def _category(name: str) -> str:
+    """The members of a Unicode category or of one of the common scripts, as ranges; "" if it is unknown."""
+    if name == "Any":
+        return f"\\x00-\\U{sys.maxunicode:08x}"
+    if re.fullmatch("[CLMNPSZ][a-z]?", name):
+        return _ranges(lambda c: unicodedata.category(c).startswith(name))
+    if name[:1].isupper() and name.replace("_", "").isalpha():
+        script = name.upper().replace("_", " ")
+        return _ranges(lambda c: unicodedata.name(c, "").startswith(script + " ") and c.isalpha())
+    return ""
+
+
+def _ranges(member: Callable[[str], bool]) -> str:
+    out, start = [], -1
+    for code in range(sys.maxunicode + 2):
+        inside = code <= sys.maxunicode and member(chr(code))
+        if inside and start < 0:
+            start = code
+        elif not inside and start >= 0:
+            out.append(_spelled(start) if start == code - 1 else f"{_spelled(start)}-{_spelled(code - 1)}")
+            start = -1
+    return "".join(out)
+
+
+def _complement(ranges: str) -> str:
+    inside = re.compile(f"[{ranges}]")
+    return _ranges(lambda c: inside.fullmatch(c) is not None)

@@ -1,0 +1,115 @@
+"""What a structural schema says of the values below it, and how a checker that minds only some of them finds these.
+
+A node is a JSONSchemaProps as it stands in the CustomResourceDefinition. Paths are nested tuples, (parent, step), that become text only
+when something is told: a `str` is a field, an `int` an index, a `Key` the key of a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from minik8s.api.errors import FieldError
+
+Node = Mapping[str, Any]
+Path = tuple[Any, Any] | None
+Visit = Callable[[Any, Path, list[FieldError]], None]
+"""Looks at a value and appends what is wrong with it."""
+
+PRESERVE, EMBEDDED, INT_OR_STRING = (
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-int-or-string",
+)
+LIST_TYPE, MAP_KEYS, MAP_TYPE, RULES = (
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
+    "x-kubernetes-validations",
+)
+META = ("apiVersion", "kind", "metadata")
+
+
+class Key(str):
+    """A step that is the key of a map: `[key]`."""
+
+    __slots__ = ()
+
+
+def shown(path: Path) -> str:
+    """`spec.list[0].map[key]`; "" at the root."""
+    steps = []
+    while path is not None:
+        step = path[1]
+        steps.append(f"[{step}]" if type(step) is not str else f".{step}")
+        path = path[0]
+    return "".join(reversed(steps)).removeprefix(".")
+
+
+def rooted(text: str) -> Path:
+    """The path of what has this name."""
+    return (None, text) if text else None
+
+
+def ordered(value: Any) -> Any:
+    """A value as messages show it: objects by their keys."""
+    if isinstance(value, Mapping):
+        return {key: ordered(value[key]) for key in sorted(value)}
+    return [ordered(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def properties(node: Node) -> Mapping[str, Node]:
+    return node.get("properties") or {}
+
+
+def additional(node: Node) -> Node | bool | None:
+    """The schema of values with other keys; True: anything, False: none may be, None: not told."""
+    found: Node | bool | None = node.get("additionalProperties")
+    return found
+
+
+def values(node: Node) -> Node | None:
+    """The schema of the values of a map."""
+    found = node.get("additionalProperties")
+    return found if isinstance(found, Mapping) else None
+
+
+def items(node: Node) -> Node | None:
+    """The schema of a list's items."""
+    found = node.get("items")
+    return found if isinstance(found, Mapping) else None
+
+
+def field_of(node: Node, name: str) -> Node | None:
+    """The schema of a field, or of a map's value."""
+    return properties(node).get(name) or values(node)
+
+
+def visitor(node: Node, action: Callable[[Node], Visit | None]) -> Visit | None:
+    """A function that shows each value whose node has an action to it; None if there is none at this node and below."""
+    act = action(node)
+    fields = {name: found for name, each in properties(node).items() if (found := visitor(each, action))}
+    others, each_item = values(node), items(node)
+    rest = visitor(others, action) if others is not None else None
+    item = visitor(each_item, action) if each_item is not None else None
+    if not (act or fields or rest or item):
+        return None
+    known = properties(node)
+
+    def visit(value: Any, path: Path, errors: list[FieldError]) -> None:
+        if act:
+            act(value, path, errors)
+        if isinstance(value, Mapping):
+            if fields:
+                for name, field in fields.items():
+                    if name in value:
+                        field(value[name], (path, name), errors)
+            if rest:
+                for key, each in value.items():
+                    if key not in known:
+                        rest(each, (path, Key(key)), errors)
+        elif item and isinstance(value, list | tuple):
+            for index, each in enumerate(value):
+                item(each, (path, index), errors)
+
+    return visit

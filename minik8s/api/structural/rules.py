@@ -1,0 +1,277 @@
+"""Rules in CEL (x-kubernetes-validations) held against objects, within the budget of a request.
+
+A rule that knows `oldSelf` is tried where there is an old value. What did not change is not refused for a rule that came later: its
+error becomes a warning (KEP-4008). Source: KEP-2876.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from minik8s.api import cel
+from minik8s.api.errors import FieldError, duplicate, forbidden, invalid, required
+from minik8s.api.structural import fieldpath
+from minik8s.api.structural.nodes import (
+    EMBEDDED,
+    LIST_TYPE,
+    MAP_KEYS,
+    RULES,
+    Key,
+    Node,
+    Path,
+    items,
+    properties,
+    shown,
+    values,
+)
+from minik8s.api.structural.schemas import NOWHERE, key_of
+
+LONGEST_MESSAGE = 5 * 1024
+OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
+
+Unchanged = tuple[Any, Any] | None
+"""A value and its old one, by which is judged whether something changed."""
+
+
+class Tried(NamedTuple):
+    """What the rules say of an object."""
+
+    errors: list[FieldError]
+    warnings: list[str]
+
+
+class Rule:
+    """A rule of a node, compiled. Errors of compilation are told where the rule would be tried."""
+
+    def __init__(self, node: Node, declared: cel.Declared | None, facts: Mapping[str, Any]) -> None:
+        self.facts = facts
+        self.optional = bool(facts.get("optionalOldSelf"))
+        self.error = ""
+        self.message_error = ""
+        self.program: cel.Program | None = None
+        self.message: cel.Program | None = None
+        self.path: Path = None
+        if not facts.get("rule", "").strip():
+            return
+        if declared is None:
+            self.error = "failed to convert to declType for CEL validation rules"
+            return
+        env = cel.Env({"self": declared, "oldSelf": declared.optional() if self.optional else declared})
+        self._compile(env)
+        if facts.get("fieldPath"):
+            try:
+                self.path = fieldpath.resolve(facts["fieldPath"], node)[0]
+            except fieldpath.FieldPathError:
+                self.path = None
+
+    def _compile(self, env: cel.Env) -> None:
+        try:
+            program = cel.compile(self.facts["rule"], env)
+        except cel.CompileError as error:
+            self.error = f"compilation failed: {error}"
+            return
+        if program.type != cel.BOOL:
+            self.error = "cel expression must evaluate to a bool"
+            return
+        self.program = program
+        if not self.facts.get("messageExpression"):
+            return
+        try:
+            message = cel.compile(self.facts["messageExpression"], env)
+        except cel.CompileError as error:
+            self.message_error = f"messageExpression compilation failed: {error}"
+            return
+        if message.type != cel.STRING:
+            self.message_error = "messageExpression must evaluate to a string"
+            return
+        self.message = message
+
+    @property
+    def uses_old(self) -> bool:
+        return self.program is not None and self.program.uses("oldSelf")
+
+    @property
+    def told(self) -> str:
+        """How errors name the rule."""
+        return str(self.facts.get("message") or self.facts["rule"]).strip()
+
+
+class Ruled:
+    """A node that has rules, at itself or below."""
+
+    def __init__(
+        self, node: Node, rules: list[Rule], below: Mapping[str, Ruled], rest: Ruled | None, item: Ruled | None
+    ) -> None:
+        self.node = node
+        self.rules = rules
+        self.also: list[Ruled] = []  # those of allOf
+        self.fields = below
+        self.rest = rest
+        self.item = item
+        self.keys = tuple(node.get(MAP_KEYS) or ()) if node.get(LIST_TYPE) == "map" else ()
+
+
+def compiled(node: Node, *, root: bool = True) -> Ruled | None:
+    """The rules of a schema; None if it has none."""
+    return _compiled(node, node, root=root)
+
+
+def _compiled(source: Node, node: Node, *, root: bool) -> Ruled | None:
+    """The rules of `source`, which is the node itself or a part of its allOf."""
+    facts = source.get(RULES) or ()
+    declared = cel.schema_type(node, root=root) if facts else None
+    rules = [Rule(node, declared, each) for each in facts]
+    below = {}
+    for name, each in properties(source).items():
+        target = properties(node).get(name)
+        if target is not None and (found := _compiled(each, target, root=bool(target.get(EMBEDDED)))):
+            below[name] = found
+    rest, item = _nested(values(source), values(node)), _nested(items(source), items(node))
+    also = [found for each in source.get("allOf") or () if (found := _compiled(each, node, root=root))]
+    if not (rules or below or rest or item or also):
+        return None
+    ruled = Ruled(node, rules, below, rest, item)
+    ruled.also = also
+    return ruled
+
+
+def _nested(source: Node | None, node: Node | None) -> Ruled | None:
+    return None if source is None or node is None else _compiled(source, node, root=bool(node.get(EMBEDDED)))
+
+
+class _Stop(Exception):
+    """The budget is used up."""
+
+
+def tried(ruled: Ruled, value: Any, old: Any, at: Path = None) -> Tried:
+    """Tries all rules on a value and, if it is an update, its old one."""
+    trial = _Trial()
+    with suppress(_Stop):
+        trial.visit(ruled, value, at, old, None if old is None else (value, old), None)
+    return Tried(trial.errors, trial.warnings)
+
+
+class _Trial:
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+        self.warnings: list[str] = []
+        self.meter = cel.Meter()
+
+    def visit(self, ruled: Ruled, value: Any, path: Path, old: Any, same: Unchanged, outer: Unchanged) -> None:
+        if value is None:
+            return
+        if ruled.rules:
+            self._rules(ruled, value, path, old, same)
+        for also in ruled.also:
+            self.visit(also, value, path, old, outer, outer)
+        if isinstance(value, Mapping):
+            before = old if isinstance(old, Mapping) else None
+            for key, each in value.items():
+                below = ruled.fields.get(key)
+                step: str = key
+                if below is None:
+                    if ruled.rest is None or key in properties(ruled.node):
+                        continue
+                    below, step = ruled.rest, Key(key)
+                one = before.get(key) if before is not None else None
+                self.visit(below, each, (path, step), one, same if before is None else (each, one), same)
+        elif isinstance(value, list | tuple) and ruled.item is not None:
+            found = {key_of(each, ruled.keys): each for each in old} if ruled.keys and isinstance(old, list | tuple) else {}
+            for index, each in enumerate(value):
+                one = found.get(key_of(each, ruled.keys)) if found else None
+                self.visit(ruled.item, each, (path, index), one, same if one is None else (each, one), same)
+
+    def _rules(self, ruled: Ruled, value: Any, path: Path, old: Any, same: Unchanged) -> None:
+        kind = ruled.node.get("type") or ""
+        bindings: Mapping[str, Any] = {"self": value, "oldSelf": old}
+        for rule in ruled.rules:
+            here = shown(path) or NOWHERE
+            if rule.error:
+                self.errors.append(invalid(here, kind, f"rule compile error: {rule.error}"))
+            if rule.program is None or (rule.uses_old and old is None and not rule.optional):
+                continue
+            if rule.optional:
+                bindings = {"self": value, "oldSelf": cel.NONE if old is None else cel.Optional(old)}
+            answer = self._evaluate(rule, bindings, here, kind)
+            if answer is None or answer is True:
+                continue
+            target = shown(_joined(path, rule.path)) or NOWHERE
+            detail = self._message(rule, bindings, target, kind)
+            error = _failure(target, value if kind not in ("object", "array") else _OMITTED, detail, rule.facts.get("reason"))
+            if not rule.uses_old and same is not None and same[0] == same[1]:
+                self.warnings.append(str(error))
+            else:
+                self.errors.append(error)
+
+    def _evaluate(self, rule: Rule, bindings: Mapping[str, Any], here: str, kind: str) -> Any:
+        """The answer of a rule; None if there is none, which then is among the errors."""
+        assert rule.program is not None
+        try:
+            answer = rule.program.evaluate(bindings, self.meter)
+        except cel.CostError as error:
+            detail = f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {rule.told}"
+            self.errors.append(invalid(here, kind, OUT_OF_BUDGET if self._is_spent() else detail))
+            raise _Stop from None
+        except cel.EvaluationError as error:
+            self._spend(here, kind)
+            if str(error).startswith("no such overload"):
+                detail = f"'{error}': call arguments did not match a supported operator, function or macro signature for rule: {rule.told}"
+            else:
+                detail = f"{error} evaluating rule: {rule.told}"
+            self.errors.append(invalid(here, kind, detail))
+            return None
+        self._spend(here, kind)
+        return answer
+
+    def _is_spent(self) -> bool:
+        return bool(self.meter.cost > cel.REQUEST_BUDGET)
+
+    def _spend(self, here: str, kind: str) -> None:
+        if self._is_spent():
+            self.errors.append(invalid(here, kind, OUT_OF_BUDGET))
+            raise _Stop
+
+    def _message(self, rule: Rule, bindings: Mapping[str, Any], here: str, kind: str) -> str:
+        fallback = str(rule.facts["message"]).strip() if rule.facts.get("message") else f"failed rule: {rule.told}"
+        if rule.message is None:
+            return fallback
+        shown_rule = '"' + str(rule.facts["messageExpression"]).replace('"', '\\"') + '"'
+        try:
+            text = rule.message.evaluate(bindings, self.meter)
+        except cel.CostError:
+            detail = (
+                f"no further validation rules will be run due to call cost exceeds limit for messageExpression: {shown_rule}"
+            )
+            self.errors.append(invalid(here, kind, detail))
+            raise _Stop from None
+        except cel.EvaluationError:
+            return fallback
+        if self._is_spent():
+            detail = (
+                "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run"
+            )
+            self.errors.append(invalid(here, kind, detail))
+            raise _Stop
+        text = str(text).strip()
+        return text if text and "\n" not in text and len(text.encode()) <= LONGEST_MESSAGE else fallback
+
+
+_OMITTED = object()
+
+
+def _joined(path: Path, more: Path) -> Path:
+    return path if more is None else (_joined(path, more[0]), more[1])
+
+
+def _failure(path: str, value: Any, detail: str, reason: str | None) -> FieldError:
+    if reason == "FieldValueForbidden":
+        return forbidden(path, detail)
+    if reason == "FieldValueRequired":
+        return required(path, detail)
+    if reason == "FieldValueDuplicate":
+        return FieldError(reason, path, "Duplicate value") if value is _OMITTED else duplicate(path, value)
+    return (
+        FieldError("FieldValueInvalid", path, f"Invalid value: {detail}") if value is _OMITTED else invalid(path, value, detail)
+    )

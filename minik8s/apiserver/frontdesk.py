@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minik8s.api import resources
 from minik8s.api.call import Call, WatchEvent
+from minik8s.api.errors import ApiError
 from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import PODS, RESOURCES, Resource
 from minik8s.api.selectors import parse_fields
@@ -33,6 +34,9 @@ from minik8s.apiserver.request import INTERACTIVE, Request, is_true, not_allowed
 from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.store.base import Store
+
+if TYPE_CHECKING:
+    from minik8s.apiserver.audit import Auditor
 
 HOT_FIELDS: Mapping[Resource, tuple[str, ...]] = {PODS: ("spec.nodeName",)}
 """Fields whose selectors are answered from an index, and whose watchers are woken by it."""
@@ -73,6 +77,7 @@ class FrontDesk:
 
     def __init__(self, store: Store, clock: Clock, rng: Random, service_networks: list[Network]) -> None:
         self.clock = clock
+        self.rng = rng
         self.catalogue = Catalogue()
         self.cache = Cache(store, clock)
         for resource in RESOURCES:
@@ -81,6 +86,7 @@ class FrontDesk:
                 self.cache.add(resource, {name: fields[name] for name in HOT_FIELDS.get(resource, ()) if name in fields})
         self.reader: Reader = CacheReader(self.cache)
         self.authorizer: Authorizer | None = None
+        self.audit: Auditor | None = None
         self.admission: list[Plugin] = []
         allocators = Allocators(self.reader, service_networks, rng)
         quotas = Quotas(self.reader, clock)
@@ -131,25 +137,26 @@ class FrontDesk:
     def authorize(self, request: Request) -> None:
         """Forbidden unless somebody allows it."""
         attributes = attributes_of(request)
-        self.check(attributes)
+        self.check(attributes, request.annotations if self.audit else None)
         if request.subresource in INTERACTIVE and request.verb != "create":  # a WebSocket comes as a GET
             self.check(replace(attributes, verb="create"))
         if deprecated := rules_of(request.resource).deprecated:
             request.warnings.append(deprecated)
 
-    def check(self, attributes: Attributes) -> None:
+    def check(self, attributes: Attributes, annotations: dict[str, str] | None = None) -> None:
         if self.authorizer is not None:
-            authz.check(self.authorizer, attributes)
+            authz.check(self.authorizer, attributes, annotations)
 
-    def impersonate(self, wanted: User, attributes: Attributes) -> User:
-        """The user as whom a request goes on, where its sender may act as `wanted`."""
-        return impersonation.impersonate(wanted, attributes, self.authorizer) if self.authorizer else wanted
+    def impersonate(self, wanted: User, attributes: Attributes) -> tuple[User, str]:
+        """The user as whom a request goes on, where its sender may act as `wanted`, and the verb of the constraint that allows it."""
+        return impersonation.impersonate(wanted, attributes, self.authorizer) if self.authorizer else (wanted, "")
 
     # --- the same process --------------------------------------------------------------------------------------------
 
     async def handle(self, user: User, call: Call) -> Any:
         """Answers a part of this process: the object, shared."""
-        reply = await self.answer(_request_of(user, call))
+        request = _request_of(user, call)
+        reply = await (self.audit.follow(request, attributes_of(request), self.answer) if self.audit else self.answer(request))
         answer = reply.answer
         if isinstance(answer, Page):
             metadata = {"resourceVersion": str(answer.revision)} | ({"continue": answer.continue_} if answer.continue_ else {})
@@ -162,14 +169,31 @@ class FrontDesk:
     async def watch(self, user: User, call: Call) -> AsyncIterator[AsyncIterator[Sequence[WatchEvent]]]:
         """A watch by a part of this process: batches of events; the objects are shared."""
         request = _request_of(user, call)
-        self.authorize(request)
-        collection = self.cache.of(request.resource)
-        collection.keep_decoded = True
-        watch = await watching.open_watch(self.cache, request, self.clock)
+        async with self._audited_watch(request):
+            self.authorize(request)
+            collection = self.cache.of(request.resource)
+            collection.keep_decoded = True
+            watch = await watching.open_watch(self.cache, request, self.clock)
+            try:
+                yield self._events(watch, request.resource)
+            finally:
+                watch.close()
+
+    @asynccontextmanager
+    async def _audited_watch(self, request: Request) -> AsyncIterator[None]:
+        trail = await self.audit.begin_inside(request, attributes_of(request)) if self.audit else None
+        if trail is None:
+            yield
+            return
         try:
-            yield self._events(watch, request.resource)
-        finally:
-            watch.close()
+            yield
+        except ApiError as error:
+            trail.complete(error.status_code, error)
+            raise
+        except BaseException:
+            trail.complete(200)
+            raise
+        trail.complete(200)
 
     async def _events(self, watch: watching.Watch, resource: Resource) -> AsyncIterator[Sequence[WatchEvent]]:
         while batch := await watch.next():

@@ -9,11 +9,14 @@ Every error leaves as a Status, in the media type that was asked for; no traceba
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
@@ -22,6 +25,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from minik8s.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, RequestTooLarge, Unauthorized
 from minik8s.api.user import User
 from minik8s.apiserver import bigyaml, bodies, forms, streams, watching
+from minik8s.apiserver.audit_id import AUDIT_ID, new_id
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Attributes
 from minik8s.apiserver.forms import Form
@@ -30,6 +34,9 @@ from minik8s.apiserver.listing import Page
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.request import STREAMS, PathNotFound, Request, not_allowed, parse_path, raw_attributes, readable
 from minik8s.tunnel import paths
+
+if TYPE_CHECKING:
+    from minik8s.apiserver.audit import Trail
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +56,10 @@ WARNINGS_LIMIT, WARNING_CUT = 4096, 256
 """Characters of all warnings of an answer, and of each one that does not fit in."""
 GZIP_FROM = 128 * 1024
 """Answers from this size on are compressed for clients that accept it."""
+
+TRAIL: web.RequestKey[Trail] = web.RequestKey("trail")
+NOBODY = User("")
+"""Who shows a token that is nobody's."""
 
 Authenticate = Callable[[web.BaseRequest], User]
 
@@ -73,6 +84,11 @@ class _Context:
 
     request: Request | None = None
     form: Form = forms.PLAIN
+    trail: Trail | None = None
+
+    @property
+    def annotations(self) -> dict[str, str] | None:
+        return None if self.trail is None else self.trail.annotations
 
 
 class HttpFace:
@@ -98,12 +114,17 @@ class HttpFace:
         """A factory of connections' protocols, for `loop.create_server`."""
         return web.Server(
             self,
-            request_factory=_make_request,
+            request_factory=self._make_request,
             access_log=None,
             keepalive_timeout=120,
             lingering_time=5.0,
             logger=_connections_log,
         )
+
+    def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        request = _HttpRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=BODY_LIMIT)
+        request.rng = self._desk.rng
+        return request
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         started = self._desk.clock.monotonic()
@@ -111,14 +132,22 @@ class HttpFace:
         with self._metrics.inflight(http.method):
             try:
                 response = await self._answer(http, context)
+                if context.trail is not None:
+                    context.trail.complete(response.status)
             except ApiError as error:
+                if context.trail is not None:
+                    context.trail.complete(error.status_code, error)
                 _cut_if_begun(http, error)
                 if context.form is forms.PLAIN:  # what speaks against it may have come before its negotiation
                     context.form = forms.acceptable(http.headers.get("Accept", ""))
                 response = _error(error, context)
             except (asyncio.CancelledError, ConnectionError):
+                if context.trail is not None:
+                    context.trail.broke_off()
                 raise
             except Exception as error:
+                if context.trail is not None:
+                    context.trail.panic(error)
                 log.exception("%s %s failed", http.method, http.path)
                 _cut_if_begun(http, error)
                 response = _error(InternalError(f"Internal error occurred: {type(error).__name__}"), context)
@@ -126,25 +155,26 @@ class HttpFace:
         return response
 
     async def _answer(self, http: web.BaseRequest, context: _Context) -> web.StreamResponse:
-        user = self._authenticate(http)
+        try:
+            user = self._authenticate(http)
+        except Unauthorized:
+            if self._desk.audit is not None:
+                await self._begin_trail(http, context, raw_attributes(http.method, _split(readable(http.path_qs))[0], NOBODY))
+            raise
         path_qs = readable(http.path_qs)
         path, query = _split(path_qs)
         wanted = impersonation.wanted_user((name, readable(value)) for name, value in http.headers.items())
         try:
             request = parse_path(http.method, path, self._desk.catalogue.by_path)
         except (PathNotFound, NotFound, MethodNotAllowed) as error:
-            attributes = raw_attributes(http.method, path, user)
-            if wanted:
-                attributes = replace(attributes, user=self._desk.impersonate(wanted, attributes))
-            self._desk.check(attributes)
+            attributes = await self._meet(http, context, raw_attributes(http.method, path, user), wanted)
+            self._desk.check(attributes, context.annotations)
             if not isinstance(error, PathNotFound):
                 raise
             return _plain(404, "404 page not found\n")
         if request is None:
             attributes = Attributes(user=user, verb=http.method.lower(), path=path)
-            if wanted:
-                attributes = replace(attributes, user=self._desk.impersonate(wanted, attributes))
-            return await self._page(http, attributes)
+            return await self._page(http, await self._meet(http, context, attributes, wanted), context)
         context.request = request
         request.user, request.query, request.agent = user, query, readable(http.headers.get("User-Agent", ""))
         if "dryRun" in query:
@@ -152,8 +182,8 @@ class HttpFace:
         request.content_type = http.headers.get("Content-Type", "")
         if is_watch(request):
             request.verb = "watch"
-        if wanted:
-            request.user = self._desk.impersonate(wanted, attributes_of(request))
+        if wanted or self._desk.audit is not None:
+            request.user = (await self._meet(http, context, attributes_of(request), wanted)).user
         if request.subresource in STREAMS:
             self._desk.authorize(request)
             if request.subresource == "log" and forms.acceptable(http.headers.get("Accept", "")) is forms.PLAIN:
@@ -175,7 +205,33 @@ class HttpFace:
             request.body = await self._body(http, request)
         elif request.verb in _WITH_BODY:
             request.body = b""
-        return await self._respond(http, request, context.form, await self._desk.answer(request))
+        if context.trail is not None:
+            context.trail.asked(request)
+        reply = await self._desk.answer(request)
+        if context.trail is not None:
+            await context.trail.answered(request, reply, context.form)
+        return await self._respond(http, request, context.form, reply)
+
+    async def _meet(self, http: web.BaseRequest, context: _Context, asked: Attributes, wanted: User | None) -> Attributes:
+        """What is asked for, by whom it goes on as; the audit's trail begins here, with who really asks."""
+        if self._desk.audit is not None:
+            await self._begin_trail(http, context, asked)
+        if wanted is None:
+            return asked
+        user, constraint = self._desk.impersonate(wanted, asked)
+        if context.trail is not None:
+            context.trail.acts_as(user, constraint)
+        return replace(asked, user=user)
+
+    async def _begin_trail(self, http: web.BaseRequest, context: _Context, asked: Attributes) -> None:
+        assert self._desk.audit is not None
+        agent, audit_id = (readable(http.headers.get(name, "")) for name in ("User-Agent", AUDIT_ID))
+        uri, sources = readable(http.path_qs), _sources(http)
+        context.trail = trail = await self._desk.audit.begin(asked, uri, audit_id=audit_id, sources=sources, agent=agent)
+        if trail is not None:
+            http[TRAIL] = trail
+            if context.request is not None:
+                trail.annotations = context.request.annotations
 
     async def _body(self, http: web.BaseRequest, request: Request) -> bytes:
         body = await _read(http)
@@ -210,11 +266,11 @@ class HttpFace:
             return await streams.refuse(http, form, error)
         return await streams.answer(http, watch, request.resource, form, self._desk.clock, self._fanout)
 
-    async def _page(self, http: web.BaseRequest, attributes: Attributes) -> web.StreamResponse:
+    async def _page(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
         path, user = attributes.path, attributes.user
         handler = self._pages.get(path) or self._pages.get(path.rstrip("/")) or self._prefixed(path)
         if path not in paths.AGENTS:  # those judge for themselves
-            self._desk.check(attributes)
+            self._desk.check(attributes, context.annotations)
         if handler is None and path not in ("/", ""):
             return _plain(404, "404 page not found\n")
         content = await (handler or self._pages["/"])(http, user)
@@ -236,8 +292,28 @@ _WITH_BODY = {"create", "update", "patch"}
 _NO_VIEWS = {"eviction", "binding", "token"}
 
 
-def _make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-    return web.BaseRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=BODY_LIMIT)
+class _HttpRequest(web.BaseRequest):
+    """Knows when the head of its answer goes out, whatever kind of answer it is: it holds the audit's id."""
+
+    rng: Random
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        trail = self.get(TRAIL)
+        if trail is not None:
+            trail.started(response.status)
+        response.headers[AUDIT_ID] = trail.id if trail else self.headers.get(AUDIT_ID) or new_id(self.rng)
+
+
+def _sources(http: web.BaseRequest) -> tuple[str, ...]:
+    """Where a request says that it comes from, and where it really does (audit.k8s.io Event.sourceIPs)."""
+    said = [*readable(http.headers.get("X-Forwarded-For", "")).split(","), readable(http.headers.get("X-Real-Ip", ""))]
+    peer = http.transport.get_extra_info("peername") if http.transport is not None else None
+    found = []
+    for text in (*said, peer[0] if isinstance(peer, tuple) else ""):
+        with contextlib.suppress(ValueError):
+            if (address := str(ipaddress.ip_address(text.strip()))) not in found:
+                found.append(address)
+    return tuple(found)
 
 
 async def _read(http: web.BaseRequest) -> bytes:

@@ -47,8 +47,10 @@ def wanted_user(headers: Iterable[tuple[str, str]]) -> User | None:
     return User(name, tuple(groups), uid, dict(sorted(extra.items()))) if name else None
 
 
-def impersonate(wanted: User, request: Attributes, authorizer: Authorizer) -> User:
-    """The user that the request goes on as. `request` is what is asked for, by who really asks. Forbidden where they may not."""
+def impersonate(wanted: User, request: Attributes, authorizer: Authorizer) -> tuple[User, str]:
+    """(the user that the request goes on as, the verb of the narrower right that allowed it, "" for the plain one). `request` is what
+    is asked for, by who really asks. Forbidden where they may not.
+    """
     refusal: Forbidden | None = None
     for mode in _modes(wanted):
         try:
@@ -56,7 +58,7 @@ def impersonate(wanted: User, request: Attributes, authorizer: Authorizer) -> Us
                 check(authorizer, replace(request, verb=f"impersonate-on:{mode}:{request.verb}"))
             for right in _rights(wanted, mode, request.user):
                 check(authorizer, right)
-            return _completed(wanted, mode)
+            return _completed(wanted, mode), "" if mode == LEGACY else f"impersonate:{mode}"
         except Forbidden as error:
             refusal = refusal or error
     assert refusal is not None  # the legacy mode takes everybody

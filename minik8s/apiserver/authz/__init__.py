@@ -53,9 +53,12 @@ def health_checks(attributes: Attributes) -> tuple[Decision, str]:
     return (Decision.ALLOW if attributes.path in ALWAYS_ALLOWED_PATHS else Decision.NO_OPINION), ""
 
 
-def check(authorizer: Authorizer, attributes: Attributes) -> None:
-    """Raises the Forbidden that says what the user may not do."""
+def check(authorizer: Authorizer, attributes: Attributes, annotations: dict[str, str] | None = None) -> None:
+    """Raises the Forbidden that says what the user may not do. The decision and its reason go into the audit log's `annotations`."""
     decision, reason = authorizer.authorize(attributes)
+    if annotations is not None:
+        annotations["authorization.k8s.io/decision"] = "allow" if decision is Decision.ALLOW else "forbid"
+        annotations["authorization.k8s.io/reason"] = reason
     if decision is not Decision.ALLOW:
         raise forbidden(attributes, reason)
 

@@ -302,7 +302,7 @@ LIST_NODES = Attributes(JANE, "list", "", "v1", "nodes")
 def test_the_admin_acts_as_anybody(shelf: Any, headers: list[tuple[str, str]], user: User) -> None:
     wanted = wanted_user([("Accept", "*/*"), *headers])
     assert wanted
-    assert impersonate(wanted, Attributes(ADMIN, "list", resource="nodes"), authorizer_for(shelf)) == user
+    assert impersonate(wanted, Attributes(ADMIN, "list", resource="nodes"), authorizer_for(shelf))[0] == user
 
 
 def test_nobody_is_wanted_without_headers_and_groups_need_a_user() -> None:
@@ -344,7 +344,7 @@ def test_a_refusal_names_the_first_missing_right(shelf: Any, user: str, mode: st
 def test_the_older_right_covers_every_request(shelf: Any) -> None:
     grant(shelf, ("impersonate", "", "users"))
     authorizer = authorizer_for(shelf)
-    assert impersonate(User("bob"), LIST_NODES, authorizer).name == "bob"
+    assert impersonate(User("bob"), LIST_NODES, authorizer) == (User("bob", (AUTHENTICATED,)), "")
     with pytest.raises(Forbidden):
         impersonate(User("bob", ("team",)), LIST_NODES, authorizer)
     with pytest.raises(Forbidden):
@@ -359,7 +359,10 @@ def test_the_constrained_right_covers_what_it_names(shelf: Any) -> None:
         ("impersonate-on:user-info:list", "", "nodes"),
     )
     authorizer = authorizer_for(shelf)
-    assert impersonate(User("bob", ("team",)), LIST_NODES, authorizer).groups == ("team", AUTHENTICATED)
+    assert impersonate(User("bob", ("team",)), LIST_NODES, authorizer) == (
+        User("bob", ("team", AUTHENTICATED)),
+        "impersonate:user-info",
+    )
     with pytest.raises(Forbidden):
         impersonate(User("bob"), Attributes(JANE, "list", resource="pods"), authorizer)
     with pytest.raises(Forbidden):

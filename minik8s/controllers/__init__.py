@@ -24,6 +24,7 @@ from minik8s.controllers import (
     replicaset,
     statefulset,
     ttl,
+    volumes,
 )
 from minik8s.controllers.manager import Start
 
@@ -42,6 +43,7 @@ CONTROLLERS: Mapping[str, Start] = {
     "ttl-after-finished-controller": ttl.start_finished,
     "resourcequota-controller": quota.start,
     "ttl-controller": ttl.start_nodes,
+    "persistent-volume-binder": volumes.start,
     "pvc-protection-controller": protection.start_claims,
     "pv-protection-controller": protection.start_volumes,
     "volumeattributesclass-protection-controller": protection.start_classes,

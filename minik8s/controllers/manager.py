@@ -46,6 +46,14 @@ class Context:
 
 
 Start = Callable[[Context], Iterable[Reconciler[Any]]]
+EVENT_SOURCES: Mapping[str, str] = {
+    "daemon-set-controller": "daemonset-controller",
+    "disruption-controller": "controllermanager",
+    "endpointslice-controller": "endpoint-slice-controller",
+    "endpointslicemirroring-controller": "endpoint-slice-mirroring-controller",
+    "persistent-volume-binder": "persistentvolume-controller",
+}
+"""What some call themselves in their Events, which is not the name of their identity."""
 
 
 class Manager:
@@ -65,7 +73,7 @@ class Manager:
         self._recorders: list[EventRecorder] = []
         for name, start in controllers.items():
             client = clients(name)
-            events = EventRecorder(client, clock, rng, name)
+            events = EventRecorder(client, clock, rng, EVENT_SOURCES.get(name, name))
             self._recorders.append(events)
             self._reconcilers += start(Context(client, informers, clock, rng, events, settings))
 

@@ -25,7 +25,7 @@ from minik8s.apiserver.admission.podsecurity import Configuration as PodSecurity
 from minik8s.apiserver.admission.podsecurity import PodSecurity
 from minik8s.apiserver.admission.runtimeclass import RuntimeClass
 from minik8s.apiserver.admission.serviceaccounts import ServiceAccount
-from minik8s.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
+from minik8s.apiserver.admission.storage import DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection
 from minik8s.apiserver.authz import Chain
 from minik8s.apiserver.contract import Admission, Plugin, Reader
 from minik8s.base.clock import Clock
@@ -54,6 +54,7 @@ def plugins(
         DefaultTolerationSeconds(not_ready, not_ready if unreachable is None else unreachable),
         StorageObjectInUseProtection(),
         DefaultStorageClass(reader),
+        PersistentVolumeClaimResize(reader),
         RuntimeClass(reader),
         PodResize(reader),
         CertificateStamps(clock),

@@ -1,9 +1,13 @@
-"""Claims and volumes: the default class (DefaultStorageClass), and what keeps them while they are used (StorageObjectInUseProtection)."""
+"""Claims and volumes: the default class (DefaultStorageClass), what keeps them while they are used (StorageObjectInUseProtection),
+and which claims may grow (PersistentVolumeClaimResize).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from minik8s.api import quantity
 from minik8s.api.resources import (
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
@@ -11,7 +15,7 @@ from minik8s.api.resources import (
     VOLUMEATTRIBUTESCLASSES,
     Resource,
 )
-from minik8s.apiserver.admission.plugin import Quiet
+from minik8s.apiserver.admission.plugin import Quiet, refused
 from minik8s.apiserver.contract import Admission, Operation, Reader
 
 IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
@@ -67,3 +71,32 @@ class DefaultStorageClass(Quiet):
         if defaults:  # of those made in the same second, the first by name
             newest = max(defaults, key=lambda metadata: str(metadata["creationTimestamp"]))
             claim["spec"]["storageClassName"] = newest["name"]
+
+
+class PersistentVolumeClaimResize(Quiet):
+    """A claim grows only where it is bound and its class says that its volumes can."""
+
+    name = "PersistentVolumeClaimResize"
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def handles(self, request: Admission) -> bool:
+        return request.resource is PERSISTENTVOLUMECLAIMS and request.operation is Operation.UPDATE and not request.subresource
+
+    async def validate(self, request: Admission) -> None:
+        claim, old = request.object, request.old
+        if claim is None or old is None or _size(claim) <= _size(old):
+            return
+        if old.get("status", {}).get("phase") != "Bound":
+            raise refused(request, "Only bound persistent volume claims can be expanded")
+        notes = claim["metadata"].get("annotations") or {}
+        name = notes.get(OLD_CLASS) or claim["spec"].get("storageClassName") or ""
+        chosen = self._reader.get(STORAGECLASSES, "", name) if name else None
+        if chosen is None or not chosen.get("allowVolumeExpansion"):
+            detail = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
+            raise refused(request, detail)
+
+
+def _size(claim: Mapping[str, Any]) -> quantity.Quantity:
+    return quantity.parse(((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0"))

@@ -33,6 +33,9 @@ from minik8s.scheduler.scheduler import Scheduler
 from minik8s.store.base import Store
 from minik8s.tunnel.server import Tunnels
 
+AS_SERVER = ("service-addresses",)
+"""Controllers that act as the API server itself: in upstream, it does their work."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -76,7 +79,7 @@ class ControlPlane:
     async def start_api(self, owner: Owner) -> None:
         """Reads the store and makes what must exist."""
         await self.desk.start(owner)
-        await provision_defaults(self.desk)
+        await provision_defaults(self.desk, self._settings.service_networks)
 
     async def start_controllers(self, stack: AsyncExitStack) -> None:
         """Runs the controllers until the stack is left."""
@@ -84,7 +87,7 @@ class ControlPlane:
         stack.push_async_callback(informers.stop)
 
         def client_of(name: str) -> Client:
-            return self.client(service_account("kube-system", name))
+            return self.client(authn.ADMIN if name in AS_SERVER else service_account("kube-system", name))
 
         settings = self._settings
         manager = Manager(client_of, informers, self.clock, self.rng, settings.controller_settings, settings.controllers)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minik8s.api.kind import Object
+from minik8s.api.kinds.servicecidr import DEFAULT_NAME
 
 NAME = "kubernetes"
 LABELS = {"component": "apiserver", "provider": "kubernetes"}
@@ -59,6 +60,20 @@ def dns_service(cluster_ip: str) -> Object:
         "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
         "spec": {"type": "ClusterIP", "clusterIP": cluster_ip, "ports": ports},
     }
+
+
+def default_cidr(networks: list[str]) -> Object:
+    """The ServiceCIDR of the server's own networks."""
+    metadata = {"name": DEFAULT_NAME}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": metadata, "spec": {"cidrs": networks}}
+
+
+def grown(existing: Mapping[str, Any] | None, wanted: Object) -> Object | None:
+    """The default ServiceCIDR gets a second family, where the server got one; nothing else of it may change."""
+    if existing is None:
+        return wanted
+    cidrs = wanted["spec"]["cidrs"]
+    return {**existing, "spec": wanted["spec"]} if existing["spec"]["cidrs"] == cidrs[:1] != cidrs else None
 
 
 def reconcile(existing: Mapping[str, Any] | None, wanted: Object) -> Object | None:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from minik8s.api import resources
 from minik8s.api.call import Call
 from minik8s.api.errors import AlreadyExists
 from minik8s.api.kind import Object
+from minik8s.api.kinds import flowcontrol_defaults
 from minik8s.apiserver import bootstrap, kubernetes_service
+from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn import ADMIN
 from minik8s.apiserver.frontdesk import FrontDesk
 
 Reconcile = Callable[[Mapping[str, Any] | None, Object], Object | None]
 
 
-async def provision_defaults(desk: FrontDesk) -> None:
-    """Namespaces, default roles and bindings."""
+async def provision_defaults(desk: FrontDesk, networks: Sequence[Network]) -> None:
+    """Namespaces, default roles and bindings, priority and fairness; the ServiceCIDR of `networks`."""
     wanted = bootstrap.objects()
     namespaces = [obj for obj in wanted if obj["kind"] == "Namespace"]
     await _ensure_all(desk, namespaces, bootstrap.reconcile)
     await _ensure_all(desk, (obj for obj in wanted if obj["kind"] != "Namespace"), bootstrap.reconcile)
+    await _ensure_all(desk, [kubernetes_service.default_cidr([str(network) for network in networks])], kubernetes_service.grown)
+    for levels_or_schemas in flowcontrol_defaults.objects():
+        await _ensure_all(desk, levels_or_schemas, flowcontrol_defaults.reconcile)
 
 
 async def provision_services(desk: FrontDesk, cluster_ip: str, address: str, port: int, dns: str) -> None:

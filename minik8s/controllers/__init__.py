@@ -22,6 +22,7 @@ from minik8s.controllers import (
     protection,
     quota,
     replicaset,
+    servicecidrs,
     statefulset,
     ttl,
     volumes,
@@ -55,4 +56,6 @@ CONTROLLERS: Mapping[str, Start] = {
     "certificate-controller": certificates.start,
     "generic-garbage-collector": garbage.start,
     "pod-garbage-collector": podgc.start,
+    "service-cidrs-controller": servicecidrs.start,
+    "service-addresses": servicecidrs.start_addresses,
 }

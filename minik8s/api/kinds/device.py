@@ -16,6 +16,7 @@ from minik8s.api.kind import Frozen, Kind, Object
 from minik8s.api.kinds import checks
 from minik8s.api.kinds.pod.resources import is_extended
 from minik8s.api.kinds.workload import spec_of
+from minik8s.api.printing import age
 
 Check = Callable[[Any, str], checks.Errors]
 
@@ -156,6 +157,11 @@ def label_value(value: str, path: str) -> list[FieldError]:
     return [invalid(path, value, text) for text in names.label_value(value)]
 
 
+def name_and_age(obj: Frozen, now: float) -> list[object]:
+    """The row of a kind that shows no more."""
+    return [obj["metadata"]["name"], age(obj, now)]
+
+
 # --- DeviceClasses ---------------------------------------------------------------------------------------------------
 
 
@@ -173,4 +179,4 @@ def validate_class(obj: Frozen) -> list[FieldError]:
     return errors
 
 
-CLASS = Kind(default=default_class, validate=validate_class, generation=True)
+CLASS = Kind(default=default_class, validate=validate_class, generation=True, row=name_and_age)

@@ -314,4 +314,6 @@ def create_template(template: Frozen) -> list[FieldError]:
     return errors + _validate_spec(spec["spec"], "spec.spec")
 
 
-TEMPLATE = Kind(default=default_template, validate_create=create_template, validate_update=validate_update)
+TEMPLATE = Kind(
+    default=default_template, validate_create=create_template, validate_update=validate_update, row=device.name_and_age
+)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minik8s.api.kind import Frozen, Object
+from minik8s.api.kinds.changes import thawed
 
 API_VERSION = "flowcontrol.apiserver.k8s.io/v1"
 AUTOUPDATE = "apf.kubernetes.io/autoupdate-spec"
@@ -110,6 +111,14 @@ def suggested() -> list[Object]:
         _schema("service-accounts", "workload-low", 9000, "ByUser", _everything(accounts)),
         _schema("global-default", "global-default", 9900, "ByUser", _everything(_groups(*EVERYBODY))),
     ]
+
+
+def objects() -> tuple[list[Object], list[Object]]:
+    """All that a server makes: the levels, then the schemas that refer to them."""
+    made = suggested()
+    levels = [obj for obj in made if obj["kind"] != "FlowSchema"]
+    schemas = [obj for obj in made if obj["kind"] == "FlowSchema"]
+    return [*map(thawed, MANDATORY_LEVELS.values()), *levels], [*map(thawed, MANDATORY_SCHEMAS.values()), *schemas]
 
 
 def reconcile(existing: Mapping[str, Any] | None, wanted: Object) -> Object | None:

@@ -137,6 +137,11 @@ ADDRESS = Kind(
 )
 
 
+def is_mirror(address: Frozen) -> bool:
+    """Whether it follows a Service, and says no more than the Service does. Others keep their address from being given."""
+    return (address["metadata"].get("labels") or {}).get(MANAGED_BY) == ALLOCATOR
+
+
 def address_of_service(address: str, namespace: str, name: str) -> dict[str, Any]:
     """The IPAddress that says that a Service has an address."""
     family = "IPv6" if ":" in address else "IPv4"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minik8s.api.kind import Kind
 from minik8s.api.kinds import (
+    apiservice,
     autoscaler,
     certificate,
     claim,
@@ -64,6 +65,7 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("", "ServiceAccount"): serviceaccount.KIND,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): webhook.MUTATING,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): webhook.VALIDATING,
+    ("apiregistration.k8s.io", "APIService"): apiservice.KIND,
     ("apps", "ControllerRevision"): controllerrevision.KIND,
     ("apps", "DaemonSet"): daemonset.KIND,
     ("apps", "Deployment"): deployment.KIND,

@@ -66,7 +66,13 @@ class ControlPlane:
         authorizer = authorizer_for(self.desk.reader)
         self.desk.authorizer = authorizer
         self.desk.admission += plugins(
-            self.desk.reader, authorizer, clock, rng, settings.not_ready_toleration, settings.unreachable_toleration
+            self.desk.reader,
+            authorizer,
+            clock,
+            rng,
+            settings.not_ready_toleration,
+            settings.unreachable_toleration,
+            catalogue=self.desk.catalogue,
         )
         reviews.install(self.desk, authorizer, self.authenticator)
         watch_process(self.metrics)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from minik8s.api.kind import Kind
 from minik8s.api.kinds import (
+    admissionpolicy,
+    admissionpolicy_mutating,
     apiservice,
     autoscaler,
     certificate,
@@ -63,7 +65,11 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("", "Secret"): configmap.SECRET,
     ("", "Service"): service.KIND,
     ("", "ServiceAccount"): serviceaccount.KIND,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): admissionpolicy_mutating.POLICY,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): admissionpolicy_mutating.BINDING,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): webhook.MUTATING,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admissionpolicy.POLICY,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admissionpolicy.BINDING,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): webhook.VALIDATING,
     ("apiregistration.k8s.io", "APIService"): apiservice.KIND,
     ("apps", "ControllerRevision"): controllerrevision.KIND,

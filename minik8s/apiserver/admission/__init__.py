@@ -23,10 +23,12 @@ from minik8s.apiserver.admission.nodes import NodeRestriction, TaintNodesByCondi
 from minik8s.apiserver.admission.pods import DefaultTolerationSeconds, PodResize, Priority
 from minik8s.apiserver.admission.podsecurity import Configuration as PodSecurityConfiguration
 from minik8s.apiserver.admission.podsecurity import PodSecurity
+from minik8s.apiserver.admission.policies import MutatingAdmissionPolicy, ParameterRights, ValidatingAdmissionPolicy
 from minik8s.apiserver.admission.runtimeclass import RuntimeClass
 from minik8s.apiserver.admission.serviceaccounts import ServiceAccount
 from minik8s.apiserver.admission.storage import DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection
 from minik8s.apiserver.authz import Chain
+from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.contract import Admission, Plugin, Reader
 from minik8s.base.clock import Clock
 
@@ -39,10 +41,13 @@ def plugins(
     not_ready: int = 300,
     unreachable: int = 300,
     pod_security: PodSecurityConfiguration | None = None,
+    catalogue: Catalogue | None = None,
 ) -> list[Plugin]:
     """The plugins of an API server, in the order in which they see a request. `not_ready` and `unreachable` are the seconds for
-    which pods stay on such a node by default (the same for both where one is given).
+    which pods stay on such a node by default (the same for both where one is given). `catalogue`: what is served, if that is more
+    than the built-in resources.
     """
+    served = catalogue or Catalogue()
     return [
         NamespaceLifecycle(reader),
         LimitRanger(reader),
@@ -64,6 +69,9 @@ def plugins(
         DeviceTaintTimes(clock),
         ResourceClaims(reader, authorizer),
         RBACEscalation(authorizer),
+        ParameterRights(reader, authorizer, served),
+        MutatingAdmissionPolicy(reader, authorizer, served),
+        ValidatingAdmissionPolicy(reader, authorizer, served),
     ]
 
 

@@ -1,0 +1,127 @@
+"""ValidatingAdmissionPolicy and MutatingAdmissionPolicy: the plugins. What they do is loaded with the first policy that is bound.
+
+    rights.py       who may write policies with parameters
+    hooks.py        which policies are in force, with their bindings and parameters
+    scene.py        what they need of their surroundings
+    validating.py   what validating policies have against a request
+    mutating.py     what mutating policies change, and when they are asked again
+    patches.py      what a mutation makes of an object
+
+While no policy is bound, a request costs two comparisons. Source: "Validating Admission Policy", "Mutating Admission Policy" of the
+Kubernetes documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from minik8s.api.resources import (
+    MUTATINGADMISSIONPOLICIES,
+    MUTATINGADMISSIONPOLICYBINDINGS,
+    VALIDATINGADMISSIONPOLICIES,
+    VALIDATINGADMISSIONPOLICYBINDINGS,
+    Resource,
+)
+from minik8s.apiserver.admission.plugin import Quiet
+from minik8s.apiserver.admission.policies.rights import ParameterRights
+from minik8s.apiserver.catalogue import Catalogue
+from minik8s.apiserver.contract import Admission, Authorizer, Operation, Reader
+
+if TYPE_CHECKING:
+    from minik8s.apiserver.admission.policies.hooks import Hook, Hooks
+    from minik8s.apiserver.admission.policies.scene import Scene
+
+__all__ = ["MutatingAdmissionPolicy", "ParameterRights", "ValidatingAdmissionPolicy"]
+
+_VALIDATING = (VALIDATINGADMISSIONPOLICIES, VALIDATINGADMISSIONPOLICYBINDINGS)
+_MUTATING = (MUTATINGADMISSIONPOLICIES, MUTATINGADMISSIONPOLICYBINDINGS)
+EXEMPT = frozenset((*_VALIDATING, *_MUTATING))
+"""What no policy can lock up."""
+
+
+class _Policies(Quiet):
+    """What both plugins do: knowing which policies are in force."""
+
+    def __init__(
+        self, reader: Reader, authorizer: Authorizer, catalogue: Catalogue, policies: Resource, bindings: Resource
+    ) -> None:
+        self._reader, self._authorizer, self._catalogue = reader, authorizer, catalogue
+        self._rows = policies, bindings
+        self._active: Sequence[Hook[Any]] = ()
+        self._stale = True
+        self._hooks: Hooks[Any] | None = None
+        self._scene: Scene | None = None
+        for row in self._rows:
+            reader.on_change(row, self._forget)
+
+    def handles(self, request: Admission) -> bool:
+        if self._stale:
+            self._active = self._refreshed()
+            self._stale = False
+        return bool(self._active) and request.resource not in EXEMPT
+
+    @property
+    def scene(self) -> Scene:
+        """The surroundings of the policies."""
+        if self._scene is None:
+            from minik8s.apiserver.admission.policies.scene import Scene
+
+            self._scene = Scene(self._reader, self._authorizer, self._catalogue)
+        return self._scene
+
+    def _forget(self) -> None:
+        self._stale = True
+
+    def _refreshed(self) -> Sequence[Hook[Any]]:
+        if self._hooks is None:
+            if not any(self._reader.list(self._rows[1])):
+                return ()
+            self._hooks = self._new_hooks()
+        return self._hooks.refresh()
+
+    def _new_hooks(self) -> Hooks[Any]:
+        raise NotImplementedError
+
+
+class ValidatingAdmissionPolicy(_Policies):
+    """Refuses, or warns of, what the validating policies have something against."""
+
+    name = "ValidatingAdmissionPolicy"
+
+    def __init__(self, reader: Reader, authorizer: Authorizer, catalogue: Catalogue) -> None:
+        super().__init__(reader, authorizer, catalogue, *_VALIDATING)
+
+    async def validate(self, request: Admission) -> None:
+        from minik8s.apiserver.admission.policies.validating import dispatch
+
+        await dispatch(self._active, request, self.scene)
+
+    def _new_hooks(self) -> Hooks[Any]:
+        from minik8s.apiserver.admission.policies.hooks import Hooks
+        from minik8s.apiserver.admission.policies.validating import compile_validation
+
+        return Hooks(self._reader, *self._rows, compile_validation)
+
+
+class MutatingAdmissionPolicy(_Policies):
+    """Changes objects as the mutating policies say."""
+
+    name = "MutatingAdmissionPolicy"
+
+    def __init__(self, reader: Reader, authorizer: Authorizer, catalogue: Catalogue) -> None:
+        super().__init__(reader, authorizer, catalogue, *_MUTATING)
+
+    def handles(self, request: Admission) -> bool:
+        return request.operation is not Operation.DELETE and super().handles(request)
+
+    async def admit(self, request: Admission) -> None:
+        from minik8s.apiserver.admission.policies.mutating import dispatch
+
+        await dispatch(self._active, request, self.scene)
+
+    def _new_hooks(self) -> Hooks[Any]:
+        from minik8s.apiserver.admission.policies.hooks import Hooks
+        from minik8s.apiserver.admission.policies.mutating import compile_mutations
+
+        return Hooks(self._reader, *self._rows, compile_mutations)

@@ -1,0 +1,94 @@
+"""What the mutations of a MutatingAdmissionPolicy make of an object: an ApplyConfiguration merged into it, a JSONPatch applied to it.
+
+Pure: an object goes in, the new one comes out, conformed and with its defaults. MutationError says what can't be done.
+Source: KEP-3962; structured merge as in KEP-555.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from minik8s.api import patch, schema
+from minik8s.api.errors import ApiError, InternalError, ServiceUnavailable
+from minik8s.api.kind import Frozen, Object
+from minik8s.api.kinds.table import rules_of
+from minik8s.api.managed import shapes, walks
+from minik8s.api.managed.shapes import MismatchError, Shape
+from minik8s.api.resources import Resource
+
+
+class MutationError(Exception):
+    """Why a mutation has no result: the policy's failure policy decides."""
+
+
+def applied(obj: Frozen, configuration: Mapping[str, Any], row: Resource) -> Object:
+    """The object with an apply configuration merged into it."""
+    shape = _shape_of(row)
+    config = {**configuration, "apiVersion": obj["apiVersion"], "kind": obj["kind"]}
+    try:
+        walks.check(shape, config)
+    except walks.UnfitError as error:
+        raise MutationError(f"error applying patch: failed to convert patch object to typed object: {error}") from None
+    if atomic := list(_atomic(shape, config, "")):
+        found = f"may not mutate atomic arrays, maps or structs: {', '.join(atomic)}"
+        raise MutationError(f"error applying patch: invalid ApplyConfiguration: {found}")
+    try:
+        merged = walks.merge(shape, obj, config)
+    except MismatchError as error:
+        raise MutationError(f"error applying patch: failed to merge patch: {error}") from None
+    return _finished(merged, row)
+
+
+def patched(obj: Frozen, operations: list[dict[str, Any]], row: Resource) -> Object | None:
+    """The object as a JSON patch leaves it; None where a test of the patch fails."""
+    try:
+        return _finished(patch.operate(obj, operations), row)
+    except patch.FailedTestError:
+        return None
+    except patch.UnfitOperationError as error:
+        raise MutationError(f"JSON Patch: {error}") from None
+
+
+def _shape_of(row: Resource) -> Shape:
+    if row.custom is not None:
+        return row.custom.shape
+    try:
+        return shapes.of_kind(row.group, row.version, row.kind)
+    except LookupError:
+        shown = f"{row.api_version}, Kind={row.kind}"
+        raise ServiceUnavailable(
+            f"Resource kind {shown} not found. There can be a delay between when CustomResourceDefinitions are created and when "
+            "they are available."
+        ) from None
+
+
+def _atomic(shape: Shape | None, value: Any, path: str) -> Iterator[str]:
+    """The paths of all that would be replaced as a whole."""
+    if isinstance(shape, shapes.Struct | shapes.Map) and isinstance(value, Mapping):
+        if shape.leaf:
+            yield path
+        for name, item in value.items():
+            yield from _atomic(shape.field(name), item, f"{path}.{name}")
+    elif isinstance(shape, shapes.List) and isinstance(value, list):
+        if shape.leaf:
+            yield path
+        for i, item in enumerate(value):
+            yield from _atomic(shape.item, item, f"{path}[{i}]")
+
+
+def _finished(changed: Any, row: Resource) -> Object:
+    """A private object of the row's kind, with its defaults. InternalError where it is none."""
+    if not isinstance(changed, Mapping):
+        raise InternalError("a mutation leaves no object")
+    body = {**changed, "apiVersion": row.api_version, "kind": row.kind}
+    try:
+        obj, unknown = row.custom.conform(body) if row.custom else schema.conform(body, row.group, row.version, row.kind)
+    except ApiError as error:
+        raise InternalError(error.message) from None
+    if unknown and row.custom is None:
+        raise InternalError(f"strict decoding error: {', '.join(unknown)}")
+    if row.custom is not None:
+        row.custom.complete(obj)
+    rules_of(row).default(obj)
+    return obj

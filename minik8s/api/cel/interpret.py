@@ -1,0 +1,342 @@
+"""A checked tree made into Python closures, which evaluate it within a cost limit.
+
+A frame is a list: what was spent so far, the limit, then the variables. What an expression is sure to cost is added once, before it
+runs; what depends on values (strings, folds, branches, calls) is added as it goes, so costs are upstream's to the unit where nothing fails.
+`&&`, `||`, all and exists absorb errors; CostError nothing absorbs. Knows `ast`, `costs`, `operators`, `values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from minik8s.api.cel import costs, folds, operators
+from minik8s.api.cel.ast import Call, Const, Entry, Fold, Ident, ListOf, MapOf, Node, Select, StructOf
+from minik8s.api.cel.errors import CostError, EvaluationError, no_overload
+from minik8s.api.cel.functions import Overload
+from minik8s.api.cel.types import Type
+from minik8s.api.cel.values import Built, Optional, fits, type_name
+
+Frame = list[Any]
+Run = Callable[[Frame], Any]
+Compiled = tuple[Run, int]  # and what it is sure to cost
+
+SPENT, LIMIT = 0, 1
+FIRST = 2
+
+
+def compiled(tree: Node, named: Mapping[str, Type]) -> tuple[Run, int, dict[str, int], int]:
+    """The closure of a tree, what it surely costs, the slots of its variables, and how many slots a frame has."""
+    maker = _Maker(named)
+    run, cost = maker.make(tree)
+    return run, cost, maker.inputs, maker.slots
+
+
+def spend(frame: Frame, cost: int) -> None:
+    """Adds to what was spent; CostError beyond the limit."""
+    frame[SPENT] += cost
+    if frame[SPENT] > frame[LIMIT]:
+        raise CostError()
+
+
+class _Maker:
+    def __init__(self, named: Mapping[str, Type]) -> None:
+        self._named = named
+        self._scopes: list[dict[str, int]] = []
+        self.inputs: dict[str, int] = {}
+        self.slots = FIRST
+
+    def _slot(self) -> int:
+        self.slots += 1
+        return self.slots - 1
+
+    def make(self, node: Node) -> Compiled:
+        if isinstance(node, Const):
+            value = node.value
+            return lambda frame: value, 0
+        if isinstance(node, Ident):
+            return self._ident(node.name), 1
+        if isinstance(node, Select):
+            return self._select(node)
+        if isinstance(node, Call):
+            return self._call(node)
+        if isinstance(node, ListOf):
+            return self._list(node)
+        if isinstance(node, MapOf):
+            return self._map(node)
+        if isinstance(node, StructOf):
+            return self._struct(node)
+        assert isinstance(node, Fold)
+        return self._fold(node)
+
+    def _ident(self, name: str) -> Run:
+        for scope in reversed(self._scopes):
+            if name in scope:
+                return _read(scope[name])
+        if name in self._named and name not in self.inputs:
+            value = self._named[name]
+            return lambda frame: value
+        if name not in self.inputs:
+            self.inputs[name] = self._slot()
+        return _read(self.inputs[name])
+
+    def _select(self, node: Select) -> Compiled:
+        if not node.field:
+            return self.make(node.operand)
+        operand, cost = self.make(node.operand)
+        field = node.field
+        of = node.operand.type
+        if node.test:
+            return (lambda frame: operators.present(operand(frame), field)), cost
+        if of.kind == "map" or (of.kind == "struct" and of.plain):
+
+            def direct(frame: Frame) -> Any:
+                value = operand(frame)
+                try:
+                    return value[field]
+                except KeyError:
+                    raise EvaluationError(f"no such key: {field}") from None
+                except TypeError:
+                    return operators.select(value, field)
+
+            return direct, cost + 1
+        return (lambda frame: operators.select(operand(frame), field)), cost + 1
+
+    # --- calls
+
+    def _call(self, node: Call) -> Compiled:
+        special = getattr(self, _SPECIAL.get(node.function, ""), None)
+        if special is not None:
+            return special(node)  # type: ignore[no-any-return]
+        parts = [self.make(operand) for operand in node.operands]
+        runs = [run for run, _ in parts]
+        cost = sum(each for _, each in parts)
+        fast = operators.fast(node.function, [operand.type for operand in node.operands])
+        implementation = fast or _dispatcher(node)
+        measure = costs.actual(node)
+        if isinstance(measure, int):
+            return _plain(implementation, runs), cost + measure
+        return _measured(implementation, runs, measure), cost
+
+    def _and(self, node: Call) -> Compiled:
+        return self._logical(node, False)
+
+    def _or(self, node: Call) -> Compiled:
+        return self._logical(node, True)
+
+    def _logical(self, node: Call, decisive: bool) -> Compiled:
+        (left, left_cost), (right, right_cost) = self.make(node.args[0]), self.make(node.args[1])
+
+        def run(frame: Frame) -> Any:
+            try:
+                first = left(frame)
+                if first is decisive:
+                    return decisive
+                wrong = None if first is (not decisive) else no_overload()
+            except CostError:
+                raise
+            except EvaluationError as error:
+                wrong = error
+            frame[SPENT] += right_cost
+            second = right(frame)
+            if second is decisive:
+                return decisive
+            if wrong is not None:
+                raise wrong
+            if second is (not decisive):
+                return second
+            raise no_overload()
+
+        return run, left_cost
+
+    def _conditional(self, node: Call) -> Compiled:
+        (test, cost), (then, then_cost), (other, other_cost) = (self.make(arg) for arg in node.args)
+
+        def run(frame: Frame) -> Any:
+            chosen = test(frame)
+            if chosen is True:
+                frame[SPENT] += then_cost
+                return then(frame)
+            if chosen is False:
+                frame[SPENT] += other_cost
+                return other(frame)
+            raise no_overload()
+
+        return run, cost
+
+    def _optional_select(self, node: Call) -> Compiled:
+        operand, cost = self.make(node.args[0])
+        field = node.args[1]
+        assert isinstance(field, Const)
+        name = str(field.value)
+        return (lambda frame: operators.optional_select(operand(frame), name)), cost + 1
+
+    def _or_value(self, node: Call) -> Compiled:
+        """`a.or(b)` and `a.orValue(b)`, which look at b only if a is absent."""
+        assert node.target is not None
+        (operand, cost), (other, other_cost) = self.make(node.target), self.make(node.args[0])
+        unwrap = node.function == "orValue"
+
+        def run(frame: Frame) -> Any:
+            found = operand(frame)
+            if not isinstance(found, Optional):
+                raise no_overload()
+            if found.present:
+                return found.value if unwrap else found
+            frame[SPENT] += other_cost
+            return other(frame)
+
+        return run, cost + 1
+
+    # --- literals
+
+    def _list(self, node: ListOf) -> Compiled:
+        parts = [self.make(element) for element in node.elements]
+        runs = [run for run, _ in parts]
+        cost = costs.LIST + sum(each for _, each in parts)
+        if all(isinstance(element, Const) for element in node.elements):
+            value = [run([]) for run in runs]
+            return (lambda frame: value), cost
+        if not node.optional:
+            return (lambda frame: [run(frame) for run in runs]), cost
+        optional = node.optional
+
+        def run(frame: Frame) -> Any:
+            out = []
+            for index, each in enumerate(runs):
+                value = each(frame)
+                if index not in optional:
+                    out.append(value)
+                elif not isinstance(value, Optional):
+                    raise EvaluationError("cannot initialize optional list element from non-optional value")
+                elif value.present:
+                    out.append(value.value)
+            return out
+
+        return run, cost
+
+    def _entries(self, entries: list[Entry]) -> tuple[list[tuple[Run, Run, bool]], int]:
+        made, cost = [], 0
+        for entry in entries:
+            (key, key_cost), (value, value_cost) = self.make(entry.key), self.make(entry.value)
+            made.append((key, value, entry.optional))
+            cost += key_cost + value_cost
+        return made, cost
+
+    def _map(self, node: MapOf) -> Compiled:
+        entries, cost = self._entries(node.entries)
+
+        def run(frame: Frame) -> Any:
+            out: dict[Any, Any] = {}
+            for key, value, optional in entries:
+                _enter(out, operators.map_key(key(frame)), value(frame), optional)
+            return out
+
+        return run, cost + costs.MAP
+
+    def _struct(self, node: StructOf) -> Compiled:
+        entries, cost = self._entries(node.entries)
+        built = node.type
+
+        def run(frame: Frame) -> Any:
+            out: dict[str, Any] = {}
+            for key, value, optional in entries:
+                _enter(out, key(frame), value(frame), optional)
+            return Built(built, out)
+
+        return run, cost + costs.STRUCT
+
+    # --- folds
+
+    def _fold(self, node: Fold) -> Compiled:
+        if node.macro == "bind":
+            return self._bind(node)
+        ranged, cost = self.make(node.range)
+        slots = [self._slot() for _ in node.variables]
+        self._scopes.append(dict(zip(node.variables, slots, strict=True)))
+        body, body_cost = self.make(node.body)
+        where, where_cost = self.make(node.where) if node.where is not None else (None, 0)
+        self._scopes.pop()
+        loop = costs.fold(node.macro, body_cost, where_cost, where is not None)
+        return folds.make(node.macro, ranged, slots, body, where, loop), cost + loop.start
+
+    def _bind(self, node: Fold) -> Compiled:
+        init, cost = self.make(node.init)
+        slot = self._slot()
+        self._scopes.append({node.accumulator: slot})
+        body, body_cost = self.make(node.body)
+        self._scopes.pop()
+
+        def run(frame: Frame) -> Any:
+            frame[slot] = init(frame)
+            return body(frame)
+
+        return run, cost + body_cost + costs.LIST
+
+
+_SPECIAL = {
+    "_&&_": "_and",
+    "_||_": "_or",
+    "_?_:_": "_conditional",
+    "_?._": "_optional_select",
+    "or": "_or_value",
+    "orValue": "_or_value",
+}
+
+
+def _read(slot: int) -> Run:
+    return lambda frame: frame[slot]
+
+
+def _plain(implementation: Callable[..., Any], runs: list[Run]) -> Run:
+    if len(runs) == 1:
+        only = runs[0]
+        return lambda frame: implementation(only(frame))
+    if len(runs) == 2:
+        first, second = runs
+        return lambda frame: implementation(first(frame), second(frame))
+    return lambda frame: implementation(*[run(frame) for run in runs])
+
+
+def _measured(implementation: Callable[..., Any], runs: list[Run], measure: Callable[[list[Any], Any], int]) -> Run:
+    def run(frame: Frame) -> Any:
+        args = [each(frame) for each in runs]
+        result = implementation(*args)
+        frame[SPENT] += measure(args, result)
+        if frame[SPENT] > frame[LIMIT]:
+            raise CostError()
+        return result
+
+    return run
+
+
+def _dispatcher(node: Call) -> Callable[..., Any]:
+    """What carries a call out: the one overload if the checker is sure of it, else the one that the values fit."""
+    overloads: list[Overload] = node.overloads
+    if len(overloads) == 1 and all(map(_sure, (operand.type for operand in node.operands), overloads[0].args)):
+        return overloads[0].implementation
+
+    def dispatch(*args: Any) -> Any:
+        for overload in overloads:
+            if all(map(fits, args, overload.args)):
+                return overload.implementation(*args)
+        raise EvaluationError(f"no such overload: {node.function}({', '.join(str(type_name(arg)) for arg in args)})")
+
+    return dispatch
+
+
+def _sure(given: Type, wanted: Type) -> bool:
+    """Whether a value of the first type is one of the second for certain."""
+    if wanted.kind in ("dyn", "param"):
+        return True
+    return given.kind == wanted.kind and given.name == wanted.name and all(map(_sure, given.params, wanted.params))
+
+
+def _enter(out: dict[Any, Any], key: Any, value: Any, optional: bool) -> None:
+    if optional:
+        if not isinstance(value, Optional):
+            raise EvaluationError(f"cannot initialize optional entry '{key}' from non-optional value")
+        if not value.present:
+            return
+        value = value.value
+    out[key] = value

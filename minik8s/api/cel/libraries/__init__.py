@@ -1,0 +1,9 @@
+"""The functions of CEL and of Kubernetes, a file a library; `STANDARD` has all that every expression may call. Knows `functions`."""
+
+from minik8s.api.cel.functions import library, merged
+from minik8s.api.cel.libraries import authorizer, standard
+from minik8s.api.cel.operators import OPERATORS
+
+STANDARD = merged(OPERATORS, library(standard.DECLARED), authorizer.LIBRARY)
+
+__all__ = ["STANDARD"]

@@ -1,0 +1,70 @@
+"""What a well-typed tree may still have wrong: literals that are no timestamps, durations or regular expressions, mixed lists and maps.
+
+Source: the validators that Kubernetes sets for its environments. Knows `ast`, `libraries/clock`, `api/regex`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from minik8s.api import regex
+from minik8s.api.cel.ast import Call, Const, ListOf, MapOf, Node
+from minik8s.api.cel.checker import walk
+from minik8s.api.cel.errors import EvaluationError, Issue
+from minik8s.api.cel.libraries import clock
+from minik8s.api.cel.types import Type, describe
+
+
+def problems(tree: Node) -> list[Issue]:
+    """All complaints about a checked tree."""
+    found: list[Issue] = []
+    for node in walk(tree):
+        if isinstance(node, Call):
+            found += _literal(node)
+        elif isinstance(node, ListOf):
+            kinds = [(each, _inner(each.type, index in node.optional)) for index, each in enumerate(node.elements)]
+            found += _mixed(kinds)[:1]
+        elif isinstance(node, MapOf):
+            found += _mixed([(entry.key, entry.key.type) for entry in node.entries])
+            found += _mixed([(entry.value, _inner(entry.value.type, entry.optional)) for entry in node.entries])
+    return found
+
+
+def _is_pattern(text: object) -> None:
+    regex.compiled(str(text))
+
+
+_CHECKS: dict[str, tuple[int, Callable[..., object]]] = {
+    "timestamp": (0, clock.to_timestamp),
+    "duration": (0, clock.to_duration),
+    "matches": (0, _is_pattern),
+}
+
+
+def _literal(node: Call) -> list[Issue]:
+    check = _CHECKS.get(node.function)
+    if check is None or len(node.args) <= check[0]:
+        return []
+    arg = node.args[check[0]]
+    if not isinstance(arg, Const):
+        return []
+    try:
+        check[1](arg.value)
+    except (EvaluationError, regex.RegexError):
+        return [Issue(arg.offset, f"invalid {node.function} argument")]
+    return []
+
+
+def _inner(of: Type, optional: bool) -> Type:
+    return of.params[0] if optional and of.params else of
+
+
+def _mixed(kinds: list[tuple[Node, Type]]) -> list[Issue]:
+    if not kinds:
+        return []
+    first = kinds[0][1]
+    return [
+        Issue(node.offset, f"expected type '{describe(first)}' but found '{describe(of)}'")
+        for node, of in kinds[1:]
+        if of != first
+    ]

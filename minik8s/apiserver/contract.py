@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import Any, Protocol
 
 from minik8s.api.kind import Object
@@ -89,6 +90,8 @@ class Admission:
     """Whether this is that second time."""
     memory: dict[str, Any] = field(default_factory=dict)
     """What a plugin remembers of the first time, by its name."""
+    deadline: float = inf
+    """When the request has no more time (monotonic): who calls out waits no longer."""
 
 
 class Plugin(Protocol):

@@ -1,0 +1,103 @@
+"""What a mutating webhook's patch makes of an object: patched, given its type's shape, with its defaults.
+
+Source: RFC 6902; "AdmissionReview response" of the dynamic admission control chapter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from minik8s.api import schema
+from minik8s.api.errors import InternalError
+from minik8s.api.kind import Frozen, Object
+from minik8s.api.kinds.table import rules_of
+from minik8s.api.patch import FailedTestError, UnfitOperationError, operate
+from minik8s.api.resources import Resource
+
+_KEPT = ("uid", "creationTimestamp", "generation", "resourceVersion", "namespace")
+"""Metadata that is the server's, or the URL's: no webhook changes it."""
+
+
+class UndecodablePatch(ValueError):
+    """A patch that is no list of JSON patch operations."""
+
+
+def operations_of(patch: bytes) -> list[dict[str, Any]]:
+    try:
+        found = orjson.loads(patch)
+    except orjson.JSONDecodeError as error:
+        raise UndecodablePatch(str(error)) from None
+    if not isinstance(found, list) or not all(isinstance(operation, dict) for operation in found):
+        raise UndecodablePatch("json: cannot unmarshal into a JSON patch")
+    return found
+
+
+def patched(obj: Frozen, operations: list[dict[str, Any]], row: Resource) -> Object:
+    """The object of `row`'s version, or of a subresource with a type of its own, as the patch makes it. InternalError where the patch does
+    not fit the object, or its result the type.
+    """
+    try:
+        made = operate(obj, operations)
+    except FailedTestError as error:
+        raise InternalError(f"Internal error occurred: testing value failed: {error}", _causes(str(error))) from None
+    except UnfitOperationError as error:
+        raise internal(str(error)) from None
+    if not isinstance(made, dict) or not isinstance(made.get("metadata", {}), dict):
+        raise internal("the patch makes no object")
+    if (made.get("apiVersion"), made.get("kind")) != (obj.get("apiVersion"), obj.get("kind")):
+        raise internal("the patch changes apiVersion or kind")
+    return _restored(_completed(made, row), obj)
+
+
+def replace(obj: Object, new: Object) -> None:
+    """Makes `obj` what `new` is, in place: who holds it or its metadata holds them still."""
+    metadata = obj.get("metadata")
+    obj.clear()
+    obj.update(new)
+    if metadata is not None and "metadata" in new:
+        changed = dict(new["metadata"])
+        metadata.clear()
+        metadata.update(changed)
+        obj["metadata"] = metadata
+
+
+def internal(problem: str) -> InternalError:
+    """The 500 for a fault that is not the request's."""
+    return InternalError(f"Internal error occurred: {problem}", _causes(problem))
+
+
+def _causes(problem: str) -> dict[str, Any]:
+    return {"causes": [{"message": problem}]}
+
+
+def _completed(made: Object, row: Resource) -> Object:
+    group, _, version = made["apiVersion"].rpartition("/")
+    kind = made["kind"]
+    own = (group, version, kind) == (row.group, row.version, row.kind)
+    if own and row.custom is not None:
+        obj, _ = row.custom.conform(made)
+        row.custom.complete(obj)
+        return obj
+    try:
+        obj, _ = schema.conform(made, group, version, kind)
+    except LookupError:  # options of a connection have no schema
+        return made
+    except schema.MalformedError as error:
+        raise internal(error.message) from None
+    if own:
+        rules_of(row).default(obj)
+    return obj
+
+
+def _restored(new: Object, old: Frozen) -> Object:
+    """With the metadata that is not a webhook's to change."""
+    before, metadata = old.get("metadata"), new.get("metadata")
+    if before is not None and metadata is not None:
+        for name in _KEPT:
+            if name in before:
+                metadata[name] = before[name]
+            else:
+                metadata.pop(name, None)
+    return new

@@ -1,6 +1,7 @@
 """How this server calls out: to webhooks (admission, conversion) and to aggregated API servers, by URL or as a Service.
 
     caller.post(endpoint, body, timeout=10)          one JSON question, one answer; CallFailed says what went wrong, in Go's words
+    caller.get(endpoint, path, headers, timeout=5)   what is there to be read, as well
     session, tls = await caller.session(endpoint)    any request or stream, to `endpoint.address`, by aiohttp: ssl=tls
 
 A Service is called by its name `NAME.NAMESPACE.svc` (so its certificate must say), over one of its ready endpoints: through the tunnel
@@ -139,13 +140,12 @@ class Caller:
     async def post(self, endpoint: Endpoint, body: bytes, *, timeout: float, agent: str = "kube-apiserver") -> bytes:
         """The body of the answer to a POST of JSON, after `timeout` seconds at the latest. Raises CallFailed."""
         url = f"{endpoint.address}?timeout={seconds_text(timeout)}"
-        try:
-            async with self._clock.hold(), self._clock.timeout(timeout):
-                return await self._ask(endpoint, url, body, agent)
-        except TimeoutError:
-            raise CallFailed(f'Post "{url}": context deadline exceeded') from None
-        except (aiohttp.ClientError, OSError, ApiError, ValueError) as error:
-            raise CallFailed(f'Post "{url}": {explain(error)}') from error
+        headers = {"Content-Type": "application/json", "Accept": "application/json, */*", "User-Agent": agent}
+        return await self._bounded(endpoint, "POST", url, headers, body, timeout)
+
+    async def get(self, endpoint: Endpoint, path: str, headers: Mapping[str, str], *, timeout: float) -> bytes:
+        """The body of the answer to a GET of a path (and query) below the endpoint, as `post` asks."""
+        return await self._bounded(endpoint, "GET", endpoint.address + path, headers, None, timeout)
 
     async def session(self, endpoint: Endpoint) -> tuple[aiohttp.ClientSession, ssl.SSLContext]:
         """The client session that reaches the endpoint (nobody closes it), and the TLS that requests to it must be given.
@@ -175,12 +175,23 @@ class Caller:
             raise ServiceUnavailable(f'no endpoints available for service "{name}"')
         return self._rng.choice(found)
 
-    async def _ask(self, endpoint: Endpoint, url: str, body: bytes, agent: str) -> bytes:
+    async def _bounded(
+        self, endpoint: Endpoint, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float
+    ) -> bytes:
+        try:
+            async with self._clock.hold(), self._clock.timeout(timeout):
+                return await self._ask(endpoint, method, url, headers, body)
+        except TimeoutError:
+            raise CallFailed(f'{method.title()} "{url}": context deadline exceeded') from None
+        except (aiohttp.ClientError, OSError, ApiError, ValueError) as error:
+            raise CallFailed(f'{method.title()} "{url}": {explain(error)}') from error
+
+    async def _ask(self, endpoint: Endpoint, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
         session, tls = await self.session(endpoint)
-        headers = {"Content-Type": "application/json", "Accept": "application/json, */*", "User-Agent": agent}
 
         async def once() -> bytes:
-            async with session.post(
+            async with session.request(
+                method,
                 URL(url, encoded=True),
                 data=body,
                 headers=headers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from minik8s.controllers import (
+    admissionpolicies,
     aggregation,
     certificates,
     cronjob,
@@ -56,6 +57,7 @@ CONTROLLERS: Mapping[str, Start] = {
     "certificate-controller": certificates.start,
     "generic-garbage-collector": garbage.start,
     "pod-garbage-collector": podgc.start,
+    admissionpolicies.NAME: admissionpolicies.start,
     "service-cidrs-controller": servicecidrs.start,
     "service-addresses": servicecidrs.start_addresses,
 }

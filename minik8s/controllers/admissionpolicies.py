@@ -103,10 +103,7 @@ def _type_of(row: Resource) -> cel.Type | cel.Declared | None:
 
     if row.custom is not None:
         return cel.schema_type(row.custom.openapi())
-    try:
-        return cel.builtin_type(row.group, row.version, row.kind)
-    except LookupError:
-        return None
+    return cel.builtin_type(row.group, row.version, row.kind)
 
 
 def _params_type(spec: Object, rows: Rows) -> cel.Type | cel.Declared | None:

@@ -74,8 +74,8 @@ class Validation:
             outcomes, left = evaluate(self.checks, inputs, variables)
             denials = self._denials(outcomes, inputs, left)
             values, _ = evaluate(self.values, inputs, variables)
-        except OutOfBudgetError as error:
-            return self._failed(str(error))
+        except OutOfBudgetError as expensive:
+            return self._failed(str(expensive))
         return self._annotated(denials, values)
 
     def _failed(self, error: str) -> Judgement:
@@ -91,8 +91,8 @@ class Validation:
             problem = f"failed messageExpression: {error}"
         found = []
         for i, (outcome, message) in enumerate(zip(outcomes, messages, strict=True)):
-            if error := outcome.error or problem:
-                found += [] if self.ignores_failure else [Denial(error, index=i)]
+            if outcome.error or problem:
+                found += [] if self.ignores_failure else [Denial(outcome.error or problem, index=i)]
             elif outcome.value is not True:
                 rule = self.validations[i]
                 found.append(Denial(_message(rule, message), rule.get("reason") or "Invalid", i))

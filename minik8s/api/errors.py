@@ -234,4 +234,7 @@ def _shown(value: Any) -> str:
     """A bad value as upstream prints it: strings quoted, null for none, objects as JSON."""
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
-    return orjson.dumps(value).decode()
+    return orjson.dumps(value).decode().translate(_ESCAPED)
+
+
+_ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}

@@ -54,6 +54,12 @@ def compiled(root: Node, version: str, kind: str) -> Callable[[Frozen], tuple[Ob
     return conform
 
 
+def value(node: Node, given: Any) -> tuple[Any, list[str]]:
+    """A copy of any value of a schema, pruned, and the fields that it doesn't know. UnfitError where metadata within can't be such."""
+    report = Report()
+    return _copy(node)(given, None, report), report.fields
+
+
 def _copy(node: Node) -> Copy:
     fields = {name: (_copy(each), _drops_null(each)) for name, each in properties(node).items()}
     embedded, free = bool(node.get(EMBEDDED)), bool(node.get(PRESERVE))

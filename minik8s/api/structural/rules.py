@@ -145,11 +145,11 @@ class _Stop(Exception):
     """The budget is used up."""
 
 
-def tried(ruled: Ruled, value: Any, old: Any, at: Path = None) -> Tried:
-    """Tries all rules on a value and, if it is an update, its old one."""
+def tried(ruled: Ruled, value: Any, old: Any, at: Path = None, *, ratcheting: bool = True) -> Tried:
+    """Tries all rules on a value and, if it is an update, its old one; `ratcheting`: what did not change is only warned of."""
     trial = _Trial()
     with suppress(_Stop):
-        trial.visit(ruled, value, at, old, None if old is None else (value, old), None)
+        trial.visit(ruled, value, at, old, (value, old) if ratcheting and old is not None else None, None)
     return Tried(trial.errors, trial.warnings)
 
 
@@ -176,12 +176,12 @@ class _Trial:
                         continue
                     below, step = ruled.rest, Key(key)
                 one = before.get(key) if before is not None else None
-                self.visit(below, each, (path, step), one, same if before is None else (each, one), same)
+                self.visit(below, each, (path, step), one, (each, one) if same and before is not None else same, same)
         elif isinstance(value, list | tuple) and ruled.item is not None:
             found = {key_of(each, ruled.keys): each for each in old} if ruled.keys and isinstance(old, list | tuple) else {}
             for index, each in enumerate(value):
                 one = found.get(key_of(each, ruled.keys)) if found else None
-                self.visit(ruled.item, each, (path, index), one, same if one is None else (each, one), same)
+                self.visit(ruled.item, each, (path, index), one, (each, one) if same and one is not None else same, same)
 
     def _rules(self, ruled: Ruled, value: Any, path: Path, old: Any, same: Unchanged) -> None:
         kind = ruled.node.get("type") or ""

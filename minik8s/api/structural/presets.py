@@ -1,0 +1,104 @@
+"""The defaults that a schema declares must themselves be what it allows: known fields only, right types, passing its rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minik8s.api import schema
+from minik8s.api.errors import FieldError, invalid
+from minik8s.api.kinds.changes import thawed
+from minik8s.api.structural import embedded, pruning, schemas
+from minik8s.api.structural.nodes import EMBEDDED, META, RULES, Node, items, ordered, properties, rooted
+from minik8s.api.structural.spine import has_default, walk
+
+Around = Callable[[Any], Any]
+"""The smallest object in which a value stands where its schema does."""
+_TYPED = {"apiVersion": "validation/v1", "kind": "Validation"}
+
+
+def errors_of(root: Node, path: str) -> list[FieldError]:
+    """What is wrong with the defaults of a resource's schema."""
+    if not has_default(root):
+        return []
+    errors: list[FieldError] = []
+    resource = {**root, EMBEDDED: True}
+    _visit(resource, resource, path, _object, False, errors)
+    return errors
+
+
+def _object(value: Any) -> Any:
+    return {**_TYPED, **value} if isinstance(value, dict) else value
+
+
+def _visit(node: Node, root: Node, path: str, around: Around, inside_meta: bool, errors: list[FieldError]) -> None:
+    if node.get(EMBEDDED):
+        inside_meta, around, root = False, _object, node
+    if node.get("default") is not None:
+        found = _in_meta(node, root, path, around) if inside_meta else _unpruned(node, path)
+        errors += found or _rule_errors(node, f"{path}.default", root=node is root)
+    each = items(node)
+    if each is not None:
+        _visit(each, root, f"{path}.items", lambda value: around([value]), inside_meta, errors)
+    for name, field in properties(node).items():
+        inner = _within(around, name)
+        meta = inside_meta or (bool(node.get(EMBEDDED)) and name in META)
+        _visit(field, root, f"{path}.properties[{name}]", inner, meta, errors)
+
+
+def _within(around: Around, name: str) -> Around:
+    return lambda value: around({name: value})
+
+
+def _in_meta(node: Node, root: Node, path: str, around: Around) -> list[FieldError]:
+    """A default within apiVersion, kind or metadata must make these valid."""
+    default, here = node["default"], f"{path}.default"
+    wrong: list[FieldError] = []
+    try:
+        whole, _ = pruning.value(root, around(thawed(default)))
+        embedded.validate(whole, None, wrong)
+        told = str(wrong[0]) if len(wrong) == 1 else f"[{', '.join(map(str, wrong))}]"
+    except schema.UnfitError as error:
+        wrong, told = [invalid("", "", "")], str(error)
+    if wrong:
+        return [invalid(here, ordered(default), f"must result in valid metadata: {told}")]
+    return schema_errors(node, default, here)
+
+
+def _unpruned(node: Node, path: str) -> list[FieldError]:
+    default, here = node["default"], f"{path}.default"
+    errors: list[FieldError] = []
+    try:
+        _, unknown = pruning.value(node, default)
+    except schema.UnfitError as error:
+        return [invalid(here, ordered(default), str(error))]
+    if unknown:
+        errors.append(invalid(here, ordered(default), "must not have unknown fields"))
+    wrong: list[FieldError] = []
+    if check := embedded.compiled(node):
+        check(default, rooted(here), wrong)
+    return errors + (wrong or schema_errors(node, default, here))
+
+
+def schema_errors(node: Node, value: Any, path: str) -> list[FieldError]:
+    """What a value at this path has against its schema."""
+    found: list[FieldError] = []
+    schemas.compiled(node)(value, None, found, schemas.UNRELATED)
+    return [FieldError(error.type, _under(path, error.field), error.message) for error in found]
+
+
+def _under(path: str, field: str) -> str:
+    return path if field in ("", schemas.NOWHERE) else f"{path}.{field}"
+
+
+def _rule_errors(node: Node, path: str, *, root: bool) -> list[FieldError]:
+    """What the rules say of a default, as an unchanged value and as a new one."""
+    if not any(each.get(RULES) for each in walk(node)):
+        return []
+    from minik8s.api.structural import rules
+
+    ruled, default = rules.compiled(node, root=root), node["default"]
+    if ruled is None:
+        return []
+    unchanged = rules.tried(ruled, default, default, rooted(path), ratcheting=False).errors
+    return unchanged or rules.tried(ruled, default, None, rooted(path)).errors

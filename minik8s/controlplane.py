@@ -14,6 +14,7 @@ from random import Random
 from minik8s.api.user import User, component, service_account
 from minik8s.apiserver import authn, reviews
 from minik8s.apiserver.admission import plugins
+from minik8s.apiserver.aggregation.aggregation import Aggregation
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.authz import authorizer_for
@@ -46,6 +47,8 @@ class Settings:
     static_tokens: authn.StaticTokens = field(default_factory=lambda: authn.StaticTokens({}))
     not_ready_toleration: int = 300
     unreachable_toleration: int = 300
+    front_proxy: str = ""
+    """The PEM file of the certificate and key that this server shows to aggregated API servers."""
     controllers: Mapping[str, Start] = field(default_factory=lambda: CONTROLLERS)
     controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
 
@@ -74,6 +77,7 @@ class ControlPlane:
             settings.unreachable_toleration,
             catalogue=self.desk.catalogue,
         )
+        self.aggregation = Aggregation(self.desk, self.caller, clock, settings.front_proxy)
         reviews.install(self.desk, authorizer, self.authenticator)
         watch_process(self.metrics)
         watch_cache(self.metrics, self.desk.cache)
@@ -86,6 +90,7 @@ class ControlPlane:
         """Reads the store and makes what must exist."""
         await self.desk.start(owner)
         await provision_defaults(self.desk, self._settings.service_networks)
+        owner.start(self.aggregation.run(owner), "aggregation")
 
     async def start_controllers(self, stack: AsyncExitStack) -> None:
         """Runs the controllers until the stack is left."""

@@ -23,12 +23,13 @@ from aiohttp import web
 from minik8s import KUBERNETES_VERSION, cloud, config
 from minik8s.api.user import User
 from minik8s.apiserver import agents, authn, pages
+from minik8s.apiserver.aggregation.trust import CLIENT_NAME
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.connections import Connections
 from minik8s.apiserver.connect import Connector
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.apiserver.provision import provision_services
+from minik8s.apiserver.provision import provision_services, provision_trust
 from minik8s.base import jointoken, memory
 from minik8s.base.children import keep_running
 from minik8s.base.clock import Clock, RealClock
@@ -94,6 +95,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         static_tokens=authn.static_tokens(admin_token, token, agent_token),
         not_ready_toleration=options.default_not_ready_toleration_seconds,
         unreachable_toleration=options.default_unreachable_toleration_seconds,
+        front_proxy=str(pki.front_proxy(CLIENT_NAME)),
         controllers=_controllers(options.disable),
         controller_settings=ControllerSettings(
             root_ca=pki.server_ca.pair.certificate.decode(),
@@ -106,6 +108,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     owner = Owner("server", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     stack.push_async_callback(owner.stop)
     await plane.start_api(owner)
+    await provision_trust(plane.desk, pki.client_ca.pair.certificate, pki.front_proxy_ca.pair.certificate)
 
     name = options.node_name or node_name()
     address = options.advertise_address or options.node_ip or default_address()
@@ -121,6 +124,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         | agents.pages(tunnels, pki.server_ca.pair.certificate, cluster_config(options, networks[0])),
         connector,
         RequestMetrics(plane.metrics),
+        plane.aggregation,
     )
     names = ("localhost", "127.0.0.1", name, address, str(networks[0][1]), *_KUBERNETES_NAMES, *options.tls_san)
     await _listen(face, options, pki, names, stack)
@@ -193,7 +197,7 @@ async def _listen(
 
 def _pages(plane: ControlPlane, address: str) -> dict[str, PageHandler]:
     checks = {"ping": lambda: "", "etcd": plane.desk.cache.failure, "poststarthook/rbac/bootstrap-roles": lambda: ""}
-    return pages.pages(checks, plane.metrics, plane.authenticator.accounts, plane.desk.catalogue, address)
+    return pages.pages(checks, plane.metrics, plane.authenticator.accounts, plane.desk.catalogue, address, plane.aggregation)
 
 
 async def _simulate(plane: ControlPlane, count: int, lease: int, stack: AsyncExitStack) -> None:

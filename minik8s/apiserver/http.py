@@ -25,6 +25,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from minik8s.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, RequestTooLarge, Unauthorized
 from minik8s.api.user import User
 from minik8s.apiserver import bigyaml, bodies, forms, streams, watching
+from minik8s.apiserver.aggregation import routes
 from minik8s.apiserver.audit_id import AUDIT_ID, new_id
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Attributes
@@ -32,10 +33,11 @@ from minik8s.apiserver.forms import Form
 from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watch
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.apiserver.request import STREAMS, PathNotFound, Request, not_allowed, parse_path, raw_attributes, readable
+from minik8s.apiserver.request import STREAMS, PathNotFound, Request, is_true, not_allowed, parse_path, raw_attributes, readable
 from minik8s.tunnel import paths
 
 if TYPE_CHECKING:
+    from minik8s.apiserver.aggregation.aggregation import Aggregation
     from minik8s.apiserver.audit import Trail
 
 log = logging.getLogger(__name__)
@@ -101,11 +103,13 @@ class HttpFace:
         pages: Mapping[str, PageHandler],
         connect: Connect,
         metrics: RequestMetrics,
+        aggregation: Aggregation | None = None,
     ) -> None:
         self._desk = desk
         self._authenticate = authenticate
         self._pages = pages
         self._connect = connect
+        self._aggregation = aggregation
         self._metrics = metrics
         self._fanout = streams.Fanout()
         self._yaml = bigyaml.Reader(desk.clock)
@@ -164,6 +168,11 @@ class HttpFace:
         path_qs = readable(http.path_qs)
         path, query = _split(path_qs)
         wanted = impersonation.wanted_user((name, readable(value)) for name, value in http.headers.items())
+        if (remote := self._desk.catalogue.remote) and (route := routes.find(path, remote)) is not None:
+            asked = raw_attributes(http.method, path, user)
+            if asked.verb == "list" and is_true(query.get("watch", "")):
+                asked = replace(asked, verb="watch")
+            return await self._elsewhere(http, context, route, await self._meet(http, context, asked, wanted))
         try:
             request = parse_path(http.method, path, self._desk.catalogue.by_path)
         except (PathNotFound, NotFound, MethodNotAllowed) as error:
@@ -211,6 +220,14 @@ class HttpFace:
         if context.trail is not None:
             await context.trail.answered(request, reply, context.form)
         return await self._respond(http, request, context.form, reply)
+
+    async def _elsewhere(
+        self, http: web.BaseRequest, context: _Context, route: routes.Route, asked: Attributes
+    ) -> web.StreamResponse:
+        """The answer of an aggregated API server."""
+        self._desk.check(asked, context.annotations)
+        assert self._aggregation is not None  # there would be no routes
+        return await self._aggregation.pass_on(http, route, asked.user)
 
     async def _meet(self, http: web.BaseRequest, context: _Context, asked: Attributes, wanted: User | None) -> Attributes:
         """What is asked for, by whom it goes on as; the audit's trail begins here, with who really asks."""

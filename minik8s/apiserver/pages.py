@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import orjson
@@ -16,6 +16,7 @@ from aiohttp import web
 from minik8s import KUBERNETES_VERSION
 from minik8s.api.user import User
 from minik8s.apiserver import discovery, openapi
+from minik8s.apiserver.aggregation import documents
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.forms import dump, negotiate, ranked
@@ -24,12 +25,20 @@ from minik8s.apiserver.request import not_allowed
 from minik8s.base.host import architecture
 from minik8s.base.metrics import Metrics
 
+if TYPE_CHECKING:
+    from minik8s.apiserver.aggregation.aggregation import Aggregation
+
 Check = Callable[[], str]
 """Empty where all is well, else what is wrong."""
 
 
 def pages(
-    checks: Mapping[str, Check], metrics: Metrics, tokens: ServiceAccountTokens, catalogue: Catalogue, address: str
+    checks: Mapping[str, Check],
+    metrics: Metrics,
+    tokens: ServiceAccountTokens,
+    catalogue: Catalogue,
+    address: str,
+    aggregation: Aggregation | None = None,
 ) -> dict[str, PageHandler]:
     """The pages by path; a path that ends in `/*` serves all below it. `address` is the server's own `host:port`."""
     found: dict[str, PageHandler] = {
@@ -39,7 +48,7 @@ def pages(
         "/api/*": _discovery(catalogue, address),
         "/apis": _discovery(catalogue, address),
         "/apis/*": _discovery(catalogue, address),
-        "/openapi/v2": _openapi_v2,
+        "/openapi/v2": _openapi_v2(aggregation),
         "/openapi/v3": _openapi_index(catalogue),
         "/openapi/v3/*": _openapi_document(catalogue),
         "/.well-known/openid-configuration": _fixed(tokens.discovery),
@@ -60,6 +69,8 @@ def _discovery(catalogue: Catalogue, address: str) -> PageHandler:
         accept = http.headers.get("Accept", "")
         aggregated = http.path.strip("/") in ("api", "apis") and prefers_aggregated(accept)
         found = discovery.document(http.path, catalogue.resources, address, aggregated=aggregated)
+        if catalogue.remote:
+            found = documents.discovered(http.path, found, catalogue.remote)
         if found is None:
             return Content(b"404 page not found\n", "text/plain; charset=utf-8", 404)
         if not aggregated:
@@ -86,15 +97,20 @@ def prefers_aggregated(accept: str) -> bool:
     return False
 
 
-async def _openapi_v2(http: web.BaseRequest, _: User) -> Content:
-    if "proto-openapi" in http.headers.get("Accept", ""):
-        return Content(openapi.old_protobuf(KUBERNETES_VERSION), openapi.OLD_PROTOBUF)
-    return Content(orjson.dumps(openapi.old(KUBERNETES_VERSION)))
+def _openapi_v2(aggregation: Aggregation | None) -> PageHandler:
+    async def handler(http: web.BaseRequest, _: User) -> Content:
+        if "proto-openapi" in http.headers.get("Accept", ""):
+            return Content(openapi.old_protobuf(KUBERNETES_VERSION), openapi.OLD_PROTOBUF)
+        found = openapi.old(KUBERNETES_VERSION)
+        return Content(orjson.dumps(documents.swagger(found, await aggregation.swaggers()) if aggregation else found))
+
+    return handler
 
 
 def _openapi_index(catalogue: Catalogue) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
-        body = orjson.dumps(openapi.index(catalogue.resources))
+        found = openapi.index(catalogue.resources)
+        body = orjson.dumps(documents.index(found, catalogue.remote) if catalogue.remote else found)
         return _cached(http, body, discovery.etag(body))
 
     return handler

@@ -13,6 +13,7 @@ from minik8s.api.errors import AlreadyExists
 from minik8s.api.kind import Object
 from minik8s.api.kinds import flowcontrol_defaults
 from minik8s.apiserver import bootstrap, kubernetes_service
+from minik8s.apiserver.aggregation import registration, trust
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn import ADMIN
 from minik8s.apiserver.frontdesk import FrontDesk
@@ -27,8 +28,14 @@ async def provision_defaults(desk: FrontDesk, networks: Sequence[Network]) -> No
     await _ensure_all(desk, namespaces, bootstrap.reconcile)
     await _ensure_all(desk, (obj for obj in wanted if obj["kind"] != "Namespace"), bootstrap.reconcile)
     await _ensure_all(desk, [kubernetes_service.default_cidr([str(network) for network in networks])], kubernetes_service.grown)
+    await _ensure_all(desk, registration.builtin(), registration.reconcile)
     for levels_or_schemas in flowcontrol_defaults.objects():
         await _ensure_all(desk, levels_or_schemas, flowcontrol_defaults.reconcile)
+
+
+async def provision_trust(desk: FrontDesk, client_ca: bytes, front_proxy_ca: bytes) -> None:
+    """What aggregated API servers need to know of this one's authorities (PEM)."""
+    await _ensure_all(desk, [trust.config_map(client_ca.decode(), front_proxy_ca.decode())], trust.reconcile)
 
 
 async def provision_services(desk: FrontDesk, cluster_ip: str, address: str, port: int, dns: str) -> None:

@@ -4,6 +4,8 @@ Promise: keys are ECDSA P-256, every file appears whole or not at all, private o
 
     server-ca.crt|key   signs what servers show (its certificate is what clients trust: `certificate-authority` of a kubeconfig)
     client-ca.crt|key   signs who clients are (CN is the user, O are the groups)
+    front-proxy-ca.crt|key      signs the API server's own certificate as a client of aggregated API servers:
+    front-proxy-client.pem      it and its key, made anew when it ends soon
     service.key         signs service-account tokens
     serving.crt|key     what the API server shows, made anew when its names change or it ends soon
 
@@ -144,6 +146,7 @@ class ClusterPKI:
     directory: Path
     server_ca: Authority
     client_ca: Authority
+    front_proxy_ca: Authority
     service_account_key: bytes
     clock: Clock
 
@@ -163,7 +166,8 @@ class ClusterPKI:
         service = directory / "service.key"
         if not service.exists():
             write_private(service, new_key())
-        return cls(directory, authority("server-ca"), authority("client-ca"), service.read_bytes(), clock)
+        server, client, front_proxy = (authority(name) for name in ("server-ca", "client-ca", "front-proxy-ca"))
+        return cls(directory, server, client, front_proxy, service.read_bytes(), clock)
 
     @property
     def server_ca_file(self) -> Path:
@@ -180,6 +184,14 @@ class ClusterPKI:
         if not (certificate.exists() and key.exists() and self._still_good(certificate.read_bytes(), wanted)):
             write_pair(self.server_ca.server(sorted(wanted)), certificate, key)
         return certificate, key
+
+    def front_proxy(self, name: str) -> Path:
+        """A file of the certificate, for the user `name`, and key that the API server shows to aggregated API servers."""
+        file = self.directory / "front-proxy-client.pem"
+        if not file.exists() or expiry(file.read_bytes()) - self.clock.now() < RENEW_BEFORE:
+            pair = self.front_proxy_ca.client(name)
+            write_private(file, pair.certificate + pair.key)
+        return file
 
     def server_context(self, names: Iterable[str]) -> ssl.SSLContext:
         """TLS of the API server for these names."""

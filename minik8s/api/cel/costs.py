@@ -60,6 +60,12 @@ def _equality(args: list[Any], result: Any) -> int:
     return traverse(min(size(args[0]), size(args[1])))
 
 
+def _compares(items: list[Any]) -> int:
+    """Comparing each of a list with each."""
+    each = 2 + STRING if items and isinstance(items[0], str | bytes) else 2.0
+    return int(len(items) ** 2 * each) + 1 + LIST
+
+
 def _contains_ip(text: bool) -> Measure:
     return lambda args, result: traverse(2 * size(args[0])) + (traverse(size(args[1])) if text else 0)
 
@@ -85,6 +91,16 @@ _BY_FUNCTION: dict[str, Measure | int] = {
     "validate": lambda args, result: regex(size(args[1]), args[0].max_regex),
     "_==_": _equality,
     "_!=_": _equality,
+    "slice": lambda args, result: size(result) + 1 + LIST,
+    "lists.range": lambda args, result: size(result) + 1 + LIST,
+    "reverse": lambda args, result: size(result) + 1 + LIST,
+    "flatten": lambda args, result: size(args[0]) * (args[1] if len(args) > 1 else 1) + 1 + LIST,
+    "distinct": lambda args, result: _compares(args[0]),
+    "sort": lambda args, result: _compares(args[0]),
+    "@sortByAssociatedKeys": lambda args, result: _compares(args[1]),
+    "sets.contains": lambda args, result: size(args[0]) * size(args[1]) + 1,
+    "sets.intersects": lambda args, result: size(args[0]) * size(args[1]) + 1,
+    "sets.equivalent": lambda args, result: 2 * size(args[0]) * size(args[1]) + 1,
 }
 _BY_OVERLOAD: dict[str, Measure] = {
     "ip(string)": _first(),

@@ -10,57 +10,28 @@ Knows `ast`, `costs`, `schemas`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from minik8s.api.cel import costs
 from minik8s.api.cel.ast import Call, Const, Fold, Ident, ListOf, MapOf, Node, Select, StructOf
+from minik8s.api.cel.estimates import (
+    BY_FUNCTION,
+    BY_OVERLOAD,
+    NOTHING,
+    ONE,
+    UNKNOWN,
+    Estimate,
+    Given,
+    Path,
+    Result,
+    Sized,
+    fixed,
+)
 from minik8s.api.cel.functions import Overload
 from minik8s.api.cel.macros import ACCUMULATOR
 from minik8s.api.cel.schemas import Declared
 from minik8s.api.cel.types import SCALARS, Type
-
-MOST = (1 << 64) - 1
-Path = tuple[str, ...]
-
-
-def _capped(value: int) -> int:
-    return min(value, MOST)
-
-
-def _scaled(value: int, factor: float) -> int:
-    product = math.ceil(value * factor)
-    return min(product, MOST)
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """From `min` to `max`, of costs or of sizes; what would exceed 2**64-1 is that."""
-
-    min: int
-    max: int
-
-    def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(_capped(self.min + other.min), _capped(self.max + other.max))
-
-    def __mul__(self, other: Estimate) -> Estimate:
-        return Estimate(_capped(self.min * other.min), _capped(self.max * other.max))
-
-    def __or__(self, other: Estimate) -> Estimate:
-        return Estimate(min(self.min, other.min), max(self.max, other.max))
-
-    def scaled(self, factor: float) -> Estimate:
-        """Times a factor, rounded up."""
-        return Estimate(_scaled(self.min, factor), _scaled(self.max, factor))
-
-
-def fixed(value: int) -> Estimate:
-    """Just so much."""
-    return Estimate(value, value)
-
-
-NOTHING, ONE, UNKNOWN = fixed(0), fixed(1), Estimate(0, MOST)
 
 
 def estimated(tree: Node, declared: Mapping[str, Declared]) -> Estimate:
@@ -86,19 +57,6 @@ class _Local:
     path: Path
     size: Estimate | None
     entries: Entries | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sized:
-    """An operand as the functions' estimates see it."""
-
-    node: Node | None
-    type: Type
-    path: Path
-    size: Estimate
-
-
-Result = tuple[Estimate, Estimate | None]  # the cost without the operands, and the size of the result
 
 
 class _Coster:
@@ -177,7 +135,7 @@ class _Coster:
         return total + (own or NOTHING)
 
     def _overload(
-        self, node: Call, overload: Overload, target: _Sized | None, args: list[_Sized], spent: list[Estimate]
+        self, node: Call, overload: Overload, target: Sized | None, args: list[Sized], spent: list[Estimate]
     ) -> Result:
         name = node.function
         operands = sum(spent, NOTHING)
@@ -193,8 +151,8 @@ class _Coster:
             if mine is not None and (both := mine.union(theirs)) is not None:
                 self._entries[id(node)] = both
         key = costs.overload_key(name, overload.args)
-        estimate = _BY_FUNCTION.get(name) or _BY_OVERLOAD.get(key)
-        found = estimate(self, overload, target, args) if estimate is not None else None
+        estimate = BY_FUNCTION.get(name) or BY_OVERLOAD.get(key)
+        found = estimate(Given(overload, target, args)) if estimate is not None else None
         cost, size = found if found is not None else (ONE, None)
         return cost + operands, size
 
@@ -301,11 +259,11 @@ class _Coster:
             return local.entries
         return found
 
-    def _sized(self, node: Node) -> _Sized:
+    def _sized(self, node: Node) -> Sized:
         path = self._path(node)
         if path and path[0] == ACCUMULATOR:
             path = ()
-        return _Sized(node, node.type, path, self._size_or_unknown(node))
+        return Sized(node, node.type, path, self._size_or_unknown(node), self.by_path)
 
     def by_path(self, path: Path) -> Estimate | None:
         """The size that the schema allows at a path; its first element, the variable, isn't looked at."""
@@ -323,13 +281,6 @@ class _Coster:
                 return None
         return Estimate(0, at.max_elements)
 
-    def item(self, listed: _Sized) -> _Sized | None:
-        """The elements of a list; None if it has no known type of elements."""
-        if not listed.type.params:
-            return None
-        path = (*listed.path, "@items") if listed.path else ()
-        return _Sized(None, listed.type.params[0], path, self.by_path(path) or UNKNOWN)
-
 
 _INDEXES = {"_[_](list(<A>), int)": "@items", "_[_](map(<A>, <B>), <A>)": "@values"}
 
@@ -346,212 +297,3 @@ def _literal_size(node: Node) -> Estimate | None:
 
 def _scalar(t: Type) -> bool:
     return t.kind in SCALARS or (t.is_optional and bool(t.params) and _scalar(t.params[0]))
-
-
-# --- functions -------------------------------------------------------------------------------------------------------
-
-_Function = Callable[[_Coster, Overload, _Sized | None, list[_Sized]], Result | None]
-
-
-def _traverse(size: Estimate, times: float = 1) -> Estimate:
-    return size.scaled(times * costs.STRING)
-
-
-def _fixed(cost: int) -> _Function:
-    return lambda coster, overload, target, args: (fixed(cost), None)
-
-
-def _reads_argument(times: float = 1, keeps_size: bool = False) -> _Function:
-    def estimate(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-        if not args:
-            return None
-        return _traverse(args[0].size, times), args[0].size if keeps_size else None
-
-    return estimate
-
-
-def _reads_target(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    return (_traverse(target.size), target.size) if target is not None else None
-
-
-def _list_function(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    if target is None:
-        return None
-    item = coster.item(target)
-    if item is None:
-        return _traverse(target.size), None
-    each = ONE
-    if item.type.kind in ("string", "bytes"):
-        each += _traverse(item.size)
-    return target.size * each, None
-
-
-def _selector(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    if len(args) != 1:
-        return None
-    length = args[0].size
-    return fixed(costs.LIST) + _traverse(length) + length.scaled(0.5).scaled(costs.LIST + costs.STRUCT), None
-
-
-def _replace(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    if target is None or len(args) < 2:
-        return None
-    size, old, new = target.size, args[0].size, args[1].size
-    if old.min == 0:
-        longest = _capped(_capped(size.max + 1) * new.max + size.max)
-    elif new.max <= old.min:
-        longest = size.max
-    else:
-        longest = _capped(math.ceil(size.max / old.min) * new.max)
-    if old.max == 0:
-        shortest = _capped(_capped(size.min + 1) * new.min + size.min)
-    elif old.max <= new.min:
-        shortest = size.min
-    else:
-        shortest = _capped(math.ceil(size.min / old.max) * new.min)
-    return _traverse(size, 2), Estimate(shortest, longest)
-
-
-def _split(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    if target is None:
-        return None
-    most = target.size.max
-    limit = args[1].node if len(args) > 1 else None
-    if isinstance(limit, Const) and isinstance(limit.value, int):
-        most = limit.value if limit.value >= 0 else limit.value + MOST + 1
-    return _traverse(target.size, 2), Estimate(0, most)
-
-
-def _join(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    if target is None:
-        return None
-    item = coster.item(target)
-    size = target.size * item.size if item is not None else NOTHING
-    if args:
-        size += args[0].size * Estimate(max(target.size.min - 1, 0), max(target.size.max - 1, 0))
-    return _traverse(size), size
-
-
-def _find(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    if target is None or not args:
-        return None
-    return _regex(target.size, args[0].size), Estimate(0, target.size.max)
-
-
-def _regex(size: Estimate, pattern: Estimate) -> Estimate:
-    return _traverse(size + ONE) * pattern.scaled(costs.REGEX)
-
-
-def _matches(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    return (_regex(target.size, args[0].size), None) if target is not None else None
-
-
-def _contains(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    return (_traverse(target.size) * _traverse(args[0].size), None) if target is not None else None
-
-
-_ADDRESS = Estimate(4, 16)
-
-
-def _contains_ip(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    cost = _traverse(_ADDRESS + _ADDRESS)
-    if overload.args[1].kind == "string":
-        cost += _traverse(args[0].size)
-    return cost, None
-
-
-def _contains_cidr(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    cost = _traverse(_ADDRESS + _ADDRESS) + _traverse(_ADDRESS) + ONE
-    if overload.args[1].kind == "string":
-        cost += _traverse(args[0].size)
-    return cost, None
-
-
-def _ip(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    return (ONE, None) if target is not None else (_traverse(args[0].size), None)
-
-
-def _validate(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    return _traverse(args[0].size).scaled(costs.FORMAT_REGEX * costs.REGEX), None
-
-
-_UNIT_EQUALITY = ("net.IP", "net.CIDR", "kubernetes.Quantity", "kubernetes.Semver", "kubernetes.authorization.")
-
-
-def _equality(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    kind = args[0].type
-    if kind == args[1].type and overload.function == "_==_":
-        if kind.name.startswith(_UNIT_EQUALITY):
-            return ONE, None
-        if kind.name == "kubernetes.NamedFormat":
-            return _traverse(Estimate(1, 64)), None
-        if kind.name == "kubernetes.URL":
-            return _traverse(Estimate(1, args[1].size.max if args[1].size != UNKNOWN else 1)), None
-    return _compared(coster, overload, target, args)
-
-
-def _compared(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    most = min(args[0].size.max, args[1].size.max)
-    return _traverse(Estimate(1 if most > 0 else 0, most)), None
-
-
-def _joined(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    size = args[0].size + args[1].size
-    return (ONE if overload.args[0].kind == "list" else _traverse(size)), size
-
-
-def _to_bytes(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    size = args[0].size
-    return _traverse(size), Estimate(size.min, _capped(size.max * 4))
-
-
-def _from_bytes(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    size = args[0].size
-    return _traverse(size), Estimate(size.min // 4, size.max)
-
-
-def _quote(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    size = args[0].size
-    return _traverse(size), Estimate(_capped(size.min + 2), _capped(size.max * 2 + 2))
-
-
-def _in_list(coster: _Coster, overload: Overload, target: _Sized | None, args: list[_Sized]) -> Result | None:
-    return args[1].size, None
-
-
-_BY_FUNCTION: dict[str, _Function] = {
-    "check": _fixed(costs.CHECK),
-    "fieldSelector": _selector,
-    "labelSelector": _selector,
-    **dict.fromkeys(("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"), _list_function),
-    **dict.fromkeys(("url", "jsonpatch.escapeKey"), _reads_argument(keeps_size=True)),
-    **dict.fromkeys(("lowerAscii", "upperAscii", "substring", "trim"), _reads_target),
-    "replace": _replace,
-    "split": _split,
-    "join": _join,
-    "find": _find,
-    "findAll": _find,
-    **dict.fromkeys(("cidr", "isIP", "isCIDR", "quantity", "isQuantity", "semver", "isSemver"), _reads_argument()),
-    "ip": _ip,
-    "ip.isCanonical": _reads_argument(2),
-    "containsIP": _contains_ip,
-    "containsCIDR": _contains_cidr,
-    "validate": _validate,
-    "_==_": _equality,
-    "_!=_": _equality,
-}
-_BY_OVERLOAD: dict[str, _Function] = {
-    "format(string, list(dyn))": lambda coster, overload, target, args: (
-        (_traverse(target.size), None) if target is not None else None
-    ),
-    "bytes(string)": _to_bytes,
-    "string(bytes)": _from_bytes,
-    "strings.quote(string)": _quote,
-    "startsWith(string, string)": _reads_argument(),
-    "endsWith(string, string)": _reads_argument(),
-    "@in(<A>, list(<A>))": _in_list,
-    "matches(string, string)": _matches,
-    "contains(string, string)": _contains,
-    **dict.fromkeys(("_+_(string, string)", "_+_(bytes, bytes)", "_+_(list(<A>), list(<A>))"), _joined),
-    **{f"{function}({kind}, {kind})": _compared for function in ("_<_", "_<=_", "_>_", "_>=_") for kind in ("string", "bytes")},
-}

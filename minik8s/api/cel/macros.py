@@ -135,6 +135,16 @@ def _opt_map(offset: int, name: str, target: Node, args: list[Node]) -> Node:
     return Call(offset, "_?_:_", [Call(offset, "hasValue", [], target), bound, Call(offset, "optional.none", [])])
 
 
+_SORTED = "@__sortBy_input__"
+
+
+def _sort_by(offset: int, name: str, target: Node, args: list[Node]) -> Node:
+    keys = _map(offset, "map", Ident(offset, _SORTED), args)
+    body = Call(offset, "@sortByAssociatedKeys", [keys], Ident(offset, _SORTED))
+    step = Ident(offset, _SORTED)
+    return Fold(offset, "bind", ListOf(offset, []), ("#unused",), _SORTED, target, Const(offset, False), step, body, body)
+
+
 _MACROS: dict[tuple[str, int], Callable[[int, str, Node, list[Node]], Node]] = {
     ("all", 2): _quantifier,
     ("exists", 2): _quantifier,
@@ -153,6 +163,7 @@ _MACROS: dict[tuple[str, int], Callable[[int, str, Node, list[Node]], Node]] = {
     ("transformMap", 4): _transform,
     ("transformMapEntry", 3): _transform,
     ("transformMapEntry", 4): _transform,
+    ("sortBy", 2): _sort_by,
     ("optMap", 2): _opt_map,
     ("optFlatMap", 2): _opt_map,
 }

@@ -11,7 +11,8 @@ from minik8s.api.cel import interpret, validators
 from minik8s.api.cel.ast import Node
 from minik8s.api.cel.checker import check
 from minik8s.api.cel.errors import CompileError, EvaluationError, Issue
-from minik8s.api.cel.estimate import Estimate, estimated
+from minik8s.api.cel.estimate import estimated
+from minik8s.api.cel.estimates import Estimate
 from minik8s.api.cel.functions import Functions, merged
 from minik8s.api.cel.libraries import STANDARD
 from minik8s.api.cel.parser import MAX_DEPTH, parse

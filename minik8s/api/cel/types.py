@@ -82,6 +82,8 @@ NAMES = {t.name: t for t in (BOOL, INT, UINT, DOUBLE, STRING, BYTES, DYN, TYPE, 
     "google.protobuf.Timestamp": TIMESTAMP,
     "google.protobuf.Duration": DURATION,
     "optional_type": Type("opaque", "optional_type"),
+    "net.IP": Type("opaque", "net.IP"),
+    "net.CIDR": Type("opaque", "net.CIDR"),
 }
 
 

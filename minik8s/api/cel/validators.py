@@ -12,15 +12,19 @@ from minik8s.api.cel.ast import Call, Const, ListOf, MapOf, Node
 from minik8s.api.cel.checker import walk
 from minik8s.api.cel.errors import EvaluationError, Issue
 from minik8s.api.cel.libraries import clock
+from minik8s.api.cel.libraries.formatting import misfit
 from minik8s.api.cel.types import Type, describe
 
 
 def problems(tree: Node) -> list[Issue]:
     """All complaints about a checked tree."""
     found: list[Issue] = []
+    exempt = {id(each) for node in walk(tree) if isinstance(node, Call) and node.function == "format" for each in walk(node)}
     for node in walk(tree):
         if isinstance(node, Call):
-            found += _literal(node)
+            found += _literal(node) + _format(node)
+        elif id(node) in exempt:
+            continue
         elif isinstance(node, ListOf):
             kinds = [(each, _inner(each.type, index in node.optional)) for index, each in enumerate(node.elements)]
             found += _mixed(kinds)[:1]
@@ -53,6 +57,21 @@ def _literal(node: Call) -> list[Issue]:
     except (EvaluationError, regex.RegexError):
         return [Issue(arg.offset, f"invalid {node.function} argument")]
     return []
+
+
+def _format(node: Call) -> list[Issue]:
+    """What is wrong with the arguments of a literal that is formatted."""
+    target, args = node.target, node.args
+    if node.function != "format" or not isinstance(target, Const) or not isinstance(target.value, str) or len(args) != 1:
+        return []
+    given = args[0]
+    if not isinstance(given, ListOf):
+        return []
+    wrong = misfit(target.value, [element.type for element in given.elements])
+    if wrong is None:
+        return []
+    index, complaint = wrong
+    return [Issue(node.offset if index is None else given.elements[index].offset, complaint)]
 
 
 def _inner(of: Type, optional: bool) -> Type:

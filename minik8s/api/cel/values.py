@@ -160,10 +160,11 @@ class Built(Struct):
 
 
 class Opaque:
-    """A value of a library, such as an IP address: its type, and Python's equality."""
+    """A value of a library, such as an IP address: its type, its size as costs count it, and Python's equality."""
 
     __slots__ = ()
     type: Type
+    size: int
 
 
 # --- what is the same for all ----------------------------------------------------------------------------------------
@@ -275,7 +276,7 @@ def size(value: Any) -> int:
         return len(list(value.names())) if value.type.kind == "struct" else 1
     if isinstance(value, Optional) and value.present:
         return size(value.value)
-    return 1
+    return getattr(value, "size", 1) if isinstance(value, Opaque) else 1
 
 
 def to_json(value: Any) -> Any:

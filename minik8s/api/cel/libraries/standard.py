@@ -109,7 +109,7 @@ def _positional(sign: str, digits: str, power: int) -> str:
     return f"{sign}{whole}.{rest}" if rest else sign + whole
 
 
-def _to_string(value: Any) -> str:
+def to_string(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -197,7 +197,7 @@ DECLARED: dict[str, Callable[..., Any]] = {
     **{f"int({kind}) -> int": _to_int for kind in ("int", "double", "duration", "string", "timestamp", "uint")},
     **{f"uint({kind}) -> uint": _to_uint for kind in ("uint", "double", "int", "string")},
     **{
-        f"string({kind}) -> string": _to_string
+        f"string({kind}) -> string": to_string
         for kind in ("string", "bool", "bytes", "double", "duration", "int", "timestamp", "uint")
     },
     "string.contains(string) -> bool": str.__contains__,

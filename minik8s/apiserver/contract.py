@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from typing import Any, Protocol
 
-from minik8s.api.kind import Object
+from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import Resource
 from minik8s.api.selectors import FieldSelector
 from minik8s.api.user import User
@@ -28,6 +28,10 @@ class Reader(Protocol):
     def on_change(self, resource: Resource, callback: Callable[[], None]) -> None:
         """Calls back after any change of the kind (for who keeps something derived)."""
         ...
+
+
+ShownAs = Callable[[Frozen, Resource, Resource], Awaitable[Frozen]]
+"""An object of one row as another row of its family shows it: (object, its row, the other one)."""
 
 
 @dataclass(frozen=True, slots=True)

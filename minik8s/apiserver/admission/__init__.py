@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from minik8s.api import convert
+from minik8s.api.kind import Frozen
+from minik8s.api.resources import Resource
 from minik8s.apiserver.admission.certificates import (
     CertificateApproval,
     CertificateSigning,
@@ -29,8 +32,13 @@ from minik8s.apiserver.admission.serviceaccounts import ServiceAccount
 from minik8s.apiserver.admission.storage import DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection
 from minik8s.apiserver.authz import Chain
 from minik8s.apiserver.catalogue import Catalogue
-from minik8s.apiserver.contract import Admission, Plugin, Reader
+from minik8s.apiserver.contract import Admission, Plugin, Reader, ShownAs
 from minik8s.base.clock import Clock
+
+
+async def builtin_shown_as(obj: Frozen, now: Resource, row: Resource) -> Frozen:
+    """The `contract.ShownAs` of the built-in resources."""
+    return convert.to_served(convert.to_stored(obj, now), row)
 
 
 def plugins(
@@ -42,10 +50,11 @@ def plugins(
     unreachable: int = 300,
     pod_security: PodSecurityConfiguration | None = None,
     catalogue: Catalogue | None = None,
+    shown_as: ShownAs = builtin_shown_as,
 ) -> list[Plugin]:
     """The plugins of an API server, in the order in which they see a request. `not_ready` and `unreachable` are the seconds for
-    which pods stay on such a node by default (the same for both where one is given). `catalogue`: what is served, if that is more
-    than the built-in resources.
+    which pods stay on such a node by default (the same for both where one is given). `catalogue` and `shown_as`: what is served, and
+    how it changes its version, if that is more than the built-in resources.
     """
     served = catalogue or Catalogue()
     return [
@@ -70,8 +79,8 @@ def plugins(
         ResourceClaims(reader, authorizer),
         RBACEscalation(authorizer),
         ParameterRights(reader, authorizer, served),
-        MutatingAdmissionPolicy(reader, authorizer, served),
-        ValidatingAdmissionPolicy(reader, authorizer, served),
+        MutatingAdmissionPolicy(reader, authorizer, served, shown_as),
+        ValidatingAdmissionPolicy(reader, authorizer, served, shown_as),
     ]
 
 

@@ -26,7 +26,7 @@ from minik8s.api.resources import (
 from minik8s.apiserver.admission.plugin import Quiet
 from minik8s.apiserver.admission.policies.rights import ParameterRights
 from minik8s.apiserver.catalogue import Catalogue
-from minik8s.apiserver.contract import Admission, Authorizer, Operation, Reader
+from minik8s.apiserver.contract import Admission, Authorizer, Operation, Reader, ShownAs
 
 if TYPE_CHECKING:
     from minik8s.apiserver.admission.policies.hooks import Hook, Hooks
@@ -43,16 +43,16 @@ EXEMPT = frozenset((*_VALIDATING, *_MUTATING))
 class _Policies(Quiet):
     """What both plugins do: knowing which policies are in force."""
 
-    def __init__(
-        self, reader: Reader, authorizer: Authorizer, catalogue: Catalogue, policies: Resource, bindings: Resource
-    ) -> None:
-        self._reader, self._authorizer, self._catalogue = reader, authorizer, catalogue
-        self._rows = policies, bindings
+    rows: tuple[Resource, Resource]
+    """Those of its policies and their bindings."""
+
+    def __init__(self, reader: Reader, authorizer: Authorizer, catalogue: Catalogue, shown_as: ShownAs) -> None:
+        self._reader, self._authorizer, self._catalogue, self._shown_as = reader, authorizer, catalogue, shown_as
         self._active: Sequence[Hook[Any]] = ()
         self._stale = True
         self._hooks: Hooks[Any] | None = None
         self._scene: Scene | None = None
-        for row in self._rows:
+        for row in self.rows:
             reader.on_change(row, self._forget)
 
     def handles(self, request: Admission) -> bool:
@@ -67,7 +67,7 @@ class _Policies(Quiet):
         if self._scene is None:
             from minik8s.apiserver.admission.policies.scene import Scene
 
-            self._scene = Scene(self._reader, self._authorizer, self._catalogue)
+            self._scene = Scene(self._reader, self._authorizer, self._catalogue, self._shown_as)
         return self._scene
 
     def _forget(self) -> None:
@@ -75,7 +75,7 @@ class _Policies(Quiet):
 
     def _refreshed(self) -> Sequence[Hook[Any]]:
         if self._hooks is None:
-            if not any(self._reader.list(self._rows[1])):
+            if not any(self._reader.list(self.rows[1])):
                 return ()
             self._hooks = self._new_hooks()
         return self._hooks.refresh()
@@ -87,10 +87,7 @@ class _Policies(Quiet):
 class ValidatingAdmissionPolicy(_Policies):
     """Refuses, or warns of, what the validating policies have something against."""
 
-    name = "ValidatingAdmissionPolicy"
-
-    def __init__(self, reader: Reader, authorizer: Authorizer, catalogue: Catalogue) -> None:
-        super().__init__(reader, authorizer, catalogue, *_VALIDATING)
+    name, rows = "ValidatingAdmissionPolicy", _VALIDATING
 
     async def validate(self, request: Admission) -> None:
         from minik8s.apiserver.admission.policies.validating import dispatch
@@ -101,16 +98,13 @@ class ValidatingAdmissionPolicy(_Policies):
         from minik8s.apiserver.admission.policies.hooks import Hooks
         from minik8s.apiserver.admission.policies.validating import compile_validation
 
-        return Hooks(self._reader, *self._rows, compile_validation)
+        return Hooks(self._reader, *self.rows, compile_validation)
 
 
 class MutatingAdmissionPolicy(_Policies):
     """Changes objects as the mutating policies say."""
 
-    name = "MutatingAdmissionPolicy"
-
-    def __init__(self, reader: Reader, authorizer: Authorizer, catalogue: Catalogue) -> None:
-        super().__init__(reader, authorizer, catalogue, *_MUTATING)
+    name, rows = "MutatingAdmissionPolicy", _MUTATING
 
     def handles(self, request: Admission) -> bool:
         return request.operation is not Operation.DELETE and super().handles(request)
@@ -124,4 +118,4 @@ class MutatingAdmissionPolicy(_Policies):
         from minik8s.apiserver.admission.policies.hooks import Hooks
         from minik8s.apiserver.admission.policies.mutating import compile_mutations
 
-        return Hooks(self._reader, *self._rows, compile_mutations)
+        return Hooks(self._reader, *self.rows, compile_mutations)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from minik8s.api import convert, selectors
+from minik8s.api import selectors
 from minik8s.api.errors import ApiError
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds.admissionexpressions import Expressions
@@ -19,7 +19,7 @@ from minik8s.apiserver.admission import matching
 from minik8s.apiserver.admission.expressions import Expression, compiled
 from minik8s.apiserver.admission.matching import Criteria, criteria_of, matched, namespace_of
 from minik8s.apiserver.catalogue import Catalogue
-from minik8s.apiserver.contract import Admission, Reader
+from minik8s.apiserver.contract import Admission, Reader, ShownAs
 
 Body = TypeVar("Body")
 
@@ -126,9 +126,10 @@ def _criteria(spec: Frozen) -> Criteria:
 class Parameters:
     """Finds the parameters of bindings, of any kind that is served."""
 
-    def __init__(self, reader: Reader, catalogue: Catalogue) -> None:
+    def __init__(self, reader: Reader, catalogue: Catalogue, shown_as: ShownAs) -> None:
         self._reader = reader
         self._catalogue = catalogue
+        self._shown_as = shown_as
 
     def row_of(self, spec: Frozen) -> Resource | None:
         """The row of a policy's paramKind, None if it has none. ConfigurationError if that kind is not served."""
@@ -142,7 +143,7 @@ class Parameters:
             raise ConfigurationError(f"failed to find resource referenced by paramKind: '{shown}'")
         return row
 
-    def of(self, row: Resource | None, binding: Binding, request: Admission) -> Sequence[Frozen | None]:
+    async def of(self, row: Resource | None, binding: Binding, request: Admission) -> Sequence[Frozen | None]:
         """What the policy is evaluated with, one after the other: None stands for no parameters. ConfigurationError where the binding
         asks for what can't be, or isn't there.
         """
@@ -160,7 +161,7 @@ class Parameters:
             objects = [each for each in listed if selector.matches(each["metadata"].get("labels"))]
         if not objects and reference.get("parameterNotFoundAction") == "Deny":
             raise ConfigurationError("no params found for policy binding with `Deny` parameterNotFoundAction")
-        return [convert.to_served(each, row) for each in objects]
+        return [await self._shown_as(each, row, row) for each in objects]
 
 
 def _namespace(row: Resource, reference: Mapping[str, Any], request: Admission) -> str:

@@ -7,7 +7,7 @@ Source: the MutatingAdmissionPolicy chapter and its reference, KEP-3962.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,7 +117,7 @@ class Failures:
 async def dispatch(hooks: Sequence[Hook[Mutations]], request: Admission, scene: Scene) -> None:
     """Changes the request's object by all policies that match it as it came. Raises what failed."""
     failures = Failures()
-    invocations = list(_invocations(hooks, request, scene, failures))
+    invocations = [each async for each in _invocations(hooks, request, scene, failures)]
     if invocations and request.object is not None:
         rounds = request.memory.setdefault(NAME, Rounds())
         if request.again and rounds.left != request.object:
@@ -131,9 +131,9 @@ async def dispatch(hooks: Sequence[Hook[Mutations]], request: Admission, scene: 
     failures.raise_any(request)
 
 
-def _invocations(
+async def _invocations(
     hooks: Sequence[Hook[Mutations]], request: Admission, scene: Scene, failures: Failures
-) -> Iterator[Invocation]:
+) -> AsyncIterator[Invocation]:
     for hook in hooks:
         try:
             row = matches(hook.criteria, request, scene.reader, scene.catalogue)
@@ -146,7 +146,7 @@ def _invocations(
         for binding in hook.bindings:
             try:
                 if matches(binding.criteria, request, scene.reader, scene.catalogue) is not None:
-                    for params in scene.parameters.of(params_row, binding, request):
+                    for params in await scene.parameters.of(params_row, binding, request):
                         yield Invocation(hook, binding, row, params)
             except ConfigurationError as error:
                 failures.add(hook, binding, f"failed to configure binding: {error}")
@@ -174,8 +174,7 @@ async def _invoke(
         if made is not None:
             obj = inputs["object"] = made
     if obj != before:
-        changed = await scene.shown_as(obj, row, request.resource)
-        replace_object(request, private(changed or obj))
+        replace_object(request, private(obj if row is request.resource else await scene.shown_as(obj, row, request.resource)))
         rounds.changed()
         request.reinvoke = True
     if mutations.reinvocable:
@@ -183,12 +182,15 @@ async def _invoke(
 
 
 def replace_object(request: Admission, new: Object) -> None:
-    """Gives the request's object, which others hold, new contents."""
+    """Gives the request's object and its metadata, which others hold, new contents."""
     obj = request.object
     if obj is None:
         return
-    metadata, changed = obj["metadata"], new["metadata"]
-    metadata.clear()
-    metadata.update(changed)
+    metadata = obj.get("metadata")
+    if metadata is not None:
+        changed = new.get("metadata") or {}
+        metadata.clear()
+        metadata.update(changed)
+        new["metadata"] = metadata
     obj.clear()
-    obj.update(new | {"metadata": metadata})
+    obj.update(new)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from minik8s.api import patch, schema
+from minik8s.api.custom import CustomType
 from minik8s.api.errors import ApiError, InternalError, ServiceUnavailable
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.kinds.table import rules_of
@@ -24,7 +25,7 @@ class MutationError(Exception):
 
 def applied(obj: Frozen, configuration: Mapping[str, Any], row: Resource) -> Object:
     """The object with an apply configuration merged into it."""
-    shape = _shape_of(row)
+    shape = _shape_of(obj, row)
     config = {**configuration, "apiVersion": obj["apiVersion"], "kind": obj["kind"]}
     try:
         walks.check(shape, config)
@@ -37,26 +38,36 @@ def applied(obj: Frozen, configuration: Mapping[str, Any], row: Resource) -> Obj
         merged = walks.merge(shape, obj, config)
     except MismatchError as error:
         raise MutationError(f"error applying patch: failed to merge patch: {error}") from None
-    return _finished(merged, row)
+    return _finished(merged, obj, row)
 
 
 def patched(obj: Frozen, operations: list[dict[str, Any]], row: Resource) -> Object | None:
     """The object as a JSON patch leaves it; None where a test of the patch fails."""
     try:
-        return _finished(patch.operate(obj, operations), row)
+        return _finished(patch.operate(obj, operations), obj, row)
     except patch.FailedTestError:
         return None
     except patch.UnfitOperationError as error:
         raise MutationError(f"JSON Patch: {error}") from None
 
 
-def _shape_of(row: Resource) -> Shape:
-    if row.custom is not None:
-        return row.custom.shape
+def _type_of(obj: Frozen) -> tuple[str, str, str]:
+    """(group, version, kind): of a subresource, not the row's."""
+    group, _, version = obj["apiVersion"].rpartition("/")
+    return group, version, obj["kind"]
+
+
+def _custom(obj: Frozen, row: Resource) -> CustomType | None:
+    return row.custom if obj["kind"] == row.kind else None
+
+
+def _shape_of(obj: Frozen, row: Resource) -> Shape:
+    if custom := _custom(obj, row):
+        return custom.shape
     try:
-        return shapes.of_kind(row.group, row.version, row.kind)
+        return shapes.of_kind(*_type_of(obj))
     except LookupError:
-        shown = f"{row.api_version}, Kind={row.kind}"
+        shown = f"{obj['apiVersion']}, Kind={obj['kind']}"
         raise ServiceUnavailable(
             f"Resource kind {shown} not found. There can be a delay between when CustomResourceDefinitions are created and when "
             "they are available."
@@ -77,18 +88,21 @@ def _atomic(shape: Shape | None, value: Any, path: str) -> Iterator[str]:
             yield from _atomic(shape.item, item, f"{path}[{i}]")
 
 
-def _finished(changed: Any, row: Resource) -> Object:
-    """A private object of the row's kind, with its defaults. InternalError where it is none."""
+def _finished(changed: Any, before: Frozen, row: Resource) -> Object:
+    """A private object of the same kind as before, with its defaults. InternalError where it is none."""
     if not isinstance(changed, Mapping):
         raise InternalError("a mutation leaves no object")
-    body = {**changed, "apiVersion": row.api_version, "kind": row.kind}
-    try:
-        obj, unknown = row.custom.conform(body) if row.custom else schema.conform(body, row.group, row.version, row.kind)
-    except ApiError as error:
-        raise InternalError(error.message) from None
-    if unknown and row.custom is None:
-        raise InternalError(f"strict decoding error: {', '.join(unknown)}")
-    if row.custom is not None:
-        row.custom.complete(obj)
-    rules_of(row).default(obj)
+    body = {**changed, "apiVersion": before["apiVersion"], "kind": before["kind"]}
+    if custom := _custom(before, row):
+        obj, _ = custom.conform(body)
+        custom.complete(obj)
+    else:
+        try:
+            obj, unknown = schema.conform(body, *_type_of(before))
+        except ApiError as error:
+            raise InternalError(error.message) from None
+        if unknown:
+            raise InternalError(f"strict decoding error: {', '.join(unknown)}")
+    if before["kind"] == row.kind:
+        rules_of(row).default(obj)
     return obj

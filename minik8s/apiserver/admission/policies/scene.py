@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from minik8s.api import convert
 from minik8s.api.errors import object_not_found
 from minik8s.api.kind import Frozen
 from minik8s.api.resources import NAMESPACES, Resource
 from minik8s.apiserver.admission.expressions import inputs_of, namespace_object
 from minik8s.apiserver.admission.policies.hooks import Parameters
 from minik8s.apiserver.catalogue import Catalogue
-from minik8s.apiserver.contract import Admission, Authorizer, Reader
+from minik8s.apiserver.contract import Admission, Authorizer, Reader, ShownAs
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +21,11 @@ class Scene:
     reader: Reader
     authorizer: Authorizer
     catalogue: Catalogue
+    shown_as: ShownAs
     parameters: Parameters = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parameters", Parameters(self.reader, self.catalogue))
+        object.__setattr__(self, "parameters", Parameters(self.reader, self.catalogue, self.shown_as))
 
     def namespace(self, request: Admission) -> Frozen | None:
         """The namespaceObject of a request; None outside of namespaces, and for a Namespace itself."""
@@ -38,11 +38,10 @@ class Scene:
 
     async def inputs(self, request: Admission, row: Resource) -> dict[str, Any]:
         """What expressions see of a request that was matched as `row`."""
-        shown = await self.shown_as(request.object, request.resource, row)
-        return inputs_of(request, row, self.authorizer, shown, await self.shown_as(request.old, request.resource, row))
+        shown, old = await self._as(request.object, request, row), await self._as(request.old, request, row)
+        return inputs_of(request, row, self.authorizer, shown, old)
 
-    async def shown_as(self, obj: Frozen | None, now: Resource, row: Resource) -> Frozen | None:
-        """An object of one row as an equivalent one shows it."""
-        if obj is None or now is row:
-            return obj
-        return convert.to_served(convert.to_stored(obj, now), row)
+    async def _as(self, obj: Frozen | None, request: Admission, row: Resource) -> Frozen | None:
+        """An object of the request in the version of a row; a subresource's own kind is the same in every version."""
+        own = request.resource
+        return obj if obj is None or row is own or obj.get("kind") != own.kind else await self.shown_as(obj, own, row)

@@ -161,7 +161,7 @@ async def _refusals(
         try:
             if matches(binding.criteria, request, scene.reader, scene.catalogue) is None:
                 continue
-            params = scene.parameters.of(params_row, binding, request)
+            params = await scene.parameters.of(params_row, binding, request)
         except ConfigurationError as error:
             found += [] if hook.ignores_failure else [(binding, Denial(f"failed to configure binding: {error}"))]
             continue

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import Random
+from typing import TYPE_CHECKING
 
 from minik8s.api.user import User, component, service_account
 from minik8s.apiserver import authn, reviews
 from minik8s.apiserver.admission import plugins
+from minik8s.apiserver.admission.webhooks import Webhooks
 from minik8s.apiserver.aggregation.aggregation import Aggregation
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
@@ -33,6 +35,9 @@ from minik8s.controllers.manager import ControllerSettings, Manager, Start
 from minik8s.scheduler.scheduler import Scheduler
 from minik8s.store.base import Store
 from minik8s.tunnel.server import Tunnels
+
+if TYPE_CHECKING:
+    from minik8s.apiserver.admission.webhooks.dispatch import Dispatcher
 
 AS_SERVER = ("service-addresses",)
 """Controllers that act as the API server itself: in upstream, it does their work."""
@@ -78,9 +83,20 @@ class ControlPlane:
             catalogue=self.desk.catalogue,
         )
         self.aggregation = Aggregation(self.desk, self.caller, clock, settings.front_proxy)
+        self.desk.admission.append(Webhooks(self.desk.reader, self._webhook_dispatcher))
         reviews.install(self.desk, authorizer, self.authenticator)
         watch_process(self.metrics)
         watch_cache(self.metrics, self.desk.cache)
+
+    def _webhook_dispatcher(self) -> Dispatcher:
+        from minik8s.apiserver.admission.webhooks.dispatch import Dispatcher
+        from minik8s.apiserver.admission.webhooks.metrics import WebhookMetrics
+
+        desk, metrics = self.desk, WebhookMetrics(self.metrics)
+        assert desk.authorizer is not None
+        return Dispatcher(
+            desk.reader, desk.catalogue, desk.authorizer, self.caller, self.clock, self.rng, metrics, desk.shown_as
+        )
 
     def client(self, user: User) -> Client:
         """A client in this process, under an identity."""

@@ -58,7 +58,12 @@ class DeleteOptions:
     dry_run: bool = False
 
     def to_object(self) -> Mapping[str, Any]:
-        found: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        found: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"}
+        preconditions = {"uid": self.uid, "resourceVersion": self.resource_version}
+        if preconditions := {name: value for name, value in preconditions.items() if value}:
+            found["preconditions"] = preconditions
+        if self.dry_run:
+            found["dryRun"] = ["All"]
         if self.grace_period is not None:
             found["gracePeriodSeconds"] = self.grace_period
         if self.propagation:

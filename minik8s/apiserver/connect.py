@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -28,12 +28,14 @@ from minik8s.api.errors import (
     invalid_object,
     object_not_found,
 )
+from minik8s.api.kind import Object
 from minik8s.api.resources import NODES, PODS, SERVICES
 from minik8s.apiserver import upgrades
+from minik8s.apiserver.admission.matching import kind_of
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Reader
 from minik8s.apiserver.outbound import Place, places, slices_of
-from minik8s.apiserver.request import Request, readable
+from minik8s.apiserver.request import Request, is_true, readable
 from minik8s.tunnel.mux import Refused
 from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
 
@@ -45,6 +47,24 @@ _KEPT_BACK = HOP_BY_HOP | {"authorization", "host", "content-length"}
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would add: what is proxied arrives as its sender sent it."""
 _KUBELET_PATH = {"exec": "exec", "attach": "attach", "portforward": "portForward", "log": "containerLogs"}
+
+
+_SWITCHES = ("stdin", "stdout", "stderr", "tty")
+
+
+def options_of(request: Request, parameters: Sequence[tuple[str, str]]) -> Object:
+    """What a connection asks for, as admission sees it: PodExecOptions, PodAttachOptions, PodPortForwardOptions, PodProxyOptions, ..."""
+    subresource, values = request.subresource, dict(reversed(parameters))
+    options: Object = {"kind": kind_of(request.resource, subresource)[2], "apiVersion": "v1"}
+    if subresource == "proxy":
+        return options | ({"path": request.proxy_path} if request.proxy_path else {})
+    if subresource == "portforward":
+        ports = [int(value) for name, value in parameters if name == "ports" and value.isascii() and value.isdigit()]
+        return options | ({"ports": ports} if ports else {})
+    options |= {name: True for name in _SWITCHES if is_true(values.get(name, ""))}
+    options |= {"container": values["container"]} if values.get("container") else {}
+    command = [value for name, value in parameters if name == "command"]
+    return options | ({"command": command} if subresource == "exec" and command else {})
 
 
 class Connector:

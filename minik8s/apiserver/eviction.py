@@ -16,6 +16,7 @@ from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import PODDISRUPTIONBUDGETS, PODS
 from minik8s.apiserver import bodies, deletion
 from minik8s.apiserver.cache import Entry
+from minik8s.apiserver.contract import Operation
 from minik8s.apiserver.registry import Answer, Registry
 from minik8s.apiserver.request import Request
 from minik8s.apiserver.subresources import SUCCESS
@@ -40,7 +41,10 @@ async def evict(registry: Registry, request: Request) -> Answer:
         propagation=found.get("propagationPolicy", ""),
         dry_run=bool(found.get("dryRun")) or bool(request.dry_run),
     )
-    inner = Request("delete", PODS, request.namespace, request.name, query=request.query, user=request.user)
+    if options.dry_run:
+        request.dry_run = ("All",)
+    await registry.admit(request, Operation.CREATE, eviction)
+    inner = Request("delete", PODS, request.namespace, request.name, query=request.query, user=request.user, admitted=True)
     entry = registry.get(inner)
     deletion.check_preconditions(PODS, entry, options)
     budget = _guarding(registry, entry.obj)

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from minik8s.api import resources
+from minik8s.api import convert, resources
 from minik8s.api.call import Call, WatchEvent
 from minik8s.api.errors import ApiError
+from minik8s.api.kind import Frozen
 from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import PODS, RESOURCES, Resource
 from minik8s.api.selectors import parse_fields
@@ -204,6 +205,10 @@ class FrontDesk:
                 for shown in batch
             ]
 
+    async def shown_as(self, obj: Frozen, now: Resource, row: Resource) -> Frozen:
+        """An object of one row as another row of its family shows it."""
+        return convert.to_served(convert.to_stored(obj, now), row)
+
     # --- verbs -------------------------------------------------------------------------------------------------------
 
     async def _get(self, request: Request) -> Reply:
@@ -239,7 +244,7 @@ class FrontDesk:
         request.warnings += deletion.warnings(request.resource, options)
         page = await listing.list_page(self.cache, request)
         for entry in page.entries:
-            inner = Request("delete", request.resource, entry.namespace, entry.name, query=request.query, user=request.user)
+            inner = replace(request, verb="delete", namespace=entry.namespace, name=entry.name)
             await self.registry.delete_if_there(inner, options)
         return Reply(200, page)
 

@@ -24,11 +24,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from minik8s.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, RequestTooLarge, Unauthorized
 from minik8s.api.user import User
-from minik8s.apiserver import bigyaml, bodies, forms, streams, watching
+from minik8s.apiserver import bigyaml, bodies, connect, forms, streams, watching
 from minik8s.apiserver.aggregation import routes
 from minik8s.apiserver.audit_id import AUDIT_ID, new_id
 from minik8s.apiserver.authn import impersonation
-from minik8s.apiserver.contract import Attributes
+from minik8s.apiserver.contract import Attributes, Operation
 from minik8s.apiserver.forms import Form
 from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watch
 from minik8s.apiserver.listing import Page
@@ -197,6 +197,9 @@ class HttpFace:
             self._desk.authorize(request)
             if request.subresource == "log" and forms.acceptable(http.headers.get("Accept", "")) is forms.PLAIN:
                 raise forms.not_acceptable()  # a log is text, but is asked for as an object is
+            if request.subresource != "log":
+                options = connect.options_of(request, _parameters(path_qs))
+                await self._desk.registry.admit(request, Operation.CONNECT, options)
             return await self._connect(http, request)
         watch = request.verb == "watch"
         context.form = forms.negotiate(

@@ -40,7 +40,7 @@ from minik8s.apiserver.cache import Cache, Entry, key_of, prefix_of
 from minik8s.apiserver.contract import Admission, Operation, Plugin
 from minik8s.apiserver.quotas import Quotas
 from minik8s.apiserver.request import Request
-from minik8s.base.clock import Clock, rfc3339
+from minik8s.base.clock import Clock, parse_duration, rfc3339
 from minik8s.store.base import Conflict, Store, StoreFailed
 from minik8s.store.base import Entry as Stored
 
@@ -48,6 +48,8 @@ Answer = Entry | Mapping[str, Any]
 Change = Callable[[Frozen], Awaitable[Object]]
 """Makes the new object of the current one; may be asked again when another write came between."""
 ATTEMPTS = 32
+LONGEST = 34.0
+"""Seconds that a write may take."""
 NAME_ATTEMPTS = 8
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _FILLED_METADATA = ("deletionTimestamp", "deletionGracePeriodSeconds", "uid")
@@ -194,7 +196,8 @@ class Registry:
             entry = self.get(request)
             deletion.check_preconditions(request.resource, entry, options)
             if not admitted:
-                await self._admit(request, Operation.DELETE, None, entry.obj, options.to_object())
+                request.dry_run = request.dry_run or (("All",) if options.dry_run else ())
+                await self.admit(request, Operation.DELETE, None, entry.obj, options.to_object())
                 admitted = True
             verdict = deletion.decide(request.resource, entry.obj, options, self.clock.now())
             if verdict.obj is None and verdict.remove is False:
@@ -289,7 +292,8 @@ class Registry:
             managing.track(request, new, old, now)
         _update_rules(rules, request.subresource)[0](new, old)
         rules.stamp(new, old, now)
-        await self._mutate(request, Operation.UPDATE, new, old)
+        if await self._mutate(request, Operation.UPDATE, new, old):
+            _update_rules(rules, request.subresource)[0](new, old)
         if rules.generation and request.subresource != "status" and rules.generation_of(new) != rules.generation_of(old):
             metadata["generation"] = old["metadata"].get("generation", 0) + 1
 
@@ -325,8 +329,35 @@ class Registry:
 
     # --- admission ---------------------------------------------------------------------------------------------------
 
-    async def _mutate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> None:
-        admission = _admission(request, operation, obj, old, {})
+    async def admit(
+        self,
+        request: Request,
+        operation: Operation,
+        obj: Object | None,
+        old: Frozen | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Both halves, for what is not defaulted or validated between them: deletions, connections, and subresources that are written as
+        objects of another kind (the write of the object itself is then `admitted`).
+        """
+        if not request.admitted:
+            admission = self._admission_of(request, operation, obj, old, options)
+            await self._changed(admission)
+            await self._judged(admission)
+
+    async def _mutate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> bool:
+        """Whether somebody changed the object who is not of this server: a webhook, a policy."""
+        if request.admitted:
+            return False
+        admission = self._admission_of(request, operation, obj, old)
+        await self._changed(admission)
+        return admission.reinvoke
+
+    async def _validate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> None:
+        if not request.admitted:
+            await self._judged(self._admission_of(request, operation, obj, old))
+
+    async def _changed(self, admission: Admission) -> None:
         for plugin in self._admission:
             if plugin.handles(admission):
                 await plugin.admit(admission)
@@ -336,21 +367,36 @@ class Registry:
                 if plugin.handles(admission):
                     await plugin.admit(admission)
 
-    async def _validate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> None:
-        admission = _admission(request, operation, obj, old, {})
+    async def _judged(self, admission: Admission) -> None:
         for plugin in self._admission:
             if plugin.handles(admission):
                 await plugin.validate(admission)
 
-    async def _admit(
-        self, request: Request, operation: Operation, obj: Object | None, old: Frozen | None, options: Mapping[str, Any]
-    ) -> None:
-        """Both halves, for what is not defaulted or validated between them (DELETE, CONNECT)."""
-        admission = _admission(request, operation, obj, old, options)
-        for plugin in self._admission:
-            if plugin.handles(admission):
-                await plugin.admit(admission)
-                await plugin.validate(admission)
+    def _admission_of(
+        self,
+        request: Request,
+        operation: Operation,
+        obj: Object | None,
+        old: Frozen | None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Admission:
+        if not request.deadline:
+            request.deadline = self.clock.monotonic() + _allowed_seconds(request)
+        return Admission(
+            user=request.user,
+            operation=operation,
+            resource=request.resource,
+            subresource=request.subresource,
+            namespace=request.namespace,
+            name=request.name or (obj["metadata"].get("name", "") if obj else ""),
+            object=obj,
+            old=old,
+            options=_options(request, operation) if options is None else options,
+            dry_run=dry_run(request),
+            warnings=request.warnings,
+            annotations=request.annotations,
+            deadline=request.deadline,
+        )
 
     # --- the store ---------------------------------------------------------------------------------------------------
 
@@ -439,20 +485,20 @@ def _keep_all_but_status(new: Object, old: Frozen) -> None:
         new["status"] = status
 
 
-def _admission(
-    request: Request, operation: Operation, obj: Object | None, old: Frozen | None, options: Mapping[str, Any]
-) -> Admission:
-    return Admission(
-        user=request.user,
-        operation=operation,
-        resource=request.resource,
-        subresource=request.subresource,
-        namespace=request.namespace,
-        name=request.name or (obj["metadata"].get("name", "") if obj else ""),
-        object=obj,
-        old=old,
-        options=options,
-        dry_run=dry_run(request),
-        warnings=request.warnings,
-        annotations=request.annotations,
-    )
+def _options(request: Request, operation: Operation) -> Mapping[str, Any]:
+    """The CreateOptions or UpdateOptions of a write, as admission sees them; none of a connection."""
+    if operation is Operation.CONNECT:
+        return {}
+    found: dict[str, Any] = {"kind": f"{operation.capitalize()}Options", "apiVersion": "meta.k8s.io/v1"}
+    found |= {name: request.query[name] for name in ("fieldManager", "fieldValidation") if request.query.get(name)}
+    return found | ({"dryRun": list(request.dry_run)} if request.dry_run else {})
+
+
+def _allowed_seconds(request: Request) -> float:
+    """How long a write may take: what its client says, LONGEST at most."""
+    if not (text := request.query.get("timeout")):
+        return LONGEST
+    try:
+        return min(parse_duration(text) or LONGEST, LONGEST)
+    except ValueError:
+        return LONGEST

@@ -63,6 +63,8 @@ class Request:
     content_type: str = ""
     dry_run: tuple[str, ...] = ()  # all values of the parameter
     warnings: list[str] = field(default_factory=list)
+    admitted: bool = False  # admission has judged it already, in another form
+    deadline: float = 0.0  # when it has no more time (monotonic), once somebody wanted to know
     annotations: dict[str, str] = field(default_factory=dict)  # for the audit log
 
     def int_param(self, name: str) -> int | None:

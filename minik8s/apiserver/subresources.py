@@ -14,6 +14,7 @@ from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import NODES, PODS, Resource
 from minik8s.apiserver import bodies, managing
 from minik8s.apiserver.cache import Entry
+from minik8s.apiserver.contract import Operation
 from minik8s.apiserver.registry import Answer, Change, Registry, raise_invalid
 from minik8s.apiserver.request import Request
 from minik8s.base.clock import rfc3339
@@ -39,6 +40,7 @@ async def scale(registry: Registry, request: Request) -> Answer:
 
     async def change(old: Frozen) -> Object:
         new_scale = wanted if document is None else bodies.patched(request, document, scale_of(old), SCALE)
+        await registry.admit(request, Operation.UPDATE, new_scale, scale_of(old))
         replicas = new_scale.get("spec", {}).get("replicas", 0)
         if replicas < 0:
             error = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
@@ -68,13 +70,15 @@ async def _apply_scale(registry: Registry, request: Request) -> Answer:
     }
 
     async def change(old: Frozen) -> Object:
-        return bodies.check_applied(request, managing.applied(request, inner_config, old, rfc3339(registry.clock.now())), old)
+        new = bodies.check_applied(request, managing.applied(request, inner_config, old, rfc3339(registry.clock.now())), old)
+        await registry.admit(request, Operation.UPDATE, scale_of(new), scale_of(old))
+        return new
 
     return await _rescale(registry, request, change)
 
 
 async def _rescale(registry: Registry, request: Request, change: Change) -> Answer:
-    answer = await registry.rewrite(replace(request, verb="update", subresource=""), change, tracked=True)
+    answer = await registry.rewrite(replace(request, verb="update", subresource="", admitted=True), change, tracked=True)
     return scale_of(answer.obj if isinstance(answer, Entry) else answer)
 
 
@@ -104,6 +108,7 @@ async def bind(registry: Registry, request: Request) -> Answer:
     name = request.name or binding["metadata"].get("name", "")
     if request.name and binding["metadata"].get("name", request.name) != request.name:
         raise BadRequest("name in URL does not match name in Binding object")
+    await registry.admit(request, Operation.CREATE, binding)
     target = binding.get("target", {})
     node = target.get("name", "")
     if target.get("kind", "Node") not in ("", "Node"):
@@ -171,6 +176,7 @@ async def finalize(registry: Registry, request: Request) -> Answer:
         new["metadata"].pop("resourceVersion")
         if version := wanted["metadata"].get("resourceVersion"):
             new["metadata"]["resourceVersion"] = version
+        await registry.admit(request, Operation.UPDATE, new, old)
         return new
 
     return await registry.rewrite(request, change, raw=True)

@@ -84,7 +84,10 @@ def namespace_of(request: Admission) -> str:
 
 def _selects_object(selector: LabelSelector, request: Admission) -> bool:
     """The object as it will be, or as it was, has the labels."""
-    return any(obj is not None and selector.matches(obj["metadata"].get("labels")) for obj in (request.object, request.old))
+    for obj in (request.object, request.old):
+        if obj is not None and "metadata" in obj and selector.matches(obj["metadata"].get("labels")):
+            return True
+    return False  # also for a connection, whose options have no metadata
 
 
 def _selects_namespace(selector: LabelSelector, request: Admission, reader: Reader) -> bool:

@@ -69,6 +69,7 @@ class ControlPlane:
         self.desk = FrontDesk(store, clock, rng, settings.service_networks)
         self.tunnels = Tunnels()
         self.caller = Caller(self.desk.reader, self.tunnels, clock, rng)
+        self.desk.caller = self.caller
         accounts = ServiceAccountTokens(settings.service_account_key, self.desk.reader, clock)
         self.authenticator = authn.Authenticator(settings.static_tokens, accounts, self.desk.reader, clock)
         authorizer = authorizer_for(self.desk.reader)
@@ -81,6 +82,7 @@ class ControlPlane:
             settings.not_ready_toleration,
             settings.unreachable_toleration,
             catalogue=self.desk.catalogue,
+            shown_as=self.desk.shown_as,
         )
         self.aggregation = Aggregation(self.desk, self.caller, clock, settings.front_proxy)
         self.desk.admission.append(Webhooks(self.desk.reader, self._webhook_dispatcher))

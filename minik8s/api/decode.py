@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -19,24 +19,34 @@ from minik8s.api.kind import Object
 from minik8s.api.scalars import json_type
 from minik8s.api.schema import MalformedError
 
+if TYPE_CHECKING:
+    from minik8s.api.custom import CustomType
+
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
 
 
 def decode(
-    data: bytes, content_type: str, group: str, version: str, kind: str, directive: str = WARN
+    data: bytes,
+    content_type: str,
+    group: str,
+    version: str,
+    kind: str,
+    directive: str = WARN,
+    custom: CustomType | None = None,
 ) -> tuple[Object, list[str]]:
-    """The object in a body, and the warnings about it. `apiVersion` and `kind` are filled in where they are missing.
+    """The object in a body, and the warnings about it. `apiVersion` and `kind` are filled in where they are missing, but for a `custom`
+    resource, which has to name them.
 
     `directive` is `fieldValidation`: Strict makes unknown and repeated fields a BadRequest, Warn makes them warnings, Ignore nothing.
     """
     media = media_type(content_type)
     try:
         body, repeated = parse(data, media, strict=directive != IGNORE)
-        identified = identify(body, group, version, kind)
+        identified = identify(body, group, version, kind) if custom is None else _named_custom(body, data, f"{group}/{version}")
     except ValueError as error:
         raise BadRequest(f"the object provided is unrecognized (must be of type {kind}): {error} ({_excerpt(data)})") from None
-    obj, unknown = schema.conform(identified, group, version, kind)
+    obj, unknown = schema.conform(identified, group, version, kind) if custom is None else custom.conform(identified)
     if directive == STRICT and repeated and media == YAML:
         repeated = ["yaml: unmarshal errors:\n  " + "\n  ".join(repeated)]
     return obj, judge(directive, version, kind, repeated + unknown)
@@ -104,15 +114,7 @@ def identify(body: Any, group: str, version: str, kind: str) -> Mapping[str, Any
     """The body with its `apiVersion` and `kind`, if it is of this kind or doesn't say. ValueError if it says so badly, BadRequest if
     it is of another kind.
     """
-    if body is None:
-        body = {}
-    if not isinstance(body, dict):
-        struct = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
-        raise ValueError(f"couldn't get version/kind; json parse error: {_cannot(body)} Go value of type {struct}")  # noqa: TRY004
-    for key in ("apiVersion", "kind"):
-        if not isinstance(body.get(key) or "", str):
-            told = f"{_cannot(body[key])} Go struct field .{key} of type string"
-            raise ValueError(f"couldn't get version/kind; json parse error: {told}")  # noqa: TRY004
+    body = _telling(body)
     wanted = f"{group}/{version}" if group else version
     found, found_kind = body.get("apiVersion") or wanted, body.get("kind") or kind
     if found == wanted and found_kind == kind:
@@ -125,6 +127,37 @@ def identify(body: Any, group: str, version: str, kind: str) -> Mapping[str, Any
     if "/" in found_group:
         raise ValueError(f"unexpected GroupVersion string: {found}")
     raise WrongKindError(found_kind, found_version, kind, _told_apart(found_group, found_version, found_kind, wanted, kind))
+
+
+def _telling(body: Any) -> Mapping[str, Any]:
+    """The body if it can say what it is. ValueError if it can't."""
+    if body is None:
+        return {}
+    if not isinstance(body, dict):
+        struct = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+        raise ValueError(f"couldn't get version/kind; json parse error: {_cannot(body)} Go value of type {struct}")  # noqa: TRY004
+    for key in ("apiVersion", "kind"):
+        if not isinstance(body.get(key) or "", str):
+            told = f"{_cannot(body[key])} Go struct field .{key} of type string"
+            raise ValueError(f"couldn't get version/kind; json parse error: {told}")  # noqa: TRY004
+    found: dict[str, Any] = body
+    return found
+
+
+def _named_custom(body: Any, data: bytes, wanted: str) -> Mapping[str, Any]:
+    """The body of a custom resource, which names a kind (its validation says whether it is the right one) and the wanted version."""
+    found = _telling(body)
+    if not found.get("kind"):
+        raise ValueError(f"Object 'Kind' is missing in '{data.decode(errors='replace')}'")
+    check_version(found, wanted)
+    return found
+
+
+def check_version(body: Mapping[str, Any], wanted: str) -> None:
+    """BadRequest if the custom object is of another version than the request's."""
+    if (found := body.get("apiVersion") or "") != wanted:
+        told = f"the API version in the data ({found}) does not match the expected API version ({wanted})"
+        raise BadRequest(told)
 
 
 class WrongKindError(BadRequest):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -19,6 +19,9 @@ from minik8s.api.errors import BadRequest, Invalid, RequestTooLarge, Unsupported
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.scalars import json_type
 from minik8s.api.schema import MalformedError
+
+if TYPE_CHECKING:
+    from minik8s.api.custom import CustomType
 
 MAX_OPERATIONS = 10_000
 MAX_COPIED = 3 * 1024 * 1024  # bytes of JSON that `copy` may add
@@ -32,8 +35,12 @@ class Patch:
     body: Any
     strict: list[str] = field(default_factory=list)
 
-    def apply(self, obj: Frozen, group: str, version: str, kind: str, directive: str = decode.WARN) -> tuple[Object, list[str]]:
+    def apply(
+        self, obj: Frozen, group: str, version: str, kind: str, directive: str = decode.WARN, custom: CustomType | None = None
+    ) -> tuple[Object, list[str]]:
         """The patched object, conformed to its kind, and the warnings about it. Invalid (422) if the result is no such object."""
+        if custom is not None:
+            return self._apply_custom(obj, custom, version, kind, directive)
         if self.type == "strategic":
             result: Any = strategic.merge(obj, self.body, schema.definition(group, version, kind))
         else:
@@ -47,11 +54,35 @@ class Patch:
         except ValueError as error:
             raise unfit(shown, str(error)) from None
 
+    def _apply_custom(
+        self, obj: Frozen, custom: CustomType, version: str, kind: str, directive: str
+    ) -> tuple[Object, list[str]]:
+        """As `apply`; whether kind and version are the right ones is validation's to say."""
+        result: Any = merge(obj, self.body) if self.type == "merge" else apply_operations(obj, self.body)
+        if not isinstance(result, dict):
+            raise unfit(result, f"json: cannot unmarshal {json_type(result)} into Go value of type map[string]interface {{}}")
+        try:
+            patched, unknown = custom.conform(result)
+            return patched, decode.judge(directive, version, kind, self.strict + unknown)
+        except MalformedError as error:
+            raise unfit(result, error.cause) from None
 
-def read(data: bytes, content_type: str, directive: str = decode.WARN) -> Patch:
+
+OF_CUSTOM = ("json", "merge", "apply")
+"""The kinds of patches that custom resources take."""
+
+
+def read(data: bytes, content_type: str, directive: str = decode.WARN, *, custom: bool = False) -> Patch:
     """The patch in a body (all but apply patches). BadRequest if it is none."""
     media = content_type.partition(";")[0].strip().lower()
     kind = next((name for name, each in PATCH_TYPES.items() if each == media and name != "apply"), None)
+    if custom and kind not in OF_CUSTOM:
+        accepted = ", ".join(PATCH_TYPES[each] for each in OF_CUSTOM)
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {accepted}",
+            {},
+            reason="UnsupportedMediaType",
+        )
     if kind is None:
         raise UnsupportedMediaType("415: Unsupported Media Type", {}, reason="UnsupportedMediaType")
     strict = directive != decode.IGNORE

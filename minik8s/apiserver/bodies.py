@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -29,6 +29,9 @@ from minik8s.api.resources import Resource
 from minik8s.api.scalars import json_type
 from minik8s.apiserver.request import Request, is_true
 
+if TYPE_CHECKING:
+    from minik8s.api.custom import CustomType
+
 
 @dataclass(frozen=True, slots=True)
 class TypeOf:
@@ -37,10 +40,17 @@ class TypeOf:
     group: str
     version: str
     kind: str
+    custom: CustomType | None = None
 
     @classmethod
     def of(cls, resource: Resource) -> TypeOf:
-        return cls(resource.group, resource.version, resource.kind)
+        return cls(resource.group, resource.version, resource.kind, resource.custom)
+
+    def conform(self, body: Frozen) -> tuple[Object, list[str]]:
+        """As `schema.conform`, of this type."""
+        if self.custom is not None:
+            return self.custom.conform(body)
+        return schema.conform(body, self.group, self.version, self.kind)
 
     @property
     def api_version(self) -> str:
@@ -76,10 +86,11 @@ def object_of(request: Request, wanted: TypeOf) -> Object:
     check_options(request)
     directive = request.query.get("fieldValidation") or decode.WARN
     if isinstance(request.body, bytes):
-        obj, warnings = decode.decode(request.body, request.content_type, wanted.group, wanted.version, wanted.kind, directive)
+        kind = (wanted.group, wanted.version, wanted.kind)
+        obj, warnings = decode.decode(request.body, request.content_type, *kind, directive, wanted.custom)
         request.warnings += warnings
     else:
-        obj, _ = schema.conform(_without_entries(request.body), wanted.group, wanted.version, wanted.kind)
+        obj, _ = wanted.conform(_without_entries(request.body))
         obj |= {"apiVersion": wanted.api_version, "kind": wanted.kind}
     obj.setdefault("metadata", {})
     return obj
@@ -125,7 +136,9 @@ def patch_of(request: Request) -> patch.Patch:
     """The patch of a PATCH request, still to be applied."""
     check_options(request)
     if isinstance(request.body, bytes):
-        return patch.read(request.body, request.content_type, request.query.get("fieldValidation") or decode.WARN)
+        custom = request.resource.custom is not None and request.subresource != "scale"
+        directive = request.query.get("fieldValidation") or decode.WARN
+        return patch.read(request.body, request.content_type, directive, custom=custom)
     return patch.of(_PATCH_NAMES[media_type(request.content_type)], request.body)
 
 
@@ -197,7 +210,7 @@ def patched(request: Request, change: patch.Patch, old: Frozen, wanted: TypeOf |
     """`old` with the patch applied, as a private object that passed the schema."""
     wanted = wanted or TypeOf.of(request.resource)
     directive = request.query.get("fieldValidation") or decode.WARN
-    obj, warnings = change.apply(old, wanted.group, wanted.version, wanted.kind, directive)
+    obj, warnings = change.apply(old, wanted.group, wanted.version, wanted.kind, directive, wanted.custom)
     request.warnings += warnings
     metadata = obj.setdefault("metadata", {})
     _check_name(obj, old["metadata"]["name"])

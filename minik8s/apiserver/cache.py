@@ -21,16 +21,20 @@ import heapq
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from minik8s.api.errors import NO_SUCH_RESOURCE, NotFound
 from minik8s.api.resources import Resource
 from minik8s.apiserver.history import History, Row
 from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.store.base import Change, Store
 from minik8s.store.base import Entry as Stored
+
+if TYPE_CHECKING:
+    from minik8s.apiserver.custom.collection import CustomCollection
 
 PREFIX = "/registry/"
 WINDOW = 300.0
@@ -105,7 +109,7 @@ class Event:
         self.entry = entry
         self.previous = previous
         self.deleted = deleted
-        self.frames: dict[Any, bytes] = {}  # encoded once for all watchers of one form
+        self.frames: dict[Any, Any] = {}  # made once for all watchers of one form
 
     @property
     def type(self) -> str:
@@ -123,7 +127,7 @@ class Event:
 class Watcher:
     """A cursor in the changes of a collection: what has gathered since its last turn. Cut off when it lags too far behind."""
 
-    __slots__ = ("_collection", "_interest", "_wake", "cut_off", "on_pending", "pending")
+    __slots__ = ("_collection", "_interest", "_wake", "cut_off", "ended", "on_pending", "pending")
 
     def __init__(self, collection: Collection, interest: Interest) -> None:
         self._collection = collection
@@ -131,6 +135,7 @@ class Watcher:
         self._wake: asyncio.Future[None] | None = None
         self.pending: list[Event] = []
         self.cut_off = False
+        self.ended = False
         self.on_pending: Callable[[], None] | None = None
         """Called when something became pending, in the place of who waits."""
 
@@ -140,6 +145,14 @@ class Watcher:
             self.pending.clear()
         if not self.cut_off:
             self.pending.append(event)
+        self._tell()
+
+    def end(self) -> None:
+        """There will be nothing more: what is watched is not served any longer as it was."""
+        self.ended = True
+        self._tell()
+
+    def _tell(self) -> None:
         if self.on_pending is not None:
             self.on_pending()
         else:
@@ -151,8 +164,8 @@ class Watcher:
             self._wake.set_result(None)
 
     async def wait(self) -> None:
-        """Returns when something is pending, the watcher was cut off or woken."""
-        if self.pending or self.cut_off:
+        """Returns when something is pending, the watcher was cut off, ended or woken."""
+        if self.pending or self.cut_off or self.ended:
             return
         self._wake = asyncio.get_running_loop().create_future()
         try:
@@ -176,6 +189,8 @@ ALL: Interest = ("", "")
 
 class Collection:
     """All objects of one stored resource."""
+
+    entry_type: type[Entry] = Entry
 
     def __init__(self, resource: Resource, hot_fields: Mapping[str, Callable[[Mapping[str, Any]], str]]) -> None:
         self.resource = resource
@@ -250,7 +265,7 @@ class Collection:
         """The entry of a stored value."""
         start = len(self.head) + len(b'"metadata":{')
         item = b'%s%d",%s' % (_ITEM_START, stored.revision, stored.value[start:])
-        return Entry(self, _name_of(stored.key), stored.revision, item, obj if self.keep_decoded else None)
+        return self.entry_type(self, _name_of(stored.key), stored.revision, item, obj if self.keep_decoded else None)
 
     def load(self, entries: Iterable[Stored]) -> None:
         """The first state, sorted by key."""
@@ -284,10 +299,10 @@ class Collection:
     def _of_row(self, row: Row) -> Event:
         """What `_row_of` had of an event."""
         key, revision, item, previous_revision, previous_item = row
-        previous = Entry(self, key, previous_revision, previous_item) if previous_item else None
+        previous = self.entry_type(self, key, previous_revision, previous_item) if previous_item else None
         if previous is not None and not item:
             return Event(previous.at_revision(revision), previous, True)
-        return Event(Entry(self, key, revision, item), previous, False)
+        return Event(self.entry_type(self, key, revision, item), previous, False)
 
     def _reindex(self, entry: Entry, previous: Entry | None, deleted: bool) -> None:
         for label, index in self._labels.items():
@@ -324,23 +339,42 @@ class Cache:
         self._collections: dict[str, Collection] = {}  # by storage prefix
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._offered: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
+        self._unclaimed: dict[str, list[Stored]] = {}  # what was read at the start, and is nobody's yet
         self._written = asyncio.Event()
         self._failed: BaseException | None = None
 
     def add(self, resource: Resource, hot_fields: Mapping[str, Callable[[Mapping[str, Any]], str]] | None = None) -> Collection:
-        """Makes room for a resource; before `start`, or for a custom resource whose stored objects `load` then reads."""
+        """Makes room for a resource, before `start`."""
         collection = Collection(resource, hot_fields or {})
         self._collections[prefix_of(resource)] = collection
         return collection
 
+    def adopt(self, collection: Collection) -> None:
+        """Makes room for a custom resource: during `start`, with what is stored of it; later, before any object of it is written."""
+        prefix = prefix_of(collection.resource)
+        self._collections[prefix] = collection
+        collection.load(self._unclaimed.pop(prefix, ()))
+
+    def drop(self, resource: Resource) -> None:
+        """Forgets a custom resource."""
+        self._collections.pop(prefix_of(resource), None)
+
     def of(self, resource: Resource) -> Collection:
-        return self._collections[prefix_of(resource)]
+        """The collection of a resource; NotFound where a custom resource is gone by now."""
+        try:
+            return self._collections[prefix_of(resource)]
+        except KeyError:
+            raise NotFound(NO_SUCH_RESOURCE, {}) from None
+
+    def of_custom(self, resource: Resource) -> CustomCollection:
+        """That of a custom resource."""
+        return cast("CustomCollection", self.of(resource))
 
     def collections(self) -> Iterable[Collection]:
         return self._collections.values()
 
-    async def start(self, owner: Owner) -> None:
-        """Reads the store and begins to follow it, as tasks of `owner`."""
+    async def start(self, owner: Owner, loaded: Callable[[], None] | None = None) -> None:
+        """Reads the store and begins to follow it, as tasks of `owner`. `loaded` is called in between: who adopts then, misses nothing."""
         self.oldest = await self.store.history()
         snapshot = await self.store.snapshot(PREFIX)
         by_prefix: dict[str, list[Stored]] = {}
@@ -349,7 +383,12 @@ class Cache:
         for prefix, entries in by_prefix.items():
             if (collection := self._collections.get(prefix)) is not None:
                 collection.load(entries)
+            else:
+                self._unclaimed[prefix] = entries
         self.revision = snapshot.revision
+        if loaded is not None:
+            loaded()
+        self._unclaimed = {}
         owner.start(self._follow(snapshot.revision), "cache")
         owner.start(self._compact(), "compaction")
 

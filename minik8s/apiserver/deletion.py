@@ -13,9 +13,10 @@ from typing import Any
 from minik8s.api.errors import Conflict
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.kinds.table import rules_of
-from minik8s.api.resources import NAMESPACES, Resource
+from minik8s.api.resources import CUSTOMRESOURCEDEFINITIONS, NAMESPACES, Resource
 from minik8s.apiserver.bodies import DeleteOptions, private
 from minik8s.apiserver.cache import Entry
+from minik8s.apiserver.custom import status
 from minik8s.base.clock import parse_time, rfc3339
 
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
@@ -59,6 +60,8 @@ def decide(resource: Resource, old: Frozen, options: DeleteOptions, now: float) 
     """What the deletion of `old` comes to."""
     if resource is NAMESPACES:
         return _decide_namespace(old, now)
+    if resource is CUSTOMRESOURCEDEFINITIONS and "deletionTimestamp" not in old["metadata"]:
+        return _decide_definition(old, now)
     rules = rules_of(resource)
     obj = private(old)
     metadata = obj["metadata"]
@@ -97,6 +100,19 @@ def _decide_namespace(old: Frozen, now: float) -> Verdict:
         obj.setdefault("status", {})["phase"] = "Terminating"
     kept = bool(obj.get("spec", {}).get("finalizers") or metadata.get("finalizers"))
     return Verdict(obj if obj != old else None, False) if kept else Verdict(obj, True)
+
+
+def _decide_definition(old: Frozen, now: float) -> Verdict:
+    """A CustomResourceDefinition stays until its objects are gone."""
+    obj = private(old)
+    metadata = obj["metadata"]
+    metadata["deletionTimestamp"] = rfc3339(now)
+    finalizers = metadata.get("finalizers") or []
+    metadata["finalizers"] = finalizers if status.FINALIZER in finalizers else [*finalizers, status.FINALIZER]
+    message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+    before, reason = obj.get("status") or {}, "InstanceDeletionPending"
+    obj["status"] = status.with_condition(before, status.TERMINATING, True, reason, message, rfc3339(now))
+    return Verdict(obj, False)
 
 
 def _finalizers(current: list[str], propagation: str, *, orphans: bool) -> list[str]:

@@ -122,12 +122,14 @@ def group_list(resources: Sequence[Resource]) -> dict[str, Any]:
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
 
 
-def resource_list(resources: Iterable[Resource], group: str, version: str) -> dict[str, Any]:
-    """The answer to /api/v1 or /apis/GROUP/VERSION."""
+def resource_list(resources: Sequence[Resource], group: str, version: str) -> dict[str, Any] | None:
+    """The answer to /api/v1 or /apis/GROUP/VERSION; None for a missing version of a group that only has custom resources."""
     rows = [row for row in resources if (row.group, row.version) == (group, version)]
     if not rows:
+        if all(row.custom is not None for row in resources if row.group == group):
+            return None
         raise NotFound("the server could not find the requested resource", {})
-    entries = [entry for row in rows for entry in _entries(row)]
+    entries = [entry for row in rows for entry in _entries(row, resources)]
     listed = {
         "groupVersion": rows[0].api_version,
         "resources": sorted(entries, key=lambda entry: str(entry["name"])),
@@ -176,20 +178,38 @@ def _group(resources: Sequence[Resource], group: str) -> dict[str, Any]:
     return {"name": group, "versions": found, "preferredVersion": found[0]}
 
 
-def _entries(row: Resource) -> Iterable[dict[str, Any]]:
+_CUSTOM_VERBS = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]
+_TERMINATING_VERBS = ["delete", "deletecollection", "get", "list", "watch"]
+
+
+def _verbs(row: Resource) -> list[str]:
+    """The verbs of a resource; of custom ones in upstream's order."""
+    if row.custom is None:
+        return list(row.verbs)
+    return _TERMINATING_VERBS if row.terminating else _CUSTOM_VERBS
+
+
+def _shows_storage(row: Resource, resources: Iterable[Resource]) -> bool:
+    """Whether clients are told in which version the resource is stored: of a custom one only where that version is served."""
+    if row.custom is None or not row.stored_as:
+        return True
+    return any(f"{each.group}/{each.version}" == row.stored_as and each.plural == row.plural for each in resources)
+
+
+def _entries(row: Resource, resources: Iterable[Resource]) -> Iterable[dict[str, Any]]:
     """The rows of an APIResourceList for a resource and its subresources."""
     entry: dict[str, Any] = {
         "name": row.plural,
         "singularName": _singular(row),
         "namespaced": row.namespaced,
         "kind": row.kind,
-        "verbs": list(row.verbs),
+        "verbs": _verbs(row),
     }
     if row.short_names:
         entry["shortNames"] = list(row.short_names)
     if row.categories:
         entry["categories"] = list(row.categories)
-    if "list" in row.verbs and "create" in row.verbs:
+    if "list" in row.verbs and "create" in row.verbs and _shows_storage(row, resources):
         entry["storageVersionHash"] = _storage_hash(row)
     yield entry
     for name in row.subresources:
@@ -215,7 +235,7 @@ def _aggregated_entry(row: Resource) -> dict[str, Any]:
         "responseKind": _response_kind("", "", row.kind),
         "scope": "Namespaced" if row.namespaced else "Cluster",
         "singularResource": _singular(row),
-        "verbs": list(row.verbs),
+        "verbs": _verbs(row),
     }
     if row.short_names:
         entry["shortNames"] = list(row.short_names)

@@ -141,6 +141,11 @@ def served(answer: Entry | Mapping[str, Any], resource: Resource) -> Mapping[str
     return convert.to_served(obj, resource) if resource.stored_as else obj
 
 
+def _is_spliced(resource: Resource) -> bool:
+    """Whether the entries' bytes are what the resource shows: those of custom resources are presented by then."""
+    return not resource.stored_as or resource.custom is not None
+
+
 def dump(obj: Any, form: Form) -> bytes:
     if form.media == PROTOBUF:
         try:
@@ -167,7 +172,9 @@ async def encode_page(page: Page, resource: Resource, form: Form, clock: Clock, 
         metadata["continue"] = page.continue_
     if page.remaining is not None:
         metadata["remainingItemCount"] = page.remaining
-    if form.plain and form.media == JSON and not resource.stored_as:
+    if resource.custom is not None and form.plain:
+        metadata.setdefault("continue", "")
+    if form.plain and form.media == JSON and _is_spliced(resource):
         head = b'{"kind":"%s","apiVersion":"%s","metadata":%s,"items":[' % (
             resource.list_kind.encode(),
             resource.api_version.encode(),
@@ -193,7 +200,10 @@ async def encode_page(page: Page, resource: Resource, form: Form, clock: Clock, 
             },
             form,
         )
-    items = [{name: value for name, value in obj.items() if name not in ("kind", "apiVersion")} for obj in objects]
+    if resource.custom is not None:
+        items = list(objects)
+    else:
+        items = [{name: value for name, value in obj.items() if name not in ("kind", "apiVersion")} for obj in objects]
     return dump({"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}, form)
 
 
@@ -272,7 +282,7 @@ Framer = Callable[[str, Entry, Event | None], bytes]
 
 def framer(resource: Resource, form: Form, now: Callable[[], float], include: str = "") -> Framer:
     """What encodes the events of one watch. The first row of a table stream carries the columns."""
-    if form.plain and form.media == JSON and not resource.stored_as:
+    if form.plain and form.media == JSON and _is_spliced(resource):
         return _plain_frame
     return _table_framer(resource, form, now, include) if form.view == "Table" else _object_framer(resource, form)
 
@@ -295,7 +305,7 @@ def _object_framer(resource: Resource, form: Form) -> Framer:
     def frame(kind: str, entry: Entry, event: Event | None) -> bytes:
         key = (kind, entry.revision, resource, form)
         if event is not None and (known := event.frames.get(key)) is not None:
-            return known
+            return bytes(known)
         obj = served(entry, resource)
         made = event_frame(kind, partial(obj, form.version) if form.view else obj, form)
         if event is not None:

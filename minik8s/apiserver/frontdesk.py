@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from minik8s.api import convert, resources
 from minik8s.api.call import Call, WatchEvent
-from minik8s.api.errors import ApiError
+from minik8s.api.errors import NO_SUCH_RESOURCE, ApiError, InternalError, NotFound
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds.table import rules_of
-from minik8s.api.resources import PODS, RESOURCES, Resource
+from minik8s.api.resources import CUSTOMRESOURCEDEFINITIONS, PODS, RESOURCES, Resource
 from minik8s.api.selectors import parse_fields
 from minik8s.api.user import User
 from minik8s.apiserver import authz, bodies, components, deletion, eviction, listing, subresources, watching
@@ -38,6 +38,10 @@ from minik8s.store.base import Store
 
 if TYPE_CHECKING:
     from minik8s.apiserver.audit import Auditor
+
+if TYPE_CHECKING:
+    from minik8s.apiserver.custom.conversion import Post
+    from minik8s.apiserver.custom.definitions import Definitions
 
 HOT_FIELDS: Mapping[Resource, tuple[str, ...]] = {PODS: ("spec.nodeName",)}
 """Fields whose selectors are answered from an index, and whose watchers are woken by it."""
@@ -92,6 +96,9 @@ class FrontDesk:
         allocators = Allocators(self.reader, service_networks, rng)
         quotas = Quotas(self.reader, clock)
         self.registry = Registry(store, self.cache, clock, rng, self.admission, allocators, quotas)
+        self.caller: Post | None = None
+        """What asks webhooks; set before `start`."""
+        self._definitions: Definitions | None = None
         self.reviews: dict[Resource, Handler] = {}
         """Resources that are not stored, and what answers them."""
         self.subresources: dict[tuple[Resource | None, str], Handler] = {
@@ -115,8 +122,25 @@ class FrontDesk:
         }
 
     async def start(self, owner: Owner) -> None:
-        """Reads the store; from then on requests can be answered."""
-        await self.cache.start(owner)
+        """Reads the store; from then on requests can be answered, also those for custom resources."""
+        defined = self.cache.of(CUSTOMRESOURCEDEFINITIONS)
+
+        def follow(serve: bool) -> None:
+            if defined.entries and self._definitions is None:
+                from minik8s.apiserver.custom.definitions import Definitions
+
+                self._definitions = Definitions(
+                    self.cache, self.catalogue, self.registry, self.clock, self.rng, owner, self._post
+                )
+                self._definitions.begin(serve=serve)
+
+        defined.changed.append(lambda: follow(False))
+        await self.cache.start(owner, lambda: follow(True))
+
+    def _post(self) -> Post:
+        if self.caller is None:
+            raise InternalError("this server calls no webhooks")
+        return self.caller
 
     # --- the way of a request ----------------------------------------------------------------------------------------
 
@@ -131,6 +155,8 @@ class FrontDesk:
         if request.subresource:
             own = self.subresources.get((request.resource, request.subresource))
             handler = own or self.subresources.get((None, request.subresource)) or self._verbs[request.verb]
+            if request.resource.custom is not None and request.subresource == "scale":
+                handler = self._custom_scale
         else:
             handler = self.reviews.get(request.resource) or self._verbs[request.verb]
         return await handler(request)
@@ -156,20 +182,27 @@ class FrontDesk:
 
     async def handle(self, user: User, call: Call) -> Any:
         """Answers a part of this process: the object, shared."""
-        request = _request_of(user, call)
+        request = self._request_of(user, call)
         reply = await (self.audit.follow(request, attributes_of(request), self.answer) if self.audit else self.answer(request))
         answer = reply.answer
         if isinstance(answer, Page):
             metadata = {"resourceVersion": str(answer.revision)} | ({"continue": answer.continue_} if answer.continue_ else {})
             items = [entry.obj for entry in answer.entries]
-            resource = call.resource
+            resource = request.resource
             return {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
         return answer.obj if isinstance(answer, Entry) else answer
+
+    def _request_of(self, user: User, call: Call) -> Request:
+        """The request of a part, which may hold another row of a custom resource than the one that is served now."""
+        resource = self.catalogue.current(call.resource)
+        if resource is None:
+            raise NotFound(NO_SUCH_RESOURCE, {})
+        return _request_of(user, call, resource)
 
     @asynccontextmanager
     async def watch(self, user: User, call: Call) -> AsyncIterator[AsyncIterator[Sequence[WatchEvent]]]:
         """A watch by a part of this process: batches of events; the objects are shared."""
-        request = _request_of(user, call)
+        request = self._request_of(user, call)
         async with self._audited_watch(request):
             self.authorize(request)
             collection = self.cache.of(request.resource)
@@ -207,14 +240,16 @@ class FrontDesk:
 
     async def shown_as(self, obj: Frozen, now: Resource, row: Resource) -> Frozen:
         """An object of one row as another row of its family shows it."""
-        return convert.to_served(convert.to_stored(obj, now), row)
+        if row.custom is None:
+            return convert.to_served(convert.to_stored(obj, now), row)
+        return await self.cache.of_custom(row).in_version(obj, row.api_version)
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
     async def _get(self, request: Request) -> Reply:
         if "resourceVersion" in request.query:
             await listing.catch_up(self.cache, listing.revision_param(request))
-        return Reply(200, self.registry.get(request))
+        return Reply(200, await self.registry.read(request))
 
     async def _list(self, request: Request) -> Reply:
         return Reply(200, await listing.list_page(self.cache, request))
@@ -247,6 +282,11 @@ class FrontDesk:
             inner = replace(request, verb="delete", namespace=entry.namespace, name=entry.name)
             await self.registry.delete_if_there(inner, options)
         return Reply(200, page)
+
+    async def _custom_scale(self, request: Request) -> Reply:
+        from minik8s.apiserver.custom.scale import scale
+
+        return Reply(200, await scale(self.registry, request), subresources.SCALES)
 
     async def _component(self, request: Request) -> Reply:
         if request.verb == "list":
@@ -293,12 +333,12 @@ def _deleted_status(request: Request, answer: Answer) -> Mapping[str, Any]:
     return {**subresources.SUCCESS, "details": details | {"kind": resource.plural, "uid": metadata["uid"]}}
 
 
-def _request_of(user: User, call: Call) -> Request:
+def _request_of(user: User, call: Call, resource: Resource) -> Request:
     if call.verb == "create" and not call.subresource and call.name:
         raise not_allowed()
     return Request(
         verb=call.verb,
-        resource=call.resource,
+        resource=resource,
         namespace=call.namespace,
         name=call.name,
         subresource=call.subresource,

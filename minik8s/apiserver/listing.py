@@ -9,7 +9,7 @@ import base64
 import binascii
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -44,6 +44,10 @@ class Selection:
         if self.labels and not self.labels.matches(entry.labels):
             return False
         return not self.fields or self.fields.matches(entry.obj, self.getters)
+
+    def may_match(self, entry: Entry) -> bool:
+        """As `matches`, of an entry whose fields are still to be shown."""
+        return (not self.name or entry.name == self.name) and (not self.labels or self.labels.matches(entry.labels))
 
     @property
     def narrow(self) -> bool:
@@ -113,7 +117,15 @@ async def list_page(cache: Cache, request: Request) -> Page:
     keys = _keys(collection, selection, older)
     if start:
         keys = keys[bisect_left(keys, start) :]
-    return _page(collection, selection, keys, older, limit, revision)
+    if request.resource.custom is None:
+        return _page(collection, selection, keys, older, limit, revision)
+    custom = cache.of_custom(request.resource)
+    if selection.fields:  # of the version that is asked for
+        there = [older[key] if key in older else collection.entries[key] for key in keys]
+        shown = await custom.present([entry for entry in there if entry is not None], request.resource)
+        older = {**older, **{entry.key: entry for entry in shown}}
+    page = _page(collection, selection, keys, older, limit, revision)
+    return replace(page, entries=await custom.present(page.entries, request.resource))
 
 
 def _page(

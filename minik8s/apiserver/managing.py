@@ -16,11 +16,14 @@ from minik8s.api.managed import entries, ownership, resets, shapes
 from minik8s.api.managed.fields import Fields
 from minik8s.api.managed.ownership import Context, Convert
 from minik8s.api.managed.shapes import Shape
-from minik8s.api.resources import RESOURCES, Resource
+from minik8s.api.resources import Resource
 from minik8s.api.user import split_service_account
+from minik8s.apiserver.bodies import TypeOf
+from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.request import Request
 
 _CONTROLLERS = "kube-controller-manager"
+_BUILT_IN = Catalogue()
 
 
 def manager_of(request: Request) -> str:
@@ -40,16 +43,29 @@ def _of_user(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def context_of(resource: Resource, subresource: str, now: str) -> Context:
-    """What `api/managed` needs to know of a write of the resource. The scale is written without a time, as upstream does."""
-    shape, blank, ownable, other_versions = _facts(resource, subresource)
+def context_of(resource: Resource, subresource: str, now: str, convert: Convert | None = None) -> Context:
+    """What `api/managed` needs to know of a write of the resource. The scale is written without a time, as upstream does. `convert` is
+    that of a custom resource.
+    """
     now = "" if subresource == "scale" else now
+    if resource.custom is not None and convert is not None:
+        ownable = _CUSTOM_STATUS if subresource == "status" else _CUSTOM if "status" in resource.subresources else _all
+        return Context(resource.custom.shape, resource.api_version, now, {}, ownable, subresource, convert)
+    shape, blank, ownable, other_versions = _facts(resource, subresource)
     return Context(shape, resource.api_version, now, blank, ownable, subresource, other_versions)
 
 
-def track(request: Request, new: Object, old: Frozen | None, now: str) -> None:
+def _all(found: Fields) -> Fields:
+    return found
+
+
+_CUSTOM, _CUSTOM_STATUS = resets.without("status"), resets.without("metadata", "spec")
+"""What of a custom object with a status may be owned by who writes it, or its status."""
+
+
+def track(request: Request, new: Object, old: Frozen | None, now: str, convert: Convert | None = None) -> None:
     """Writes the managedFields of `new`, which a plain create or update is about to make of `old`."""
-    context = context_of(request.resource, request.subresource, now)
+    context = context_of(request.resource, request.subresource, now, convert)
     set_entries(new, ownership.update(old, new, manager_of(request), context))
 
 
@@ -60,13 +76,12 @@ def set_entries(obj: Object, managed: list[Object]) -> None:
         obj["metadata"].pop("managedFields", None)
 
 
-def applied(request: Request, config: Frozen, old: Frozen | None, now: str) -> Object:
+def applied(request: Request, config: Frozen, old: Frozen | None, now: str, convert: Convert | None = None) -> Object:
     """The private object, conformed, that an apply patch makes of `old`, or creates."""
-    resource = request.resource
-    context = context_of(resource, request.subresource, now)
+    context = context_of(request.resource, request.subresource, now, convert)
     merged = ownership.apply(old, config, manager_of(request), context, force=request.bool_param("force"))
     try:
-        return schema.conform(merged, resource.group, resource.version, resource.kind)[0]
+        return TypeOf.of(request.resource).conform(merged)[0]
     except schema.MalformedError as error:
         raise BadRequest(f"failed to create typed patch object: {error.cause}") from None
 
@@ -80,12 +95,7 @@ def _facts(resource: Resource, subresource: str) -> tuple[Shape, Frozen, Callabl
 
 def _converter(resource: Resource) -> Convert:
     """How objects of the resource come into other versions of it."""
-    home = resource.stored_as or resource.api_version
-    family = {
-        row.api_version: row
-        for row in RESOURCES
-        if row.plural == resource.plural and (row.stored_as or row.api_version) == home
-    }
+    family = {row.api_version: row for row in _BUILT_IN.family(resource)}
 
     def to_version(obj: Frozen, version: str) -> tuple[Shape, Frozen] | None:
         row, now = family.get(version), family.get(obj.get("apiVersion", ""), resource)

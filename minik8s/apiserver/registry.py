@@ -28,6 +28,7 @@ from minik8s.api.errors import (
     invalid_object,
     object_conflict,
     object_exists,
+    object_forbidden,
     object_not_found,
 )
 from minik8s.api.kind import Frozen, Kind, Object
@@ -52,6 +53,8 @@ LONGEST = 34.0
 """Seconds that a write may take."""
 NAME_ATTEMPTS = 8
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+_EXTENSIONS = {"apiextensions.k8s.io", "apiregistration.k8s.io", "admissionregistration.k8s.io"}
+"""Groups whose kinds, as custom resources, may have any finalizer."""
 _FILLED_METADATA = ("deletionTimestamp", "deletionGracePeriodSeconds", "uid")
 _SERVER_METADATA = (*_FILLED_METADATA, "creationTimestamp", "selfLink", "resourceVersion", "managedFields")
 
@@ -80,11 +83,20 @@ class Registry:
     # --- verbs -------------------------------------------------------------------------------------------------------
 
     def get(self, request: Request) -> Entry:
-        """The current entry of the named object."""
+        """The current entry of the named object, as it is stored."""
         entry = self.cache.of(request.resource).get(request.namespace, request.name)
         if entry is None:
             raise object_not_found(request.resource, request.name)
         return entry
+
+    async def read(self, request: Request) -> Entry:
+        """The current entry of the named object, as the version that is asked for shows it."""
+        return await self._shown(self.get(request), request.resource)
+
+    async def _shown(self, entry: Entry, resource: Resource) -> Entry:
+        if resource.custom is None:
+            return entry
+        return (await self.cache.of_custom(resource).present([entry], resource))[0]
 
     async def create(self, request: Request) -> Answer:
         obj = bodies.object_of(request, bodies.TypeOf.of(request.resource))
@@ -96,6 +108,10 @@ class Registry:
 
     async def create_object(self, request: Request, obj: Object) -> Answer:
         """Creates `obj`, a private object that passed the schema. That of an apply brings its managedFields along."""
+        if request.resource.terminating:
+            name = obj["metadata"].get("name", "")
+            reason = "create not allowed while custom resource definition is terminating"
+            raise object_forbidden(request.resource, name, reason)
         rules, metadata = rules_of(request.resource), obj["metadata"]
         managed = metadata.get("managedFields", [])
         self._stamp(obj, request, rules)
@@ -107,11 +123,12 @@ class Registry:
         if bodies.is_apply(request):
             managing.set_entries(obj, managed)
         else:
-            managing.track(request, obj, None, metadata["creationTimestamp"])
+            await self.track(request, obj, None)
         await self._mutate(request, Operation.CREATE, obj, None)
         rules.prepare_create(obj)
         with self._allocators.reserve(request.resource, obj, None):
-            errors = names.validate_metadata(obj, rules.name_rule, request.resource.namespaced)
+            builtin = request.resource.group not in _EXTENSIONS and request.resource.custom is None
+            errors = names.validate_metadata(obj, rules.name_rule, request.resource.namespaced, builtin=builtin)
             raise_invalid(request.resource, obj, errors + rules.validate(obj) + rules.validate_create(obj))
             request.warnings += rules.warnings(obj, None)
             await self._validate(request, Operation.CREATE, obj, None)
@@ -169,10 +186,10 @@ class Registry:
         config = bodies.config_of(request, bodies.TypeOf.of(request.resource))
 
         async def change(old: Frozen) -> Object:
-            return bodies.check_applied(request, managing.applied(request, config, old, rfc3339(self.clock.now())), old)
+            return bodies.check_applied(request, await self.applied(request, config, old), old)
 
         if not request.subresource and not self.exists(request):
-            obj = bodies.check_applied(request, managing.applied(request, config, None, rfc3339(self.clock.now())), None)
+            obj = bodies.check_applied(request, await self.applied(request, config, None), None)
             try:
                 return await self.create_object(request, obj), True
             except AlreadyExists:
@@ -193,7 +210,7 @@ class Registry:
     async def delete_object(self, request: Request, options: bodies.DeleteOptions) -> tuple[Answer, bool]:
         admitted = False
         for _ in range(ATTEMPTS):
-            entry = self.get(request)
+            entry = await self.read(request)
             deletion.check_preconditions(request.resource, entry, options)
             if not admitted:
                 request.dry_run = request.dry_run or (("All",) if options.dry_run else ())
@@ -226,6 +243,24 @@ class Registry:
         except NotFound:
             return
 
+    # --- managedFields -----------------------------------------------------------------------------------------------
+
+    async def track(self, request: Request, new: Object, old: Frozen | None) -> None:
+        """Writes the managedFields of `new`, which a plain write is about to make of `old`."""
+        now = rfc3339(self.clock.now())
+        if request.resource.custom is None:
+            return managing.track(request, new, old, now)
+        custom = self.cache.of_custom(request.resource)
+        return await custom.with_versions(lambda convert: managing.track(request, new, old, now, convert))
+
+    async def applied(self, request: Request, config: Frozen, old: Frozen | None) -> Object:
+        """The private object that an apply patch makes of `old`, or creates."""
+        now = rfc3339(self.clock.now())
+        if request.resource.custom is None:
+            return managing.applied(request, config, old, now)
+        custom = self.cache.of_custom(request.resource)
+        return await custom.with_versions(lambda convert: managing.applied(request, config, old, now, convert))
+
     # --- rewriting an object -----------------------------------------------------------------------------------------
 
     async def rewrite(self, request: Request, change: Change, *, raw: bool = False, tracked: bool = False) -> Answer:
@@ -234,7 +269,7 @@ class Registry:
         the managedFields.
         """
         for _ in range(ATTEMPTS):
-            entry = self.get(request)
+            entry = await self.read(request)
             old = convert.to_served(entry.obj, request.resource)
             new = await change(old)
             wanted = new["metadata"].get("resourceVersion", "")
@@ -252,7 +287,7 @@ class Registry:
                 if not raw:
                     await self._validate_update(request, new, old)
                 settle_times(new, old)
-                if new == old:
+                if new == old and not self._outdated(request):
                     return entry
                 try:
                     with self._quotas.reserve(request, new, old):
@@ -262,6 +297,12 @@ class Registry:
                         raise object_conflict(request.resource, request.name) from None
                     await self.cache.wait(conflict.current)
         raise object_conflict(request.resource, request.name)
+
+    def _outdated(self, request: Request) -> bool:
+        """Whether the stored object would be stored otherwise today, though it shows the same."""
+        if request.resource.custom is None:
+            return False
+        return self.cache.of_custom(request.resource).outdated(self.get(request))
 
     async def _write_update(self, request: Request, new: Object, entry: Entry) -> Answer:
         if not deletion.is_finished(new):
@@ -287,11 +328,10 @@ class Registry:
             metadata["generation"] = old["metadata"]["generation"]
         if request.resource.namespaced:
             metadata["namespace"] = request.namespace
-        now = rfc3339(self.clock.now())
         if not tracked:
-            managing.track(request, new, old, now)
+            await self.track(request, new, old)
         _update_rules(rules, request.subresource)[0](new, old)
-        rules.stamp(new, old, now)
+        rules.stamp(new, old, rfc3339(self.clock.now()))
         if await self._mutate(request, Operation.UPDATE, new, old):
             _update_rules(rules, request.subresource)[0](new, old)
         if rules.generation and request.subresource != "status" and rules.generation_of(new) != rules.generation_of(old):
@@ -301,9 +341,13 @@ class Registry:
         rules = rules_of(request.resource)
         changed = names.validate_metadata_update(new, old)
         errors = names.validate_metadata(new, "path", request.resource.namespaced, builtin=False) + changed + changed
-        if not request.subresource:  # upstream's kinds check their metadata again, and clients see each cause as often
+        custom = request.resource.custom is not None
+        if not (request.subresource or custom or request.resource.group in _EXTENSIONS):
+            # upstream's kinds check their metadata again, and clients see each cause as often
             errors += names.validate_metadata(new, rules.name_rule, request.resource.namespaced)
         errors += _update_rules(rules, request.subresource)[1](new, old)
+        if custom and errors:  # what was borne before is told also of what is refused
+            request.warnings += rules.warnings(new, old)
         raise_invalid(request.resource, new, errors)
         request.warnings += rules.warnings(new, old)
         await self._validate(request, Operation.UPDATE, new, old)
@@ -401,7 +445,10 @@ class Registry:
     # --- the store ---------------------------------------------------------------------------------------------------
 
     async def _store_object(self, resource: Resource, obj: Frozen, expected: int) -> Entry:
-        obj = convert.to_stored(obj, resource)
+        if resource.custom is not None:
+            obj = await self.cache.of_custom(resource).to_stored(obj)
+        else:
+            obj = convert.to_stored(obj, resource)
         metadata = obj["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
         value = encode(obj)
@@ -414,8 +461,8 @@ class Registry:
             raise
         entry = self.cache.of(resource).get(namespace, name)
         if entry is None or entry.revision != revision:  # written again meanwhile
-            return self.cache.of(resource).entry(Stored(key, value, revision))
-        return entry
+            entry = self.cache.of(resource).entry(Stored(key, value, revision))
+        return await self._shown(entry, resource)
 
     async def _write(self, resource: Resource, namespace: str, name: str, value: bytes | None, expected: int) -> int:
         lazy = resource.durability == LAZY or namespace in resource.lazy_in
@@ -443,7 +490,8 @@ def raise_invalid(resource: Resource, obj: Frozen, errors: Sequence[FieldError])
     """Raises the 422 that the errors make, if there are any."""
     if errors:
         group = resource.stored_as.rpartition("/")[0] if resource.stored_as else resource.group
-        raise invalid_object(resource.kind, group, obj["metadata"].get("name", ""), errors)
+        kind = obj["kind"] if resource.custom is not None else resource.kind
+        raise invalid_object(kind, group, obj["metadata"].get("name", ""), errors)
 
 
 def _drop_repeated_owners(metadata: Object, warnings: list[str]) -> None:

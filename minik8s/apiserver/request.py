@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from minik8s.api.errors import BadRequest, MethodNotAllowed, NotFound
+from minik8s.api.errors import NO_SUCH_RESOURCE, BadRequest, MethodNotAllowed, NotFound, object_not_found
 from minik8s.api.resources import Resource
 from minik8s.api.user import ANONYMOUS, User
 from minik8s.apiserver.contract import Attributes
@@ -39,7 +39,6 @@ _SUBRESOURCE_METHODS: Mapping[str, tuple[str, ...]] = {
     "proxy": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
 }
 _INTEGER = re.compile(r"[+-]?[0-9]+")
-NO_SUCH_RESOURCE = "the server could not find the requested resource"
 
 
 class PathNotFound(Exception):
@@ -133,6 +132,8 @@ def _parse(method: str, group: str, version: str, rest: list[str], table: Mappin
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
     request = Request("", resource, namespace, name, subresource)
+    if resource.custom is not None:
+        _check_scope(resource, method, namespace, name)
     if namespace and not resource.namespaced:
         raise NotFound(NO_SUCH_RESOURCE, {})
     if subresource:
@@ -153,8 +154,19 @@ def _parse(method: str, group: str, version: str, rest: list[str], table: Mappin
     return request
 
 
+def _check_scope(resource: Resource, method: str, namespace: str, name: str) -> None:
+    """A path of a custom resource with a wrong scope leads nowhere, as upstream has it."""
+    if resource.namespaced:
+        if not namespace and (name or COLLECTION_VERBS.get(method) != "list"):
+            raise PathNotFound
+    elif namespace:
+        raise PathNotFound
+
+
 def _check_subresource(request: Request, method: str, rest: list[str]) -> None:
     if request.subresource not in request.resource.subresources:
+        if request.resource.custom is not None:
+            raise object_not_found(request.resource, request.name)
         raise NotFound(NO_SUCH_RESOURCE, {})
     if request.subresource == "proxy":
         request.proxy_path = "/".join(rest[3:])
@@ -169,6 +181,7 @@ def not_allowed() -> MethodNotAllowed:
 
 
 def _unknown(group: str, table: Mapping[tuple[str, str, str], Resource]) -> Exception:
-    if any(known == group for known, _, _ in table):
+    """A Status in a built-in group, a text elsewhere."""
+    if any(known == group and row.custom is None for (known, _, _), row in table.items()):
         return NotFound(NO_SUCH_RESOURCE, {})
     return PathNotFound()

@@ -125,7 +125,7 @@ class _Stream:
         transport = self._http.transport
         if self._own:
             return
-        if self._watch.cut_off or transport is None or transport.is_closing() or transport.get_write_buffer_size() > BUFFERED:
+        if self._watch.done or transport is None or transport.is_closing() or transport.get_write_buffer_size() > BUFFERED:
             self._watch.wake()
         elif batch := self._watch.take():
             lines = self._encode(batch)

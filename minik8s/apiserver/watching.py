@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minik8s.api.errors import Gone
+from minik8s.api.resources import Resource
 from minik8s.apiserver.cache import Cache, Collection, Entry, Event, Watcher
 from minik8s.apiserver.listing import Selection, check_list_options, revision_param, selection_of
 from minik8s.apiserver.request import Request, is_true
 from minik8s.base.clock import Clock
+
+if TYPE_CHECKING:
+    from minik8s.apiserver.custom.collection import CustomCollection
 
 BOOKMARK_PERIOD = 60.0
 """Seconds between bookmarks of a watch that asked for them."""
@@ -47,7 +51,16 @@ class Watch:
     pending, to `take` it or to `wake` who waits.
     """
 
-    def __init__(self, cache: Cache, collection: Collection, selection: Selection, watcher: Watcher, clock: Clock) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        collection: Collection,
+        selection: Selection,
+        watcher: Watcher,
+        clock: Clock,
+        custom: tuple[CustomCollection, Resource] | None = None,
+    ) -> None:
+        self._custom = custom  # whose events are shown as the row has them
         self._cache = cache
         self._collection = collection
         self._selection = selection
@@ -66,7 +79,7 @@ class Watch:
             return initial
         while True:
             remaining = self.deadline - self._clock.monotonic()
-            if remaining <= 0:
+            if remaining <= 0 or self._watcher.ended:
                 return []
             try:
                 async with self._clock.timeout(min(remaining, BOOKMARK_PERIOD) if self.bookmarks else remaining):
@@ -78,26 +91,65 @@ class Watch:
                 continue
             if self._watcher.cut_off:
                 raise Gone("The watch could not keep up with the changes: list again")
-            if shown := self.take():
+            events = self._watcher.take()
+            if self._custom is not None:
+                await self._custom[0].prepare(events, self._custom[1])
+            if shown := self._shown(events):
                 return shown
 
     def take(self) -> list[Shown | Bookmark]:
-        """What has gathered, of what the selection shows."""
+        """What has gathered, of what the selection shows. Not of a watch that `asks`."""
+        return self._shown(self._watcher.take())
+
+    def _shown(self, events: Sequence[Event]) -> list[Shown | Bookmark]:
         shown: list[Shown | Bookmark] = []
-        for event in self._watcher.take():
+        for event in events:
             if event.entry.revision > self.revision:
                 self.revision = event.entry.revision
-                shown += _show(event, self._selection)
+                shown += _show(self._as_shown(event), self._selection)
         return shown
 
+    def _as_shown(self, event: Event) -> Event:
+        if self._custom is None:
+            return event
+        return self._custom[0].shown_event(event, self._custom[1]) or event
+
+    async def begin_since(self, asked: int) -> None:
+        """Begins with the changes after a revision."""
+        events = [event for event in self._collection.since(asked) if _concerns(event, self._selection)]
+        self.revision = max(asked, self._cache.revision)
+        if self._custom is not None:
+            await self._custom[0].prepare(events, self._custom[1])
+        self.initial = [shown for event in events for shown in _show(self._as_shown(event), self._selection)]
+
+    async def begin_now(self, *, objects: bool) -> None:
+        """Begins with what there is now; without `objects`, only from now on."""
+        self.revision = self._cache.revision
+        if not objects:
+            return
+        selection = self._selection
+        entries = [self._collection.entries[key] for key in self._collection.keys(selection.namespace)]
+        if self._custom is not None:
+            entries = [entry for entry in entries if selection.may_match(entry)]
+            entries = await self._custom[0].present(entries, self._custom[1])
+        self.initial = [Shown("ADDED", entry, None) for entry in entries if not selection.narrow or selection.matches(entry)]
+
     @property
-    def cut_off(self) -> bool:
-        return self._watcher.cut_off
+    def asks(self) -> bool:
+        """Whether what is pending has to be converted by somebody else first, so that only `next` can give it."""
+        return self._custom is not None and self._custom[0].asks
+
+    @property
+    def done(self) -> bool:
+        """Whether there will be nothing more: it was cut off, or ended."""
+        return self._watcher.cut_off or self._watcher.ended
 
     def on_pending(self, callback: Callable[[], None]) -> None:
-        """Calls back when something is pending or the watch was cut off; at once where that is so already."""
+        """Calls back when something is pending or the watch is done; at once where that is so already. Not of a watch that `asks`."""
+        if self.asks:
+            return
         self._watcher.on_pending = callback
-        if self._watcher.pending or self._watcher.cut_off:
+        if self._watcher.pending or self.done:
             callback()
 
     def wake(self) -> None:
@@ -117,27 +169,30 @@ async def open_watch(cache: Cache, request: Request, clock: Clock) -> Watch:
     timeout = request.int_param("timeoutSeconds")
     if asked and asked < cache.oldest:
         raise Gone(f"too old resource version: {asked} ({cache.oldest})")
-    watch = Watch(cache, collection, selection, collection.watch(selection.interest(collection)), clock)
+    row = request.resource
+    custom = None if row.custom is None else (cache.of_custom(row), row)
+    watch = Watch(cache, collection, selection, collection.watch(selection.interest(collection)), clock, custom)
     watch.bookmarks = request.bool_param("allowWatchBookmarks")
     watch.include = request.query.get("includeObject", "")
     seconds = timeout if timeout and timeout > 0 else MIN_TIMEOUT + (id(watch) >> 4) % MIN_TIMEOUT
     watch.deadline = clock.monotonic() + seconds
+    try:
+        await _begin(watch, request, asked)
+    except BaseException:
+        watch.close()
+        raise
+    return watch
+
+
+async def _begin(watch: Watch, request: Request, asked: int) -> None:
+    """What the watch shows first. Its revision is set before anything is awaited."""
     streaming = is_true(request.query.get("sendInitialEvents", ""))
     if asked and not streaming:
-        watch.initial = [
-            shown for event in collection.since(asked) if _concerns(event, selection) for shown in _show(event, selection)
-        ]
-        watch.revision = max(asked, cache.revision)
+        await watch.begin_since(asked)
     else:
-        keys = collection.keys(selection.namespace)
-        entries = (collection.entries[key] for key in keys)
-        fitting = [entry for entry in entries if not selection.narrow or selection.matches(entry)]
-        if not (request.query.get("sendInitialEvents") and not streaming):
-            watch.initial = [Shown("ADDED", entry, None) for entry in fitting]
-        watch.revision = cache.revision
+        await watch.begin_now(objects=streaming or not request.query.get("sendInitialEvents"))
         if streaming and watch.bookmarks:
-            watch.initial.append(Bookmark(cache.revision, initial_end=True))
-    return watch
+            watch.initial.append(Bookmark(watch.revision, initial_end=True))
 
 
 def bookmark_object(resource_kind: str, api_version: str, bookmark: Bookmark) -> dict[str, Any]:

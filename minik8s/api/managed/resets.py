@@ -49,5 +49,14 @@ def of(group: str, kind: str, subresource: str, has_status: bool) -> Callable[[F
         return lambda found: found
     if reset is None and subresource == "status":
         reset = _SPEC if group in _NOT_METADATA_TOO else _SPEC_AND_METADATA
-    gone = fields.of(*(_STATUS if reset is None else reset))
+    return _without(*(_STATUS if reset is None else reset))
+
+
+def without(*names: str) -> Callable[[Fields], Fields]:
+    """What of some fields may be owned, where these are reset."""
+    return _without(*((name,) for name in names))
+
+
+def _without(*paths: tuple[str, ...]) -> Callable[[Fields], Fields]:
+    gone = fields.of(*paths)
     return lambda found: fields.without(found, gone)

@@ -52,17 +52,12 @@ class Place:
     uncorrelated: str = ""  # the outermost path whose values can't be told from their old ones
 
 
-@dataclass
+@dataclass(slots=True)
 class Found:
     """Errors of the schema come before those of its rules."""
 
     schema: list[FieldError] = field(default_factory=list)
     rules: list[FieldError] = field(default_factory=list)
-
-    def __iadd__(self, other: Found) -> Found:
-        self.schema += other.schema
-        self.rules += other.rules
-        return self
 
 
 def errors_of(root: Node, path: str, *, status: bool, known: bool = False) -> list[FieldError]:
@@ -78,7 +73,8 @@ def errors_of(root: Node, path: str, *, status: bool, known: bool = False) -> li
         from minik8s.api.structural.costs import Costs
 
         costs = Costs(suppressed=known)
-    found = _of_node(root, path, Place(root=True), costs)
+    found = Found()
+    _of_node(root, path, Place(root=True), costs, found)
     errors += found.schema + found.rules
     if odd and not errors:
         errors.append(invalid(path, "", odd))
@@ -104,47 +100,54 @@ def _go_name(key: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in key.replace("-kubernetes", "").split("-"))
 
 
-def _of_node(node: Node, path: str, place: Place, costs: Costs | None) -> Found:
-    found = Found(_keywords(node, path, place))
+def _of_node(node: Node, path: str, place: Place, costs: Costs | None, found: Found) -> None:
+    before = len(found.schema)
+    found.schema += _keywords(node, path, place)
+    inner = replace(place, root=False) if place.root else place
+    if fields := properties(node):
+        more = node.get("additionalProperties")
+        if more is not None and more is not True:
+            detail = "additionalProperties and properties are mutual exclusive"
+            found.schema.append(forbidden(f"{path}.additionalProperties", detail))
+        in_meta = place.root or node.get(EMBEDDED)
+        for name, each in fields.items():
+            place_of = _in_meta(name, place) if in_meta and name in META else inner
+            _of_node(each, f"{path}.properties[{name}]", place_of, costs and costs.below(node, each), found)
+    if node.keys() & _SPECIAL:
+        _special(node, path, inner, costs, found)
+        if node.get(RULES) and costs and len(found.schema) == before:
+            found.rules += costs.errors_of(node, path, place)
+
+
+def _special(node: Node, path: str, inner: Place, costs: Costs | None, found: Found) -> None:
+    """What most schemas don't say."""
     if node.get("uniqueItems"):
         found.schema.append(forbidden(f"{path}.uniqueItems", NO_UNIQUE))
-    more, fields = node.get("additionalProperties"), properties(node)
-    if fields and more is not None and more is not True:
-        found.schema.append(
-            forbidden(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
-        )
     others, item = values(node), items(node)
     if others is not None:
-        inner = replace(place, root=False, no_defaults=IN_MAPS) if place.inside_meta else replace(place, root=False)
-        found += _of_node(others, f"{path}.additionalProperties", inner, costs and costs.below(node, others))
-    for name, each in fields.items():
-        inner = _in_field(node, name, path, place)
-        found += _of_node(each, f"{path}.properties[{name}]", inner, costs and costs.below(node, each))
+        place = replace(inner, no_defaults=IN_MAPS) if inner.inside_meta else inner
+        _of_node(others, f"{path}.additionalProperties", place, costs and costs.below(node, others), found)
     for here, each in spine.combined(node, path):
-        found += _of_node(each, here, replace(place, root=False), None)
+        _of_node(each, here, inner, None, found)
     if item is not None:
-        inner = replace(place, root=False)
-        if node.get(LIST_TYPE) != "map" and not place.uncorrelated:
-            inner = replace(inner, uncorrelated=path)
-        found += _of_node(item, f"{path}.items", inner, costs and costs.below(node, item))
+        place = replace(inner, uncorrelated=path) if node.get(LIST_TYPE) != "map" and not inner.uncorrelated else inner
+        _of_node(item, f"{path}.items", place, costs and costs.below(node, item), found)
     found.schema += _extensions(node, path)
-    found.schema += [
-        error for i, rule in enumerate(node.get(RULES) or ()) for error in _rule(node, rule, f"{path}.{RULES}[{i}]")
-    ]
-    if node.get(RULES) and costs and not found.schema:
-        found.rules += costs.errors_of(node, path, place)
-    return found
+    for i, rule in enumerate(node.get(RULES) or ()):
+        found.schema += _rule(node, rule, f"{path}.{RULES}[{i}]")
 
 
-def _in_field(node: Node, name: str, path: str, place: Place) -> Place:
-    inner = replace(place, root=False)
-    if node.get(MAP_TYPE) not in (None, "granular", "atomic") and not place.uncorrelated:
-        inner = replace(inner, uncorrelated=path)
-    if (place.root or node.get(EMBEDDED)) and name in META:
-        inner = replace(inner, inside_meta=True)
-        if place.root:
-            inner = replace(inner, no_defaults=f"in top-level {name}")
-    return inner
+_SPECIAL = {"uniqueItems", "additionalProperties", "items", "allOf", "anyOf", "oneOf", "not"} | {
+    *(PRESERVE, LIST_TYPE, MAP_TYPE, MAP_KEYS, RULES)
+}
+
+
+def _in_meta(name: str, place: Place) -> Place:
+    inner = replace(place, root=False, inside_meta=True)
+    return replace(inner, no_defaults=f"in top-level {name}") if place.root else inner
+
+
+_FORBIDDEN = {"id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"}
 
 
 def _keywords(node: Node, path: str, place: Place) -> list[FieldError]:
@@ -154,7 +157,7 @@ def _keywords(node: Node, path: str, place: Place) -> list[FieldError]:
         errors.append(unsupported(f"{path}.type", kind, TYPES))
     if node.get("default") is not None and place.no_defaults is not None:
         errors.append(forbidden(f"{path}.default", f"must not be set {place.no_defaults}"))
-    for key in ("id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"):
+    for key in sorted(node.keys() & _FORBIDDEN):
         if node.get(key) or (key in ("additionalItems", "dependencies", "$ref") and node.get(key) is not None):
             errors.append(forbidden(f"{path}.{key}", f"{key} is not supported"))
     if kind == "null":

@@ -16,6 +16,7 @@ from minik8s.api.structural.nodes import EMBEDDED, META, PRESERVE, Node, Path, i
 Copy = Callable[[Any, Path, "Report"], Any]
 """Copies a value, tells what it dropped."""
 LARGEST_EXACT = 1 << 53
+SMALL = 1 << 60
 
 
 class Report:
@@ -61,7 +62,8 @@ def value(node: Node, given: Any) -> tuple[Any, list[str]]:
 
 
 def _copy(node: Node) -> Copy:
-    fields = {name: (_copy(each), _drops_null(each)) for name, each in properties(node).items()}
+    """The copier of a node; those of its fields are made when one of them is met."""
+    known, fields = properties(node), _Fields(properties(node))
     embedded, free = bool(node.get(EMBEDDED)), bool(node.get(PRESERVE))
     more = node.get("additionalProperties")
     rest = (_copy(more), _drops_null(more)) if isinstance(more, Mapping) else (_bare, False) if more else None
@@ -69,34 +71,57 @@ def _copy(node: Node) -> Copy:
     item = _items_of_free(each) if free else _copy(each) if each is not None else _anything
 
     def copy(value: Any, path: Path, report: Report) -> Any:
-        if type(value) is str or value is None or value is True or value is False:
+        kind = type(value)
+        if kind is str or value is None or kind is bool:
             return value
-        if isinstance(value, Mapping):
+        if kind is int or kind is float:
+            return number(value)
+        if kind is dict or isinstance(value, Mapping):
             out = {}
             for key, old in value.items():
-                known = fields.get(key)
-                if known is not None:
-                    if old is not None or not known[1]:
-                        out[key] = known[0](old, (path, key), report)
+                if key in known:
+                    found = fields[key]
                 elif embedded and key in META:
                     out[key] = _meta(key, old, path, report)
+                    continue
                 elif rest is not None:
-                    if old is not None or not rest[1]:
-                        out[key] = rest[0](old, (path, key), report)
-                elif free:
-                    out[key] = _anything(old, path, report)
+                    found = rest
                 else:
-                    report.fields.append(shown((path, key)))
+                    if free:
+                        out[key] = _anything(old, path, report)
+                    else:
+                        report.fields.append(shown((path, key)))
+                    continue
+                kind = type(old)
+                if kind is str or kind is bool:
+                    out[key] = old
+                elif kind is int:
+                    out[key] = old if -SMALL < old < SMALL else number(old)
+                elif old is not None:
+                    out[key] = found[0](old, (path, key), report)
+                elif not found[1]:
+                    out[key] = None
             if embedded:
                 for key in META:
-                    if key in fields and key in out:
+                    if key in known and key in out:
                         out[key] = _meta(key, out[key], path, report)
             return out
-        if isinstance(value, list | tuple):
-            return [item(old, (path, index), report) for index, old in enumerate(value)]
-        return number(value)
+        return [old if type(old) is str else item(old, (path, index), report) for index, old in enumerate(value)]
 
     return copy
+
+
+class _Fields(dict[str, tuple[Copy, bool]]):
+    """Copiers by field, and whether a null goes."""
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        super().__init__()
+        self._nodes = nodes
+
+    def __missing__(self, name: str) -> tuple[Copy, bool]:
+        node = self._nodes[name]
+        found = self[name] = (_copy(node), _drops_null(node))
+        return found
 
 
 def _items_of_free(each: Node | None) -> Copy:

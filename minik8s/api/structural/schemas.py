@@ -39,41 +39,44 @@ def compiled(node: Node, *, root: bool = True) -> Check:
     base = 4 + typed  # what always counts: the parts that apply, and the whole
 
     def check(value: Any, path: Path, errors: list[FieldError], old: Any) -> int:
-        found = base
+        found, python = base, type(value)
         if value is None:
             if types and not nullable:
                 _mistyped(errors, path, kinds, "null")
             if enum:
                 _not_listed(errors, path, value, enum)
             return int(not (types and not nullable))
-        is_text = type(value) is str
         if typed:
-            actual, actual_format = _TYPE_OF[type(value)]
-            whole = actual == "number" and _is_whole(value) and "integer" in types
-            fits = actual in types or whole or (actual == "integer" and "number" in types)
-            if form and not fits and not is_text and actual != "array":
+            actual, actual_format = _TYPE_OF[python]
+            if actual in types or (actual in _BOTH and _fits_number(actual, value, types)):
+                found += 1
+            elif form and actual not in ("string", "array"):
                 _mistyped(errors, path, form, actual_format)
-            elif not fits and not (form and (is_text or actual == "array") and not numeric):
+            elif not form or numeric:
                 _mistyped(errors, path, kinds, actual)
             else:
                 found += 1
         for part in combined:
             found += part(value, path, errors, old)
-        if is_text:
+        if python is str:
             found += 1 + bool(form)
             for test in text_checks:
                 if not test(value, path, errors):
                     break
             if has_format and not has_format(value):
                 _mistyped(errors, path, form, value)
-        elif isinstance(value, Mapping):
+        elif python is dict:
             found += 1 + in_object(value, path, errors, old)
-        elif isinstance(value, list | tuple):
+        elif python is list:
             found += 2 + in_list(value, path, errors, old)
-        elif value is not True and value is not False:
+        elif python is int or python is float:
             found += 2
             for number_check in number_checks:
                 number_check(value, path, errors)
+        elif isinstance(value, Mapping):
+            found += 1 + in_object(value, path, errors, old)
+        elif python is not bool:
+            found += 2 + in_list(value, path, errors, old)
         if enum and not _listed(value, enum):
             _not_listed(errors, path, value, enum)
         return found
@@ -81,18 +84,20 @@ def compiled(node: Node, *, root: bool = True) -> Check:
     return check
 
 
+_PLAIN = {"string": (str, 7), "boolean": (bool, 6), "integer": (int, 8)}
+_DESCRIBES = {"type", "description", "title", "default", "example", "nullable", "externalDocs"}
+
+
+def _plain_type(node: Node) -> tuple[type | None, int]:
+    """The type of Python that is all that a node asks of its values, and how much such a value matches (see `compiled`)."""
+    if node.keys() <= _DESCRIBES or (node.get("format") == "int64" and node.keys() - {"format"} <= _DESCRIBES):
+        return _PLAIN.get(node.get("type") or "", (None, 0))
+    return None, 0
+
+
 def unchanged(value: Any, old: Any) -> bool:
     """Whether a value is what it was."""
     return old is not UNRELATED and bool(value == old)
-
-
-def _under(check: Check, value: Any, path: Path, errors: list[FieldError], old: Any) -> int:
-    """Checks what lies below; where it is unchanged, nothing is held against it."""
-    before = len(errors)
-    found = check(value, path, errors, old)
-    if len(errors) > before and unchanged(value, old):
-        del errors[before:]
-    return found
 
 
 # --- types ---------------------------------------------------------------------------------------------------------------
@@ -114,6 +119,14 @@ def _types(node: Node) -> tuple[str, ...]:
     if node.get(INT_OR_STRING):
         return ("integer", "string")
     return (node["type"],) if node.get("type") else ()
+
+
+_BOTH = ("integer", "number")
+
+
+def _fits_number(actual: str, value: float, types: tuple[str, ...]) -> bool:
+    """Whole numbers are integers, and all integers numbers."""
+    return "number" in types if actual == "integer" else "integer" in types and _is_whole(value)
 
 
 def _is_whole(value: float) -> bool:
@@ -308,18 +321,25 @@ def _minimum(limit: float, native: bool, node: Node) -> _NumberCheck:
 
 
 def _of_list(node: Node) -> Check:
-    each = items(node)
-    item = compiled(each, root=False) if each is not None else None
+    each_item = items(node)
+    item = compiled(each_item, root=False) if each_item is not None else None
+    plain, plain_count = _plain_type(each_item) if each_item is not None else (None, 0)
     least, most, unique = node.get("minItems"), node.get("maxItems"), bool(node.get("uniqueItems"))
     keys = tuple(node.get(MAP_KEYS) or ()) if node.get(LIST_TYPE) == "map" else ()
 
     def check(value: Any, path: Path, errors: list[FieldError], old: Any) -> int:
         found = 0
         if item:
-            before = _by_keys(old, keys) if keys and isinstance(old, list | tuple) else {}
+            before = _by_keys(old, keys) if keys and isinstance(old, list | tuple) else None
             for index, each in enumerate(value):
-                one = before.get(key_of(each, keys), UNRELATED) if before else UNRELATED
-                found += _under(item, each, (path, index), errors, one)
+                if type(each) is plain:
+                    found += plain_count
+                    continue
+                one = UNRELATED if before is None else before.get(key_of(each, keys), UNRELATED)
+                held = len(errors)
+                found += item(each, (path, index), errors, one)
+                if len(errors) > held and unchanged(each, one):
+                    del errors[held:]
         if least is not None and len(value) < least:
             _wrong(errors, path, len(value), f"should have at least {least} items")
         if most is not None and len(value) > most:
@@ -345,10 +365,24 @@ def _by_keys(old: Any, keys: tuple[str, ...]) -> dict[Any, Any]:
 # --- objects -------------------------------------------------------------------------------------------------------------
 
 
+class _Fields(dict[str, tuple[type | None, int, Check]]):
+    """What is asked of each field, as `_plain_type` and as a check, which is made when the field is met first."""
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        super().__init__()
+        self._nodes = nodes
+
+    def __missing__(self, name: str) -> tuple[type | None, int, Check]:
+        node = self._nodes[name]
+        found = self[name] = (*_plain_type(node), compiled(node, root=False))
+        return found
+
+
 def _of_object(node: Node, *, root: bool) -> Check:
-    known = {name: compiled(each, root=False) for name, each in properties(node).items()}
+    known = properties(node)
+    fields = _Fields(known)
     more = node.get("additionalProperties")
-    rest = compiled(more, root=False) if isinstance(more, Mapping) else None
+    rest = (*_plain_type(more), compiled(more, root=False)) if isinstance(more, Mapping) else None
     closed = more is False
     wanted = tuple(node.get("required") or ())
     least, most = node.get("minProperties"), node.get("maxProperties")
@@ -361,16 +395,23 @@ def _of_object(node: Node, *, root: bool) -> Check:
             _wrong(errors, path, size, f"should have at least {least} properties")
         if most is not None and size > most:
             _add(errors, too_many(name_of(path), size, most))
-        before = old if isinstance(old, Mapping) else None
+        before = old if old is not UNRELATED and isinstance(old, Mapping) else None
         for name, each in value.items():
-            field = known.get(name) or rest
+            field = fields[name] if name in known else rest
             if field is None:
                 if closed:
                     here = name_of(path)
                     _add(errors, invalid(here, name, f"{here}.{name} in body is a forbidden property"))
                 continue
+            plain, plain_count, inner = field
+            if type(each) is plain:
+                found += plain_count
+                continue
             one = UNRELATED if before is None or name in own else before.get(name)
-            found += _under(field, each, (path, name), errors, one)
+            held = len(errors)
+            found += inner(each, (path, name), errors, one)
+            if len(errors) > held and unchanged(each, one):
+                del errors[held:]
         for name in wanted:
             if name not in value:
                 _add(errors, required(name_of((path, name))))

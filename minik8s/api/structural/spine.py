@@ -24,7 +24,8 @@ from minik8s.api.structural.nodes import (
     values,
 )
 
-UNSUPPORTED = ("id", "$schema", "$ref", "additionalItems", "patternProperties", "definitions", "dependencies")
+UNSUPPORTED = {"id", "$schema", "$ref", "additionalItems", "patternProperties", "definitions", "dependencies"}
+_COMBINED = {"allOf", "anyOf", "oneOf", "not", "pattern"}
 ROOT, ITEM, FIELD = "at the root", "for specified array items", "for specified object fields"
 _EMPTY, _UNDEFINED, _FALSE = (
     "must be empty to be structural",
@@ -52,26 +53,15 @@ _INT_OR_STRING = [{"type": "integer"}, {"type": "string"}]
 _NAMED = {"name", "generateName"}
 
 
-def unsupported(node: Node) -> str:
+def unsupported(root: Node) -> str:
     """The first keyword in a schema that structural schemas don't have, as told; "" if there is none."""
-    for key in UNSUPPORTED:
-        if node.get(key):
-            return f"OpenAPIV3Schema '{key.removeprefix('$')}' is not supported"
-    if isinstance(node.get("items"), list) or isinstance((node.get("items") or {}).get("JSONSchemas"), list):
-        return "OpenAPIV3Schema 'items' must be a schema, but is an array"
-    return next(filter(None, (unsupported(each) for _, each in parts(node, ""))), "")
-
-
-def parts(node: Node, path: str) -> Iterator[tuple[str, Node]]:
-    """All schemas that a schema is made of, with their paths: those of its values and those that it combines."""
-    for name, each in properties(node).items():
-        yield f"{path}.properties[{name}]", each
-    others, item = values(node), items(node)
-    if others is not None:
-        yield f"{path}.additionalProperties", others
-    if item is not None:
-        yield f"{path}.items", item
-    yield from combined(node, path)
+    for node in walk(root):
+        for key in sorted(node.keys() & UNSUPPORTED):
+            if node.get(key):
+                return f"OpenAPIV3Schema '{key.removeprefix('$')}' is not supported"
+        if isinstance(node.get("items"), list):
+            return "OpenAPIV3Schema 'items' must be a schema, but is an array"
+    return ""
 
 
 def combined(node: Node, path: str) -> Iterator[tuple[str, Node]]:
@@ -151,6 +141,8 @@ def _of_meta(node: Node, level: str, path: str) -> Iterator[FieldError]:
 
 def _of_values(node: Node, path: str, *, any_of: bool = False, all_of: bool = False) -> Iterator[FieldError]:
     """What the combined parts say; the two forms that an int-or-string may have are let through."""
+    if not node.keys() & _COMBINED:
+        return
     for here, each in combined(node, path):
         if any_of and here.startswith(f"{path}.anyOf["):
             continue
@@ -200,9 +192,20 @@ def _nested_completeness(node: Node, spine: Node | None, spine_path: str, path: 
 
 def walk(node: Node) -> Iterator[Node]:
     """A schema and all that it is made of."""
-    yield node
-    for _, each in parts(node, ""):
-        yield from walk(each)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if fields := node.get("properties"):
+            waiting += reversed(fields.values())
+        if not node.keys() & _NESTED:
+            continue
+        waiting += [each for each in (node.get("not"), values(node), items(node)) if each is not None]
+        for key in ("anyOf", "oneOf", "allOf"):
+            waiting += node.get(key) or ()
+
+
+_NESTED = {"not", "additionalProperties", "items", "anyOf", "oneOf", "allOf"}
 
 
 def has_default(node: Any) -> bool:

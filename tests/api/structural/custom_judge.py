@@ -169,7 +169,7 @@ def answer_to(desk: Desk, step: dict[str, Any], namespace: str) -> dict[str, Any
             status, obj = desk.create(row, where, body, "dryRun" in step[method])
         elif method == "put" and known and "resourceVersion" in body.get("metadata", {}):
             status, obj = desk.update(row, where, name, sub, body)
-        elif method == "patch" and known and step.get("type", "merge") == "merge":
+        elif method == "patch" and known and step.get("type", "merge") == "merge" and isinstance(body, dict):
             status, obj = desk.update(row, where, name, sub, merge(desk.get(row, where, name), body))
         elif method == "patch" and known and step.get("type") == "json" and row is CUSTOMRESOURCEDEFINITIONS:
             status, obj = desk.update(row, where, name, sub, operate(desk.get(row, where, name), body))

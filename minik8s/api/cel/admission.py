@@ -118,7 +118,14 @@ NAMESPACE = struct(
 )
 _PATCH_FIELDS = {"op": STRING, "path": STRING, "from": STRING, "value": DYN}
 JSON_PATCH = Type("struct", "JSONPatch", field=lambda name: _PATCH_FIELDS.get(name, UNKNOWN_FIELD))
-OBJECT = Type("struct", "Object", field=lambda name: DYN)
+
+
+def _object_type(name: str) -> Type:
+    """`Object`, and `Object.spec.containers` of what is in its fields: each has whatever fields are written."""
+    return Type("struct", name, field=lambda _: DYN, nested=_object_type)
+
+
+OBJECT = _object_type("Object")
 
 
 def _escape_key(key: str) -> str:

@@ -1,14 +1,13 @@
 """Types given to a tree: names and fields resolved, overloads chosen, and what doesn't fit told in cel-go's words.
 
-The rules are those of cel-go with the options that Kubernetes sets: literals of lists and maps are homogeneous (mixed ones are an error),
-null fits structs, durations, timestamps and opaque types. Knows `ast`, `errors`, `functions`, `types`.
+The rules are those of cel-go with the options that Kubernetes sets; null fits structs, durations, timestamps and opaque types. Knows `ast`, `errors`, `functions`, `types`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from minik8s.api.cel.ast import Call, Const, Entry, Fold, Ident, ListOf, MapOf, Node, Select, StructOf
+from minik8s.api.cel.ast import Call, Const, Entry, Fold, Ident, ListOf, MapOf, Node, Select, StructOf, qualified, walk
 from minik8s.api.cel.errors import Issue
 from minik8s.api.cel.functions import Functions, Overload
 from minik8s.api.cel.types import (
@@ -92,6 +91,9 @@ class _Checker:
                 if depth <= 1:
                     self.used.add(name)
                 return found
+        root = self._named.get(name.partition(".")[0])
+        if root is not None and root.nested is not None:
+            return type_of(root.nested(name))
         return None
 
     def _ident(self, node: Ident) -> Type:
@@ -198,19 +200,18 @@ class _Checker:
             self._wrong(node.offset, f"expected type '{describe(optional_of(found))}' but found '{describe(found)}'")
         return found
 
-    def _joined(self, node: Node, before: Type | None, now: Type) -> Type:
+    def _joined(self, before: Type | None, now: Type) -> Type:
         if before is None:
             return now
         if self._bindings.assignable([(before, now)]):
             return before if less_specific(before, now) else now
-        self._wrong(node.offset, f"expected type '{describe(before)}' but found '{describe(now)}'")
-        return ERROR
+        return DYN  # `validators` complains
 
     def _list(self, node: ListOf) -> Type:
         item: Type | None = None
         for index, element in enumerate(node.elements):
             self.check(element)
-            item = self._joined(element, item, self._unwrapped(element, index in node.optional))
+            item = self._joined(item, self._unwrapped(element, index in node.optional))
         return list_of(item or self._bindings.fresh())
 
     def _map(self, node: MapOf) -> Type:
@@ -218,9 +219,9 @@ class _Checker:
         value: Type | None = None
         for entry in node.entries:
             self.check(entry.key)
-            key = self._joined(entry.key, key, entry.key.type)
+            key = self._joined(key, entry.key.type)
             self.check(entry.value)
-            value = self._joined(entry.value, value, self._unwrapped(entry.value, entry.optional))
+            value = self._joined(value, self._unwrapped(entry.value, entry.optional))
         return map_of(key or self._bindings.fresh(), value or self._bindings.fresh())
 
     def _struct(self, node: StructOf) -> Type:
@@ -300,39 +301,3 @@ _LITERALS: dict[type, Type] = {bool: BOOL, int: INT, UInt: UINT, float: DOUBLE, 
 def literal_type(value: object) -> Type:
     """The type of a literal's value."""
     return _LITERALS[type(value)]
-
-
-def qualified(node: Node) -> str | None:
-    """`a.b.c` as one name; None if it can't be one."""
-    if isinstance(node, Ident):
-        return node.name
-    if isinstance(node, Select) and not node.test:
-        prefix = qualified(node.operand)
-        return f"{prefix}.{node.field}" if prefix is not None else None
-    return None
-
-
-def walk(node: Node) -> list[Node]:
-    """All nodes of a tree."""
-    found: list[Node] = []
-    waiting = [node]
-    while waiting:
-        each = waiting.pop()
-        found.append(each)
-        waiting.extend(children(each))
-    return found
-
-
-def children(node: Node) -> list[Node]:
-    """The nodes right under a node."""
-    if isinstance(node, Select):
-        return [node.operand]
-    if isinstance(node, Call):
-        return node.operands
-    if isinstance(node, ListOf):
-        return node.elements
-    if isinstance(node, MapOf | StructOf):
-        return [part for entry in node.entries for part in (entry.key, entry.value)]
-    if isinstance(node, Fold):
-        return [node.range, node.init, node.condition, node.step, node.result]
-    return []

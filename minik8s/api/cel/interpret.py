@@ -87,19 +87,12 @@ class _Maker:
         field = node.field
         of = node.operand.type
         if node.test:
-            return (lambda frame: operators.present(operand(frame), field)), cost
-        if of.kind == "map" or (of.kind == "struct" and of.plain):
-
-            def direct(frame: Frame) -> Any:
-                value = operand(frame)
-                try:
-                    return value[field]
-                except KeyError:
-                    raise EvaluationError(f"no such key: {field}") from None
-                except TypeError:
-                    return operators.select(value, field)
-
-            return direct, cost + 1
+            test = operators.present_field if of.kind == "struct" else operators.present
+            return (lambda frame: test(operand(frame), field)), cost
+        if of.kind == "struct" and of.plain:
+            return _plain_field(operand, field), cost + 1
+        if of.kind == "map":
+            return _plain_key(operand, field), cost + 1
         return (lambda frame: operators.select(operand(frame), field)), cost + 1
 
     # --- calls
@@ -138,7 +131,12 @@ class _Maker:
             except EvaluationError as error:
                 wrong = error
             frame[SPENT] += right_cost
-            second = right(frame)
+            try:
+                second = right(frame)
+            except CostError:
+                raise
+            except EvaluationError as error:
+                raise (wrong or error) from None  # of two errors, the first is told
             if second is decisive:
                 return decisive
             if wrong is not None:
@@ -169,7 +167,10 @@ class _Maker:
         field = node.args[1]
         assert isinstance(field, Const)
         name = str(field.value)
-        return (lambda frame: operators.optional_select(operand(frame), name)), cost + 1
+        of = node.args[0].type
+        struct = (of.params[0] if of.is_optional and of.params else of).kind == "struct"
+        select = operators.optional_field if struct else operators.optional_index
+        return (lambda frame: select(operand(frame), name)), cost + 1
 
     def _or_value(self, node: Call) -> Compiled:
         """`a.or(b)` and `a.orValue(b)`, which look at b only if a is absent."""
@@ -284,6 +285,39 @@ _SPECIAL = {
 }
 
 
+def _plain_key(operand: Run, key: str) -> Run:
+    """A key of what is a dict for sure, or nearly so."""
+
+    def run(frame: Frame) -> Any:
+        value = operand(frame)
+        try:
+            return value[key]
+        except KeyError:
+            raise EvaluationError(f"no such key: {key}") from None
+        except TypeError:
+            return operators.select(value, key)
+
+    return run
+
+
+def _plain_field(operand: Run, field: str) -> Run:
+    """A field of a typed object that is used as JSON has it: null ones are absent."""
+
+    def run(frame: Frame) -> Any:
+        value = operand(frame)
+        try:
+            found = value[field]
+        except KeyError:
+            found = None
+        except TypeError:
+            return operators.select(value, field)
+        if found is None:
+            raise EvaluationError(f"no such key: {field}")
+        return found
+
+    return run
+
+
 def _read(slot: int) -> Run:
     return lambda frame: frame[slot]
 
@@ -314,15 +348,34 @@ def _dispatcher(node: Call) -> Callable[..., Any]:
     """What carries a call out: the one overload if the checker is sure of it, else the one that the values fit."""
     overloads: list[Overload] = node.overloads
     if len(overloads) == 1 and all(map(_sure, (operand.type for operand in node.operands), overloads[0].args)):
-        return overloads[0].implementation
+        return _guarded(overloads[0])
 
     def dispatch(*args: Any) -> Any:
         for overload in overloads:
             if all(map(fits, args, overload.args)):
                 return overload.implementation(*args)
-        raise EvaluationError(f"no such overload: {node.function}({', '.join(str(type_name(arg)) for arg in args)})")
+        raise _no_such(node.function, args)
 
     return dispatch
+
+
+def _guarded(overload: Overload) -> Callable[..., Any]:
+    """An implementation whose arguments should fit; where they don't (a null in a list), that is said."""
+    implementation = overload.implementation
+
+    def call(*args: Any) -> Any:
+        try:
+            return implementation(*args)
+        except (TypeError, AttributeError):
+            if all(map(fits, args, overload.args)):
+                raise
+            raise _no_such(overload.function, args) from None
+
+    return call
+
+
+def _no_such(function: str, args: tuple[Any, ...]) -> EvaluationError:
+    return EvaluationError(f"no such overload: {function}({', '.join(str(type_name(arg)) for arg in args)})")
 
 
 def _sure(given: Type, wanted: Type) -> bool:

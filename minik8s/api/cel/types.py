@@ -13,7 +13,7 @@ from typing import Any
 class Type:
     """A type; equal to another of the same kind, name and parameters. As a value of CEL it is what `type(x)` answers."""
 
-    __slots__ = ("_field", "fields", "kind", "name", "params", "plain")
+    __slots__ = ("_field", "fields", "kind", "name", "nested", "params", "plain")
 
     def __init__(
         self,
@@ -23,6 +23,7 @@ class Type:
         fields: Mapping[str, Type] | None = None,
         plain: bool = False,
         field: Callable[[str], Type | None] | None = None,
+        nested: Callable[[str], Type] | None = None,
     ) -> None:
         self.kind = kind
         self.name = name or kind
@@ -30,6 +31,7 @@ class Type:
         self.fields = fields or {}
         self.plain = plain  # its values are dicts of JSON, not values.Struct
         self._field = field
+        self.nested = nested  # the types whose names begin with this one's, where any such name is one
 
     def field(self, name: str) -> Type | None:
         """The type of a struct's field; None if it has none of that name."""

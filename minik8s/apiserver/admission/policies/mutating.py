@@ -7,11 +7,12 @@ Source: the MutatingAdmissionPolicy chapter and its reference, KEP-3962.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from minik8s.api import cel
+from minik8s.api.cel.values import Built
 from minik8s.api.errors import ApiError, object_forbidden
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import Resource
@@ -47,6 +48,7 @@ class Mutations:
             (outcome,), _ = evaluate([expression], inputs, self.compiler.variables)
             if outcome.error:
                 raise MutationError(outcome.error)
+            _check_names(outcome.value)
             made = cel.to_json(outcome.value)
         except (OutOfBudgetError, cel.EvaluationError) as error:
             raise MutationError(str(error)) from None
@@ -60,6 +62,27 @@ def compile_mutations(compiler: Compiler, spec: Frozen) -> Mutations:
         text = mutation[holder]["expression"]
         steps.append((mutation["patchType"], compiler.expression(text, result, patches=True)))
     return Mutations(compiler, steps, spec.get("reinvocationPolicy") == "IfNeeded")
+
+
+def _check_names(made: Any) -> None:
+    """MutationError unless each object is of the type that its place asks for: `Object.spec` in the field `spec` of an `Object`."""
+    roots = [operation.fields.get("value") for operation in made] if isinstance(made, list) else [made]
+    found = [each for root in roots if isinstance(root, Built) for each in _misnamed(root, root.type.name)]
+    if found:
+        raise MutationError("type mismatch: " + "\n".join(found))
+
+
+def _misnamed(value: Any, name: str) -> Iterator[str]:
+    if isinstance(value, Built):
+        if value.type.name != name:
+            yield (
+                f'unexpected type name "{value.type.name}", expected "{name}", which matches field name path from root Object type'
+            )
+        for field_name, inner in value.fields.items():
+            yield from _misnamed(inner, f"{name}.{field_name}")
+    elif isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _misnamed(inner, name)
 
 
 @dataclass(slots=True)

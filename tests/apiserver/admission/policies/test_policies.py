@@ -351,6 +351,15 @@ async def test_a_failed_mutation_refuses_by_the_failure_policy(door: Door) -> No
     await door(config_map(data={"a": "b"}))
 
 
+async def test_objects_have_the_types_of_their_places(door: Door) -> None:
+    door.mutating(mutations=[apply("Object{metadata: Object.wrong{labels: {}}}")])
+    error = await door.refusal(config_map())
+    assert error.message.endswith(
+        'type mismatch: unexpected type name "Object.wrong", expected "Object.metadata", which matches field name path from root '
+        "Object type"
+    )
+
+
 async def test_policies_are_asked_again_if_needed(door: Door) -> None:
     """reinvocationPolicy: `first` sees what `second` did in the second round alone."""
     seen = "Object{data: {'seen': has(object.data) && 'late' in object.data ? 'yes' : 'no'}}"

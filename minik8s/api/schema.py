@@ -243,6 +243,8 @@ def _shown(path: Path, field: str) -> str:
 def _struct(name: str) -> Converter:
     """The converter of a struct."""
     this = type_of(name)
+    if name.startswith(_SCHEMA_OR):
+        return _schema_or(name.removeprefix(_SCHEMA_OR))
     if this.leaf:
         return _any if this.leaf == "*" else _scalar(this.leaf)
     table: dict[str, tuple[type | None, Converter, bool]] = {}
@@ -361,6 +363,34 @@ def _any(value: Any, path: Path, unknown: list[str]) -> Any:
     if type(value) is list:
         return [_any(item, path, unknown) for item in value]
     return value
+
+
+_SCHEMA = "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+_SCHEMA_OR = _SCHEMA + "Or"
+
+
+def _schema_or(other: str) -> Converter:
+    """A JSON schema or something else (Bool, Array, StringArray). Upstream reads it on its own: unknown fields go without being told, and
+    what has a wrong type is named from here.
+    """
+
+    def convert(value: Any, path: Path, unknown: list[str]) -> Any:
+        try:
+            if type(value) is dict:
+                return _struct(_SCHEMA)(value, None, [])
+            if other == "Bool":
+                if type(value) is not bool:
+                    raise ValueError("boolean or JSON schema expected")
+                return value
+            if type(value) is not list:
+                return None
+            return [_struct(_SCHEMA)(each, None, []) if other == "Array" else scalars.string(each) for each in value]
+        except _Misfit as misfit:
+            raise _Misfit(ValueError(misfit.tell(_SCHEMA)), path) from None
+        except ValueError as error:
+            raise _Misfit(error, path) from None
+
+    return convert
 
 
 def _empty(value: Any, path: Path, unknown: list[str]) -> Any:

@@ -267,3 +267,20 @@ def test_any_json_conforms_or_is_a_bad_request(kind: tuple[str, str, str], body:
         return
     again, unknown = conform(obj, *kind)
     assert (again, unknown) == (obj, [])
+
+
+def test_schemas_within_schemas_are_read_as_schemas() -> None:
+    """`items` and `additionalProperties` of a JSONSchemaProps: unknown fields go untold, as upstream's own decoders have it."""
+
+    def read(schema_of_items: Any) -> Any:
+        version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"items": schema_of_items}}}
+        body = {"metadata": {"name": "a"}, "spec": {"group": "a.b", "versions": [version]}}
+        obj, unknown = schema.conform(body, "apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+        return obj["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["items"], unknown
+
+    given = {"type": "object", "colour": 1, "title": None, "additionalProperties": {"items": [{"x": 1}]}}
+    assert read(given) == ({"type": "object", "additionalProperties": {"items": [{}]}}, [])
+    with pytest.raises(schema.MalformedError, match=r"into Go struct field JSONSchemaProps\.properties\.type of type string"):
+        read({"properties": {"a": {"type": 5}}})
+    with pytest.raises(schema.MalformedError, match="boolean or JSON schema expected"):
+        read({"additionalProperties": 5})

@@ -78,6 +78,12 @@ def label(text: object) -> str:
     return str(text)
 
 
+def claim(text: object) -> str:
+    if not re.fullmatch(r"[^=]+=.*", str(text)):
+        raise ValueError(f"{text!r} is no claim (KEY=VALUE)")
+    return str(text)
+
+
 def taint(text: object) -> str:
     if not re.fullmatch(r"[^=\s:]+(=[^=\s:]*)?:(NoSchedule|PreferNoSchedule|NoExecute)", str(text)):
         raise ValueError(f"{text!r} is no taint (KEY=VALUE:EFFECT; effects: NoSchedule, PreferNoSchedule, NoExecute)")
@@ -158,6 +164,25 @@ OPTIONS: tuple[Option, ...] = (
         parse=number,
         metavar="N",
     ),
+    Option("token-auth-file", "", 'static tokens, lines of token,user,uid,"groups"', metavar="FILE"),
+    Option("oidc-issuer-url", "", "an OpenID Connect issuer whose ID tokens count (https)", metavar="URL"),
+    Option("oidc-client-id", "", "the audience that its tokens must be for", metavar="ID"),
+    Option("oidc-username-claim", "sub", "claim that is the user's name", metavar="CLAIM"),
+    Option(
+        "oidc-username-prefix", "", "what is put before it; - is nothing (default: the issuer's URL and #)", metavar="PREFIX"
+    ),
+    Option("oidc-groups-claim", "", "claim that is the user's groups", metavar="CLAIM"),
+    Option("oidc-groups-prefix", "", "what is put before each group", metavar="PREFIX"),
+    Option("oidc-required-claim", (), "a claim that tokens must have, KEY=VALUE", parse=claim, metavar="CLAIM", many=True),
+    Option("oidc-ca-file", "", "authority of the issuer's certificate (default: the system's)", metavar="FILE"),
+    Option("oidc-signing-algs", (), "an algorithm that tokens may be signed with (default: RS256)", metavar="ALG", many=True),
+    Option("authentication-config", "", "an AuthenticationConfiguration with issuers of tokens", metavar="FILE"),
+    Option("admission-control-config-file", "", "an AdmissionConfiguration (of PodSecurity)", metavar="FILE"),
+    Option("audit-policy-file", "", "what is written to the audit log (audit.k8s.io/v1 Policy)", metavar="FILE"),
+    Option("audit-log-path", "", "the audit log; - is standard output", metavar="FILE"),
+    Option("audit-log-maxsize", 100, "megabytes that the audit log may have before it is renamed", parse=number, metavar="N"),
+    Option("audit-log-maxbackup", 0, "renamed audit logs that are kept, 0 for all", parse=number, metavar="N"),
+    Option("audit-log-maxage", 0, "days for which renamed audit logs are kept, 0 for ever", parse=number, metavar="N"),
     Option("node-name", "", "the node's name (default: the host's)", BOTH, metavar="NAME"),
     Option("node-ip", "", "the node's address (default: that of the default route)", BOTH, parse=address, metavar="IP"),
     Option("node-label", (), "a label of the node, KEY=VALUE", BOTH, parse=label, metavar="LABEL", many=True),

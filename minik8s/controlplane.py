@@ -6,19 +6,22 @@ No logic here: who is built of what.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 from minik8s.api.user import User, component, service_account
 from minik8s.apiserver import authn, reviews
 from minik8s.apiserver.admission import plugins
+from minik8s.apiserver.admission.podsecurity import Configuration as PodSecurityConfiguration
 from minik8s.apiserver.admission.webhooks import Webhooks
 from minik8s.apiserver.aggregation.aggregation import Aggregation
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
+from minik8s.apiserver.authn.token_use import TokenUse
 from minik8s.apiserver.authz import authorizer_for
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.metrics import watch_cache
@@ -38,7 +41,10 @@ from minik8s.tunnel.server import Tunnels
 
 if TYPE_CHECKING:
     from minik8s.apiserver.admission.webhooks.dispatch import Dispatcher
+    from minik8s.apiserver.authn.oidc import OpenIDConnect
 
+AS_MANAGER = ("serviceaccount-token-controller",)
+"""Controllers that have no identity of their own, but that of kube-controller-manager."""
 AS_SERVER = ("service-addresses",)
 """Controllers that act as the API server itself: in upstream, it does their work."""
 
@@ -50,6 +56,8 @@ class Settings:
     service_networks: list[Network]
     service_account_key: bytes
     static_tokens: authn.StaticTokens = field(default_factory=lambda: authn.StaticTokens({}))
+    issuers: Sequence[OpenIDConnect] = ()
+    pod_security: PodSecurityConfiguration | None = None
     not_ready_toleration: int = 300
     unreachable_toleration: int = 300
     front_proxy: str = ""
@@ -71,7 +79,7 @@ class ControlPlane:
         self.caller = Caller(self.desk.reader, self.tunnels, clock, rng)
         self.desk.caller = self.caller
         accounts = ServiceAccountTokens(settings.service_account_key, self.desk.reader, clock)
-        self.authenticator = authn.Authenticator(settings.static_tokens, accounts, self.desk.reader, clock)
+        self.authenticator = authn.Authenticator(settings.static_tokens, accounts, self.desk.reader, clock, settings.issuers)
         authorizer = authorizer_for(self.desk.reader)
         self.desk.authorizer = authorizer
         self.desk.admission += plugins(
@@ -81,6 +89,7 @@ class ControlPlane:
             rng,
             settings.not_ready_toleration,
             settings.unreachable_toleration,
+            settings.pod_security,
             catalogue=self.desk.catalogue,
             shown_as=self.desk.shown_as,
         )
@@ -109,6 +118,7 @@ class ControlPlane:
         await self.desk.start(owner)
         await provision_defaults(self.desk, self._settings.service_networks)
         owner.start(self.aggregation.run(owner), "aggregation")
+        self.authenticator.accounts.used = TokenUse(partial(self.desk.handle, authn.ADMIN), owner).note
 
     async def start_controllers(self, stack: AsyncExitStack) -> None:
         """Runs the controllers until the stack is left."""
@@ -116,10 +126,12 @@ class ControlPlane:
         stack.push_async_callback(informers.stop)
 
         def client_of(name: str) -> Client:
+            if name in AS_MANAGER:
+                return self.client(component("kube-controller-manager"))
             return self.client(authn.ADMIN if name in AS_SERVER else service_account("kube-system", name))
 
-        settings = self._settings
-        manager = Manager(client_of, informers, self.clock, self.rng, settings.controller_settings, settings.controllers)
+        settings = replace(self._settings.controller_settings, account_token=self.authenticator.accounts.legacy)
+        manager = Manager(client_of, informers, self.clock, self.rng, settings, self._settings.controllers)
         stack.push_async_callback(manager.stop)
         await manager.start()
 

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 from aiohttp import web
 
-from minik8s import KUBERNETES_VERSION, cloud, config
+from minik8s import KUBERNETES_VERSION, cloud, config, security
 from minik8s.api.user import User
 from minik8s.apiserver import agents, authn, pages
 from minik8s.apiserver.aggregation.trust import CLIENT_NAME
@@ -29,7 +29,7 @@ from minik8s.apiserver.authn.connections import Connections
 from minik8s.apiserver.connect import Connector
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.apiserver.provision import provision_services, provision_trust
+from minik8s.apiserver.provision import provision_cluster_info, provision_services, provision_trust
 from minik8s.base import jointoken, memory
 from minik8s.base.children import keep_running
 from minik8s.base.clock import Clock, RealClock
@@ -89,10 +89,18 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         beside.start(_agent_beside(options, str(agent_token), clock), "agent")
 
     networks = [ipaddress.ip_network(text) for text in options.service_cidr.split(",")]
+    with _one_line("cannot set up access"):
+        listed, issuers, pod_security = (
+            security.listed_tokens(options),
+            security.issuers(options, clock, stack),
+            security.pod_security(options),
+        )
     settings = Settings(
         service_networks=networks,
         service_account_key=pki.service_account_key,
-        static_tokens=authn.static_tokens(admin_token, token, agent_token),
+        static_tokens=authn.static_tokens(admin_token, token, agent_token, listed=listed),
+        issuers=issuers,
+        pod_security=pod_security,
         not_ready_toleration=options.default_not_ready_toleration_seconds,
         unreachable_toleration=options.default_unreachable_toleration_seconds,
         front_proxy=str(pki.front_proxy(CLIENT_NAME)),
@@ -105,6 +113,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         ),
     )
     plane = ControlPlane(store, clock, rng, settings)
+    with _one_line("cannot write an audit log"):
+        await security.audit(options, plane, stack)
     owner = Owner("server", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     stack.push_async_callback(owner.stop)
     await plane.start_api(owner)
@@ -114,6 +124,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     address = options.advertise_address or options.node_ip or default_address()
     dns = cluster_config(options, networks[0])["clusterDNS"]
     await provision_services(plane.desk, str(networks[0][1]), address, options.https_listen_port, str(dns))
+    url = f"https://{_bracketed(address)}:{options.https_listen_port}"
+    await provision_cluster_info(plane.desk, url, pki.server_ca.pair.certificate)
     tunnels = plane.tunnels
     connector = Connector(plane.desk.reader, tunnels, rng)
     stack.push_async_callback(plane.caller.close)
@@ -266,6 +278,10 @@ def _one_line(what: str) -> Iterator[None]:
         raise StartFailed(f"{what}: {error.strerror or error}") from None
     except (StoreError, ValueError) as error:
         raise StartFailed(f"{what}: {error}") from None
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _say(part: str, text: str) -> None:

@@ -28,6 +28,7 @@ from minik8s.apiserver import bigyaml, bodies, connect, forms, streams, watching
 from minik8s.apiserver.aggregation import routes
 from minik8s.apiserver.audit_id import AUDIT_ID, new_id
 from minik8s.apiserver.authn import impersonation
+from minik8s.apiserver.authn.notyet import NotYet
 from minik8s.apiserver.contract import Attributes, Operation
 from minik8s.apiserver.forms import Form
 from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watch
@@ -160,7 +161,11 @@ class HttpFace:
 
     async def _answer(self, http: web.BaseRequest, context: _Context) -> web.StreamResponse:
         try:
-            user = self._authenticate(http)
+            try:
+                user = self._authenticate(http)
+            except NotYet as keys:
+                await asyncio.shield(keys.fetched)
+                user = self._authenticate(http)
         except Unauthorized:
             if self._desk.audit is not None:
                 await self._begin_trail(http, context, raw_attributes(http.method, _split(readable(http.path_qs))[0], NOBODY))

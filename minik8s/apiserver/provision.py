@@ -12,7 +12,7 @@ from minik8s.api.call import Call
 from minik8s.api.errors import AlreadyExists
 from minik8s.api.kind import Object
 from minik8s.api.kinds import flowcontrol_defaults
-from minik8s.apiserver import bootstrap, kubernetes_service
+from minik8s.apiserver import bootstrap, cluster_info, kubernetes_service
 from minik8s.apiserver.aggregation import registration, trust
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn import ADMIN
@@ -44,6 +44,11 @@ async def provision_services(desk: FrontDesk, cluster_ip: str, address: str, por
     await _ensure_all(desk, [service, kubernetes_service.dns_service(dns)], kubernetes_service.reconcile)
     if not ipaddress.ip_address(address).is_loopback:
         await _ensure_all(desk, endpoints, kubernetes_service.reconcile)
+
+
+async def provision_cluster_info(desk: FrontDesk, server: str, authority: bytes) -> None:
+    """What anybody may know of the cluster: its URL and its authority."""
+    await _ensure_all(desk, cluster_info.objects(server, authority), cluster_info.reconcile)
 
 
 async def _ensure_all(desk: FrontDesk, wanted: Iterable[Object], reconcile: Reconcile) -> None:

@@ -7,6 +7,7 @@ Sources: the API reference of authorization.k8s.io and authentication.k8s.io.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ from minik8s.api.user import User
 from minik8s.apiserver import bodies
 from minik8s.apiserver.admission import admit
 from minik8s.apiserver.authn import Authenticator, InvalidToken
+from minik8s.apiserver.authn.notyet import NotYet
 from minik8s.apiserver.authz import Chain
 from minik8s.apiserver.authz.rbac import RBAC
 from minik8s.apiserver.bodies import TypeOf
@@ -84,7 +86,11 @@ def _handler(resource: Resource, answer: Answer) -> Handler:
             review["metadata"]["namespace"] = request.namespace
         else:
             review["metadata"].pop("namespace", None)
-        return Reply(201, answer(review, request.user))
+        try:
+            return Reply(201, answer(review, request.user))
+        except NotYet as keys:
+            await asyncio.shield(keys.fetched)
+            return Reply(201, answer(review, request.user))
 
     return handler
 

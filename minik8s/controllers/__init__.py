@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from minik8s.controllers import (
     admissionpolicies,
     aggregation,
+    bootstrap,
     certificates,
     cronjob,
     daemonset,
@@ -25,6 +26,7 @@ from minik8s.controllers import (
     replicaset,
     servicecidrs,
     statefulset,
+    tokens,
     ttl,
     volumes,
 )
@@ -55,6 +57,9 @@ CONTROLLERS: Mapping[str, Start] = {
     "node-controller": nodes.start,
     "clusterrole-aggregation-controller": aggregation.start,
     "certificate-controller": certificates.start,
+    "serviceaccount-token-controller": tokens.start,
+    "bootstrap-signer": bootstrap.start_signer,
+    "token-cleaner": bootstrap.start_cleaner,
     "generic-garbage-collector": garbage.start,
     "pod-garbage-collector": podgc.start,
     admissionpolicies.NAME: admissionpolicies.start,

@@ -2,27 +2,32 @@
 
 What is shown and wrong is a 401, never anonymous. What was verified is remembered by its header until it expires, or until an
 object that a token is bound to changes: a repeated request costs a look-up.
-Neighbours: `connections.py` (certificates, socket peers), `serviceaccounts.py` (JWTs), `impersonation.py` (acting as somebody
-else), `base/jointoken.py`, `base/pki.py`.
+Neighbours: `connections.py` (certificates, socket peers), `serviceaccounts.py` (JWTs), `bootstrap_tokens.py`, `oidc.py`,
+`token_file.py`, `impersonation.py` (acting as somebody else), `base/jointoken.py`, `base/pki.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minik8s.api.errors import Unauthorized
 from minik8s.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from minik8s.api.user import ANONYMOUS, AUTHENTICATED, User
+from minik8s.apiserver.authn.bootstrap_tokens import BootstrapTokens
 from minik8s.apiserver.authn.connections import ADMIN, Connections, certificate_user, peer_user
 from minik8s.apiserver.authn.serviceaccounts import InvalidToken, NotOurs, ServiceAccountTokens
 from minik8s.apiserver.contract import Reader
 from minik8s.base.clock import Clock
 from minik8s.base.jointoken import JoinToken
 from minik8s.base.pki import write_private
+
+if TYPE_CHECKING:
+    from minik8s.apiserver.authn.oidc import OpenIDConnect
 
 __all__ = [
     "ADMIN",
@@ -64,11 +69,20 @@ class Identity:
 
 
 class Authenticator:
-    """The chain. `static` are the admin's and the join tokens."""
+    """The chain. `static` are the admin's, the join and a file's tokens, `issuers` those of OpenID Connect."""
 
-    def __init__(self, static: StaticTokens, accounts: ServiceAccountTokens, reader: Reader, clock: Clock) -> None:
+    def __init__(
+        self,
+        static: StaticTokens,
+        accounts: ServiceAccountTokens,
+        reader: Reader,
+        clock: Clock,
+        issuers: Sequence[OpenIDConnect] = (),
+    ) -> None:
         self.accounts = accounts
         self._static = static
+        self._bootstrap = BootstrapTokens(reader, clock)
+        self._issuers = issuers
         self._clock = clock
         self._known: dict[str, tuple[Identity, int]] = {}
         self._changes = dict.fromkeys((SERVICEACCOUNTS, PODS, SECRETS, NODES), 0)
@@ -78,7 +92,7 @@ class Authenticator:
     def authenticate(self, authorization: str | None, certificate: User | None = None, peer: User | None = None) -> User:
         """Who asks, by the Authorization header (None where there is none), the connection's client certificate and
         its socket peer (`Connections.users`). A header, even an empty one, counts before the peer.
-        Unauthorized where the token is wrong.
+        Unauthorized where the token is wrong; `NotYet` where an issuer's keys are being fetched.
         """
         if certificate is not None:
             return certificate
@@ -101,16 +115,29 @@ class Authenticator:
         return identity.user
 
     def review(self, token: str, audiences: tuple[str, ...]) -> Identity:
-        """Whose token it is, for a TokenReview too. InvalidToken says why it is nobody's."""
-        if (user := self._static.user(token)) and (own := tuple(each for each in audiences if each in self.accounts.audiences)):
-            return Identity(user, own)
+        """Whose token it is, for a TokenReview too. InvalidToken says why it is nobody's, `NotYet` that it is not known yet."""
+        if own := tuple(each for each in audiences if each in self.accounts.audiences):
+            if user := self._static.user(token):
+                return Identity(user, own)
+            if found := self._bootstrap.user(token):
+                return Identity(found[0], own, found[1], (SECRETS,))
+        faults = []
         try:
             verified = self.accounts.verify(token, audiences)
+            return Identity(verified.user, verified.audiences, verified.expires, verified.bound)
         except NotOurs:
-            raise InvalidToken("invalid bearer token") from None
+            pass
         except InvalidToken as error:
-            raise InvalidToken(f"[invalid bearer token, {error}]") from None
-        return Identity(verified.user, verified.audiences, verified.expires, verified.bound)
+            faults.append(str(error))
+        for issuer in self._issuers if own else ():
+            try:
+                user, ends = issuer.verify(token)
+                return Identity(user, own, ends)
+            except NotOurs:
+                continue
+            except InvalidToken as error:
+                faults.append(str(error))
+        raise InvalidToken(f"[invalid bearer token, {', '.join(faults)}]" if faults else "invalid bearer token")
 
     def _seen(self, identity: Identity) -> int:
         return sum(self._changes[resource] for resource in identity.bound)
@@ -132,9 +159,9 @@ def admin_token(path: Path) -> str:
     return path.read_text().strip()
 
 
-def static_tokens(admin: str, *joins: JoinToken) -> StaticTokens:
-    """The admin's token and the join tokens, these both whole and as bare secrets."""
-    users = {admin: ADMIN}
+def static_tokens(admin: str, *joins: JoinToken, listed: Mapping[str, User] | None = None) -> StaticTokens:
+    """The admin's token, the join tokens, these both whole and as bare secrets, and those of a file."""
+    users = {**(listed or {}), admin: ADMIN}
     for token in joins:
         user = User(f"system:bootstrap:{token.kind}", (BOOTSTRAPPERS, AUTHENTICATED))
         users |= {str(token): user, token.secret: user}

@@ -1,16 +1,18 @@
 """Service-account tokens: JWTs that the server signs for pods, and knows again.
 
 A token says whose it is (`sub`), for whom (`aud`), until when (`exp`), and the objects it is bound to; it dies with them. Keys are
-ECDSA P-256 (ES256), published as a JWKS so that others can verify tokens too. Sources: KEP-1205 (bound tokens), KEP-4193 (node
-and token ids), "Configure Service Accounts for Pods" of the Kubernetes documentation.
+ECDSA P-256 (ES256), published as a JWKS so that others can verify tokens too. Tokens of an older kind, kept in Secrets of the type
+`kubernetes.io/service-account-token`, count while their Secret holds them. Sources: KEP-1205 (bound tokens), KEP-4193 (node and token
+ids), KEP-2799 (older tokens), "Configure Service Accounts for Pods" of the Kubernetes documentation.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,13 +22,17 @@ import orjson
 from minik8s.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from minik8s.api.user import User, service_account
 from minik8s.apiserver.contract import Reader
-from minik8s.base.clock import Clock, parse_time
+from minik8s.base.clock import Clock, parse_time, rfc3339
 from minik8s.base.pki import load_key
 
 if TYPE_CHECKING:
     from jwt import PyJWS
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
+LEGACY_ISSUER = "kubernetes/serviceaccount"
+LEGACY_CLAIM = "kubernetes.io/serviceaccount/"
+INVALID_SINCE, LAST_USED = "kubernetes.io/legacy-token-invalid-since", "kubernetes.io/legacy-token-last-used"
+"""Labels of the Secrets of older tokens; `LAST_USED` holds a day."""
 API_AUDIENCES = ("https://kubernetes.default.svc",)
 LEEWAY = 60.0
 """Seconds for which a token works on after the deletion of what it is bound to was asked for."""
@@ -67,6 +73,8 @@ class ServiceAccountTokens:
         self._reader = reader
         self._clock = clock
         self._issuer = issuer
+        self.used: Callable[[Frozen, str], None] = lambda secret, day: None
+        """Told of a Secret whose token is used, and the day, where its label says another."""
 
     def issue(self, account: Frozen, audiences: Sequence[str], seconds: int, bound: Frozen | None = None) -> str:
         """A token for a ServiceAccount that lives for `seconds`, bound to a Pod, Secret or Node where one is given."""
@@ -92,9 +100,24 @@ class ServiceAccountTokens:
         }
         return self._jws.encode(orjson.dumps(claims), self._key, "ES256", {"kid": self._key_id})
 
+    def legacy(self, account: Frozen, secret: str) -> str:
+        """The token of an older kind that a Secret of this name holds for a ServiceAccount: it has no end of its own."""
+        metadata = account["metadata"]
+        private = {
+            "namespace": metadata["namespace"],
+            "secret.name": secret,
+            "service-account.name": metadata["name"],
+            "service-account.uid": metadata["uid"],
+        }
+        claims = {"iss": LEGACY_ISSUER, "sub": f"system:serviceaccount:{metadata['namespace']}:{metadata['name']}"}
+        claims |= {f"{LEGACY_CLAIM}{name}": value for name, value in private.items()}
+        return self._jws.encode(orjson.dumps(claims), self._key, "ES256", {"kid": self._key_id})
+
     def verify(self, token: str, audiences: Sequence[str]) -> Verified:
         """NotOurs where somebody else signed it, InvalidToken where it doesn't count (any more) for these audiences."""
         claims = self._claims(token)
+        if claims["iss"] == LEGACY_ISSUER:
+            return self._verify_legacy(token, claims, audiences)
         if not (matched := tuple(audience for audience in audiences if audience in claims["aud"])):
             raise InvalidToken(
                 f"token audiences {_quoted(claims['aud'])} is invalid for the target audiences {_quoted(audiences)}"
@@ -141,9 +164,39 @@ class ServiceAccountTokens:
             claims: dict[str, Any] = orjson.loads(self._jws.decode(token, self._key.public_key(), ["ES256"]))
         except (InvalidTokenError, orjson.JSONDecodeError):
             raise NotOurs from None
-        if claims["iss"] != self._issuer:
+        if claims["iss"] not in (self._issuer, LEGACY_ISSUER):
             raise NotOurs
         return claims
+
+    def _verify_legacy(self, token: str, claims: Mapping[str, str], audiences: Sequence[str]) -> Verified:
+        if not (matched := tuple(audience for audience in audiences if audience in self.audiences)):
+            raise InvalidToken(
+                f"token audiences {_quoted(self.audiences)} is invalid for the target audiences {_quoted(audiences)}"
+            )
+        namespace, secret_name, name, uid = (
+            claims[f"{LEGACY_CLAIM}{part}"]
+            for part in ("namespace", "secret.name", "service-account.name", "service-account.uid")
+        )
+        secret = self._reader.get(SECRETS, namespace, secret_name)
+        if secret is None or "deletionTimestamp" in secret["metadata"]:
+            raise InvalidToken("service account token has been invalidated")
+        kept = base64.b64decode((secret.get("data") or {}).get("token", ""))
+        if not hmac.compare_digest(kept, token.encode(errors="replace")):
+            raise InvalidToken("service account token does not match server's copy")
+        if self._reader.get(SERVICEACCOUNTS, namespace, name) is None:
+            raise InvalidToken(f'serviceaccounts "{name}" not found')
+        end = self._end(SERVICEACCOUNTS, namespace, {"name": name, "uid": uid})
+        labels = secret["metadata"].get("labels") or {}
+        if labels.get(INVALID_SINCE):
+            raise InvalidToken(
+                f"the token in secret {namespace}/{secret_name} for service account {namespace}/{name} has been marked invalid. "
+                "Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the "
+                f"'{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+            )
+        if labels.get(LAST_USED) != (day := rfc3339(self._clock.now())[:10]):
+            self.used(secret, day)
+        midnight = (self._clock.now() // 86400 + 1) * 86400  # then it is used on another day
+        return Verified(service_account(namespace, name, uid), matched, min(end, midnight), (SERVICEACCOUNTS, SECRETS))
 
     def _end(self, resource: Resource, namespace: str, reference: Mapping[str, str]) -> float:
         """When a token ends with the object that it is bound to; infinity while nobody deletes that."""

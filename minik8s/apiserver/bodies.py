@@ -287,6 +287,8 @@ def _delete_body(request: Request) -> Object:
     if isinstance(body, bytes):
         try:
             body, _ = decode.parse(body, decode.media_type(request.content_type))
+            if isinstance(body, dict) and body.get("kind") == "DeleteOptions":
+                body["apiVersion"] = "v1"  # Go clients say that of what they delete, as every group has the kind
             body = decode.identify(body, "", "v1", "DeleteOptions")
         except decode.WrongKindError:
             kind, version = body["kind"], body.get("apiVersion", "v1")

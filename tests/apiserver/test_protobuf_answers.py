@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,14 +20,16 @@ import pytest
 from minik8s.api import protobuf
 from minik8s.api.errors import NotAcceptable
 from minik8s.api.kind import Object
+from minik8s.api.resources import CONFIGMAPS
 from minik8s.api.user import ANONYMOUS
-from minik8s.apiserver import forms
+from minik8s.apiserver import bodies, forms
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.forms import JSON, PROTOBUF, Form, negotiate
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.http import HttpFace
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.pages import pages
+from minik8s.apiserver.request import Request
 from minik8s.base.clock import RealClock
 from minik8s.base.metrics import Metrics
 from minik8s.base.tasks import Owner
@@ -86,6 +89,16 @@ async def test_an_object_comes_and_goes_in_protobuf(ask: Ask) -> None:
     assert (code, media, protobuf.decode(body)["reason"]) == (409, PROTOBUF, "Conflict")
     code, _, body = await ask("DELETE", f"{MAPS}/x", {**options, "preconditions": {"uid": made["metadata"]["uid"]}})
     assert (code, protobuf.decode(body)["status"]) == (200, "Success")
+
+
+@pytest.mark.parametrize("version", ["v1", "apps/v1", "meta.k8s.io/v1", "example.com/v1"])
+@pytest.mark.parametrize("media", [PROTOBUF, JSON])
+def test_every_group_has_delete_options(version: str, media: str) -> None:
+    """client-go says the version of what it deletes; upstream takes DeleteOptions of any."""
+    options = {"apiVersion": version, "kind": "DeleteOptions", "propagationPolicy": "Orphan"}
+    body = protobuf.encode(options) if media == PROTOBUF else json.dumps(options).encode()
+    request = Request("delete", CONFIGMAPS, "a", "x", body=body, content_type=media)
+    assert bodies.delete_options_of(request).propagation == "Orphan"
 
 
 async def test_errors_and_discovery_too(ask: Ask) -> None:

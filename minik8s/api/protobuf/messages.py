@@ -43,6 +43,8 @@ def message_of(api_version: str, kind: str) -> str:
     if group == "meta.k8s.io" and kind.startswith("PartialObjectMetadata"):
         name = f"{MACHINERY}apis.meta.{version}.{kind}"
         return name if name in _facts() else f"{MACHINERY}apis.meta.v1.{kind}"
+    if kind == "DeleteOptions":  # which every group has
+        return f"{MACHINERY}apis.meta.v1.{kind}"
     name = schema.definition(group, version, kind)
     _facts()[name]
     return name

@@ -22,6 +22,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from random import Random
 from typing import Any
 
@@ -139,7 +140,7 @@ class Caller:
 
     async def post(self, endpoint: Endpoint, body: bytes, *, timeout: float, agent: str = "kube-apiserver") -> bytes:
         """The body of the answer to a POST of JSON, after `timeout` seconds at the latest. Raises CallFailed."""
-        url = f"{endpoint.address}?timeout={seconds_text(timeout)}"
+        url = f"{endpoint.address}?timeout={ceil(timeout)}s"
         headers = {"Content-Type": "application/json", "Accept": "application/json, */*", "User-Agent": agent}
         return await self._bounded(endpoint, "POST", url, headers, body, timeout)
 
@@ -314,11 +315,6 @@ async def _content(answer: aiohttp.ClientResponse) -> bytes:
         if len(found) > ANSWER_LIMIT:
             raise CallFailed(f"the answer is larger than {ANSWER_LIMIT} bytes", answer.status)
     return bytes(found)
-
-
-def seconds_text(seconds: float) -> str:
-    """`10s`, `500ms`: a whole number of them."""
-    return f"{int(seconds)}s" if seconds == int(seconds) else f"{max(int(seconds * 1000), 1)}ms"
 
 
 # --- why a call failed, in the words that users know (Go's) ----------------------------------------------------------------

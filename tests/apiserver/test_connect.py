@@ -19,10 +19,12 @@ import pytest
 from aiohttp import web
 
 from minik8s.api.call import Call
+from minik8s.api.errors import Forbidden
 from minik8s.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
 from minik8s.api.user import ANONYMOUS, AUTHENTICATED, User
+from minik8s.apiserver.admission.plugin import Quiet
 from minik8s.apiserver.connect import Connector
-from minik8s.apiserver.contract import Attributes, Decision
+from minik8s.apiserver.contract import Admission, Attributes, Decision, Operation
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.http import HttpFace
 from minik8s.apiserver.metrics import RequestMetrics
@@ -291,3 +293,45 @@ async def test_a_log_is_asked_for_as_an_object_is(house: House, accept: str, sta
         assert answer.status == status
         if status == 406:
             assert (await answer.json())["reason"] == "NotAcceptable"
+
+
+class Refusing(Quiet):
+    """Admission that lets nothing through, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Admission] = []
+
+    def handles(self, request: Admission) -> bool:
+        return request.operation is Operation.CONNECT
+
+    async def validate(self, request: Admission) -> None:
+        self.asked.append(request)
+        raise Forbidden("attaching is not allowed")
+
+
+CONNECTIONS = [
+    (EXEC + "&stdin=0&command=-c", {"kind": "PodExecOptions", "stdout": True, "container": "c", "command": ["sh", "-c"]}),
+    (f"{POD}/attach?stdin=1&tty=true&container=c", {"kind": "PodAttachOptions", "stdin": True, "tty": True, "container": "c"}),
+    (f"{POD}/portforward?ports=80&ports=x&ports=81", {"kind": "PodPortForwardOptions", "ports": [80, 81]}),
+    (f"{POD}/proxy/a/b?c=d", {"kind": "PodProxyOptions", "path": "a/b"}),
+    ("/api/v1/nodes/n/proxy", {"kind": "NodeProxyOptions"}),
+]
+
+
+@pytest.mark.parametrize(("path", "options"), CONNECTIONS)
+async def test_admission_judges_connections(house: House, path: str, options: dict[str, Any]) -> None:
+    """Operation CONNECT of admission.k8s.io; "should be able to deny attaching pod" of the conformance suite."""
+    plugin = Refusing()
+    house.desk.admission.append(plugin)
+    async with house.session.get(f"http://server{path}") as answer:
+        assert (answer.status, (await answer.json())["message"]) == (403, "attaching is not allowed")
+    asked = plugin.asked[0]
+    assert asked.object == {"apiVersion": "v1", **options}
+    assert f"/{asked.name}/{asked.subresource}" in path
+    assert not house.asked
+
+
+async def test_logs_are_read_without_admission(house: House) -> None:
+    house.desk.admission.append(Refusing())
+    async with house.session.get(f"http://server{POD}/log?container=c") as answer:
+        assert answer.status == 200

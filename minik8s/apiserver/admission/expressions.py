@@ -18,7 +18,8 @@ from minik8s.api.kinds.admissionexpressions import Problem
 from minik8s.api.resources import Resource
 from minik8s.api.selectors import parse_fields
 from minik8s.api.user import User, service_account
-from minik8s.apiserver.admission.matching import kind_of, namespace_of
+from minik8s.apiserver.admission.description import described
+from minik8s.apiserver.admission.matching import namespace_of
 from minik8s.apiserver.contract import Admission, Attributes, Authorizer, Decision
 
 BUDGET = cel.REQUEST_BUDGET
@@ -144,40 +145,7 @@ def inputs_of(
 
 def request_of(request: Admission, row: Resource) -> dict[str, Any]:
     """The request as an AdmissionRequest: without uid and objects, and without what is empty."""
-    own, subresource, user = request.resource, request.subresource, request.user
-    described = {
-        "kind": _kind(row, subresource),
-        "resource": _resource(row),
-        "requestKind": _kind(own, subresource),
-        "requestResource": _resource(own),
-        "operation": str(request.operation),
-        "userInfo": _user(user),
-        "dryRun": request.dry_run,
-        "options": dict(request.options)
-        or {"kind": f"{request.operation.capitalize()}Options", "apiVersion": "meta.k8s.io/v1"},
-    }
-    optional = {
-        "subResource": subresource,
-        "requestSubResource": subresource,
-        "name": request.name,
-        "namespace": namespace_of(request),
-    }
-    return described | {key: value for key, value in optional.items() if value}
-
-
-def _kind(row: Resource, subresource: str) -> dict[str, str]:
-    group, version, kind = kind_of(row, subresource)
-    return {"group": group, "version": version, "kind": kind}
-
-
-def _resource(row: Resource) -> dict[str, str]:
-    return {"group": row.group, "version": row.version, "resource": row.plural}
-
-
-def _user(user: User) -> dict[str, Any]:
-    extra = {key: list(values) for key, values in user.extra.items()}
-    described = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": extra}
-    return {key: value for key, value in described.items() if value}
+    return described(request, row) | ({"options": dict(request.options)} if request.options else {})
 
 
 def _authorizer(request: Admission, authorizer: Authorizer) -> cel.Authorizer:

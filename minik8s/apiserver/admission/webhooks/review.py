@@ -16,8 +16,7 @@ import orjson
 from minik8s.api.errors import ApiError, from_status
 from minik8s.api.kind import Frozen
 from minik8s.api.resources import Resource
-from minik8s.api.user import User
-from minik8s.apiserver.admission.matching import kind_of, namespace_of
+from minik8s.apiserver.admission.description import described
 from minik8s.apiserver.contract import Admission
 
 GROUP = "admission.k8s.io"
@@ -56,24 +55,6 @@ class Answer:
     patch_type: str
     annotations: Mapping[str, str]
     warnings: list[str]
-
-
-def described(request: Admission, row: Resource) -> dict[str, Any]:
-    """The request as an AdmissionRequest, but for its uid and objects. `row` is what it was matched as; what is empty is left out."""
-    own, subresource = request.resource, request.subresource
-    found = {
-        "kind": _kind(row, subresource),
-        "resource": _resource(row),
-        "subResource": subresource,
-        "requestKind": _kind(own, subresource),
-        "requestResource": _resource(own),
-        "requestSubResource": subresource,
-        "name": request.name,
-        "namespace": namespace_of(request),
-        "operation": str(request.operation),
-        "userInfo": _user(request.user),
-    }
-    return {key: value for key, value in found.items() if value} | {"dryRun": request.dry_run}
 
 
 def question(version: str, uid: str, request: Admission, row: Resource, obj: Frozen | None, old: Frozen | None) -> bytes:
@@ -121,21 +102,6 @@ def denial(name: str, status: Frozen) -> ApiError:
             "code": code if isinstance(code, int) and code >= 400 else 400,
         }
     )
-
-
-def _kind(row: Resource, subresource: str) -> dict[str, str]:
-    group, version, kind = kind_of(row, subresource)
-    return {"group": group, "version": version, "kind": kind}
-
-
-def _resource(row: Resource) -> dict[str, str]:
-    return {"group": row.group, "version": row.version, "resource": row.plural}
-
-
-def _user(user: User) -> dict[str, Any]:
-    extra = {key: list(values) for key, values in user.extra.items()}
-    found = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": extra}
-    return {key: value for key, value in found.items() if value}
 
 
 def _check_identity(review: Mapping[str, Any], response: Mapping[str, Any], uid: str) -> None:

@@ -141,3 +141,39 @@ class Fold(Node):
         self.result = result
         self.body = body
         self.where = where
+
+
+def qualified(node: Node) -> str | None:
+    """`a.b.c` as one name; None if it can't be one."""
+    if isinstance(node, Ident):
+        return node.name
+    if isinstance(node, Select) and not node.test:
+        prefix = qualified(node.operand)
+        return f"{prefix}.{node.field}" if prefix is not None else None
+    return None
+
+
+def walk(node: Node) -> list[Node]:
+    """All nodes of a tree."""
+    found: list[Node] = []
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        found.append(each)
+        waiting.extend(children(each))
+    return found
+
+
+def children(node: Node) -> list[Node]:
+    """The nodes right under a node."""
+    if isinstance(node, Select):
+        return [node.operand]
+    if isinstance(node, Call):
+        return node.operands
+    if isinstance(node, ListOf):
+        return node.elements
+    if isinstance(node, MapOf | StructOf):
+        return [part for entry in node.entries for part in (entry.key, entry.value)]
+    if isinstance(node, Fold):
+        return [node.range, node.init, node.condition, node.step, node.result]
+    return []

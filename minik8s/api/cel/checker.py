@@ -1,6 +1,7 @@
 """Types given to a tree: names and fields resolved, overloads chosen, and what doesn't fit told in cel-go's words.
 
-The rules are those of cel-go with the options that Kubernetes sets; null fits structs, durations, timestamps and opaque types. Knows `ast`, `errors`, `functions`, `types`.
+The rules are those of cel-go with the options that Kubernetes sets; null fits structs, durations, timestamps and opaque types.
+Knows `ast`, `errors`, `functions`, `types`.
 """
 
 from __future__ import annotations

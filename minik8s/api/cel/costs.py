@@ -150,21 +150,24 @@ _UNIT = ("bool", "int", "uint", "double", "timestamp", "duration")  # kinds of s
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What a fold costs: once, with every element, and with every element that is counted or collected."""
+    """What a fold costs: once, with every element, with every element that is counted or collected, and for ending early."""
 
     start: int
     step: int
     hit: int
+    early: int = 0
 
 
-def fold(macro: str, body: int, where: int, filtered: bool) -> Loop:
-    """The costs of a fold by those of its parts: its variables, its condition and its accumulator are idents and calls too."""
+def fold(macro: str, body: int, where: int, filtered: bool, literal: bool) -> Loop:
+    """The costs of a fold by those of its parts: its variables, its condition and its accumulator are idents and calls too.
+
+    `literal`: what it collects is a constant, so that the list around it costs nothing.
+    """
     if macro == "all":
-        return Loop(1, body + 3, 0)
+        return Loop(1, body + 3, 0, 2)
     if macro == "exists":
-        return Loop(1, body + 4, 0)
+        return Loop(1, body + 4, 0, 3)
     if macro == "exists_one":
-        return Loop(2, body + 1, 1)
-    grows = body + {"transformMap": 3, "transformMapEntry": 2}.get(macro, LIST + 2)
-    start = 1 if macro in ("map", "filter", "transformList") else 1 + MAP
-    return Loop(start, where + 1, grows - 1) if filtered else Loop(start, 0, grows)
+        return Loop(2, body, 2)
+    grows = body + {"transformMap": 3, "transformMapEntry": 2}.get(macro, 2 if literal else LIST + 2)
+    return Loop(1, where, grows) if filtered else Loop(1, 0, grows)

@@ -18,9 +18,9 @@ def make(macro: str, ranged: Run, slots: list[int], body: Run, where: Run | None
     """The closure of a fold."""
     each = _steps(ranged, slots, loop)
     if macro == "all":
-        return _quantifier(each, body, False)
+        return _quantifier(each, body, False, loop)
     if macro == "exists":
-        return _quantifier(each, body, True)
+        return _quantifier(each, body, True, loop)
     if macro == "exists_one":
         return _exists_one(each, body, loop)
     if macro in ("map", "filter", "transformList"):
@@ -28,29 +28,34 @@ def make(macro: str, ranged: Run, slots: list[int], body: Run, where: Run | None
     return _map(each, body, where, loop, slots[0] if macro == "transformMap" else None)
 
 
-def _steps(ranged: Run, slots: list[int], loop: Loop) -> Callable[[Frame], Iterator[None]]:
-    """Sets the variables for every element in turn, and counts what the step costs."""
+def _steps(ranged: Run, slots: list[int], loop: Loop) -> Callable[[Frame], Iterator[bool]]:
+    """Sets the variables for every element in turn, counts what the step costs, and says whether it is the last."""
     step = loop.step
 
-    def one(frame: Frame) -> Iterator[None]:
+    def one(frame: Frame) -> Iterator[bool]:
         slot = slots[0]
         value = ranged(frame)
-        for item in value if isinstance(value, list) else _keys(value):
+        items = value if isinstance(value, list | dict) else list(_keys(value))
+        left = len(items)
+        for item in items:
             frame[SPENT] += step
             if frame[SPENT] > frame[LIMIT]:
                 raise CostError()
             frame[slot] = item
-            yield
+            left -= 1
+            yield left == 0
 
-    def two(frame: Frame) -> Iterator[None]:
+    def two(frame: Frame) -> Iterator[bool]:
         first, second = slots
         value = ranged(frame)
+        left = len(value) if isinstance(value, list | dict) else len(list(_keys(value)))
         for key, item in enumerate(value) if isinstance(value, list) else _items(value):
             frame[SPENT] += step
             if frame[SPENT] > frame[LIMIT]:
                 raise CostError()
             frame[first], frame[second] = key, item
-            yield
+            left -= 1
+            yield left == 0
 
     return one if len(slots) == 1 else two
 
@@ -69,13 +74,14 @@ def _items(value: Any) -> Iterable[tuple[Any, Any]]:
     return [(name, value.field(name)) for name in _keys(value)]
 
 
-def _quantifier(each: Callable[[Frame], Iterator[None]], body: Run, decisive: bool) -> Run:
+def _quantifier(each: Callable[[Frame], Iterator[bool]], body: Run, decisive: bool, loop: Loop) -> Run:
     def run(frame: Frame) -> Any:
         wrong: EvaluationError | None = None
-        for _ in each(frame):
+        for last in each(frame):
             try:
                 holds = body(frame)
                 if holds is decisive:
+                    frame[SPENT] += 0 if last else loop.early
                     return decisive
                 if holds is not (not decisive):
                     wrong = no_overload()
@@ -90,7 +96,7 @@ def _quantifier(each: Callable[[Frame], Iterator[None]], body: Run, decisive: bo
     return run
 
 
-def _exists_one(each: Callable[[Frame], Iterator[None]], body: Run, loop: Loop) -> Run:
+def _exists_one(each: Callable[[Frame], Iterator[bool]], body: Run, loop: Loop) -> Run:
     def run(frame: Frame) -> Any:
         count = 0
         for _ in each(frame):
@@ -108,7 +114,7 @@ def _holds(value: Any) -> bool:
     raise no_overload()
 
 
-def _list(each: Callable[[Frame], Iterator[None]], body: Run, where: Run | None, loop: Loop) -> Run:
+def _list(each: Callable[[Frame], Iterator[bool]], body: Run, where: Run | None, loop: Loop) -> Run:
     def run(frame: Frame) -> Any:
         out: list[Any] = []
         for _ in each(frame):
@@ -120,7 +126,7 @@ def _list(each: Callable[[Frame], Iterator[None]], body: Run, where: Run | None,
     return run
 
 
-def _map(each: Callable[[Frame], Iterator[None]], body: Run, where: Run | None, loop: Loop, key: int | None) -> Run:
+def _map(each: Callable[[Frame], Iterator[bool]], body: Run, where: Run | None, loop: Loop, key: int | None) -> Run:
     """transformMap, whose keys are in the slot `key`; transformMapEntry, whose body makes maps."""
 
     def run(frame: Frame) -> Any:

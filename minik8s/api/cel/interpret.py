@@ -24,6 +24,9 @@ Compiled = tuple[Run, int]  # and what it is sure to cost
 SPENT, LIMIT = 0, 1
 FIRST = 2
 
+_VARIES = object()
+_CONVERSIONS = frozenset(("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"))
+
 
 def compiled(tree: Node, named: Mapping[str, Type]) -> tuple[Run, int, dict[str, int], int]:
     """The closure of a tree, what it surely costs, the slots of its variables, and how many slots a frame has."""
@@ -51,9 +54,9 @@ class _Maker:
         return self.slots - 1
 
     def make(self, node: Node) -> Compiled:
-        if isinstance(node, Const):
-            value = node.value
-            return lambda frame: value, 0
+        constant = self._constant(node)
+        if constant is not _VARIES:
+            return (lambda frame: constant), 0
         if isinstance(node, Ident):
             return self._ident(node.name), 1
         if isinstance(node, Select):
@@ -73,12 +76,45 @@ class _Maker:
         for scope in reversed(self._scopes):
             if name in scope:
                 return _read(scope[name])
-        if name in self._named and name not in self.inputs:
-            value = self._named[name]
-            return lambda frame: value
         if name not in self.inputs:
             self.inputs[name] = self._slot()
         return _read(self.inputs[name])
+
+    def _constant(self, node: Node) -> Any:
+        """The value of what is the same at every evaluation, which costs nothing: literals, their conversions, types; else _VARIES."""
+        if isinstance(node, Const):
+            return node.value
+        if isinstance(node, Ident):
+            bound = any(node.name in scope for scope in self._scopes)
+            return _VARIES if bound else self._named.get(node.name, _VARIES)
+        if isinstance(node, ListOf) and not node.optional:
+            items = [self._constant(element) for element in node.elements]
+            return _VARIES if any(item is _VARIES for item in items) else items
+        if isinstance(node, MapOf) and not any(entry.optional for entry in node.entries):
+            pairs = [(self._constant(entry.key), self._constant(entry.value)) for entry in node.entries]
+            varies = any(key is _VARIES or value is _VARIES for key, value in pairs)
+            return _VARIES if varies else {operators.map_key(key): value for key, value in pairs}
+        if isinstance(node, Call) and node.function in _CONVERSIONS and len(node.args) == 1:
+            value = self._constant(node.args[0])
+            if value is not _VARIES:
+                try:
+                    return _dispatcher(node)(value)
+                except EvaluationError:
+                    return _VARIES
+        return _VARIES
+
+    def _unobserved(self, node: Node) -> Compiled:
+        """An operand that cel-go resolves as a chain of names and indexes: the first name of the chain costs nothing."""
+        run, cost = self.make(node)
+        base = node
+        while True:
+            if isinstance(base, Select) and not base.test:
+                base = base.operand
+            elif isinstance(base, Call) and base.function in ("_[_]", "_[?_]", "_?._"):
+                base = base.args[0]
+            else:
+                break
+        return run, cost - 1 if isinstance(base, Ident) and cost else cost
 
     def _select(self, node: Select) -> Compiled:
         if not node.field:
@@ -101,6 +137,9 @@ class _Maker:
         special = getattr(self, _SPECIAL.get(node.function, ""), None)
         if special is not None:
             return special(node)  # type: ignore[no-any-return]
+        return self._plain_call(node)
+
+    def _plain_call(self, node: Call) -> Compiled:
         parts = [self.make(operand) for operand in node.operands]
         runs = [run for run, _ in parts]
         cost = sum(each for _, each in parts)
@@ -148,7 +187,8 @@ class _Maker:
         return run, left_cost
 
     def _conditional(self, node: Call) -> Compiled:
-        (test, cost), (then, then_cost), (other, other_cost) = (self.make(arg) for arg in node.args)
+        test, cost = self.make(node.args[0])
+        (then, then_cost), (other, other_cost) = self._unobserved(node.args[1]), self._unobserved(node.args[2])
 
         def run(frame: Frame) -> Any:
             chosen = test(frame)
@@ -170,7 +210,30 @@ class _Maker:
         of = node.args[0].type
         struct = (of.params[0] if of.is_optional and of.params else of).kind == "struct"
         select = operators.optional_field if struct else operators.optional_index
-        return (lambda frame: select(operand(frame), name)), cost + 1
+
+        def run(frame: Frame) -> Any:
+            found = select(operand(frame), name)
+            frame[SPENT] += found.present
+            return found
+
+        return run, cost
+
+    def _index(self, node: Call) -> Compiled:
+        operand, cost = self.make(node.args[0])
+        key, key_cost = self._unobserved(node.args[1])
+        index = operators.index
+        return (lambda frame: index(operand(frame), key(frame))), cost + key_cost + 1
+
+    def _in(self, node: Call) -> Compiled:
+        """Among constants of primitive types there is nothing to pay for."""
+        items = self._constant(node.args[1])
+        if not isinstance(items, list) or not all(isinstance(item, str | int | float | bool) for item in items):
+            return self._plain_call(node)
+        item, cost = self.make(node.args[0])
+        if all(isinstance(each, str) for each in items):
+            members = frozenset(items)
+            return (lambda frame: _member(item(frame), members)), cost
+        return (lambda frame: operators.contains(item(frame), items)), cost
 
     def _or_value(self, node: Call) -> Compiled:
         """`a.or(b)` and `a.orValue(b)`, which look at b only if a is absent."""
@@ -187,7 +250,7 @@ class _Maker:
             frame[SPENT] += other_cost
             return other(frame)
 
-        return run, cost + 1
+        return run, cost
 
     # --- literals
 
@@ -195,9 +258,6 @@ class _Maker:
         parts = [self.make(element) for element in node.elements]
         runs = [run for run, _ in parts]
         cost = costs.LIST + sum(each for _, each in parts)
-        if all(isinstance(element, Const) for element in node.elements):
-            value = [run([]) for run in runs]
-            return (lambda frame: value), cost
         if not node.optional:
             return (lambda frame: [run(frame) for run in runs]), cost
         optional = node.optional
@@ -257,8 +317,9 @@ class _Maker:
         self._scopes.append(dict(zip(node.variables, slots, strict=True)))
         body, body_cost = self.make(node.body)
         where, where_cost = self.make(node.where) if node.where is not None else (None, 0)
+        literal = self._constant(node.body) is not _VARIES
         self._scopes.pop()
-        loop = costs.fold(node.macro, body_cost, where_cost, where is not None)
+        loop = costs.fold(node.macro, body_cost, where_cost, where is not None, literal)
         return folds.make(node.macro, ranged, slots, body, where, loop), cost + loop.start
 
     def _bind(self, node: Fold) -> Compiled:
@@ -272,7 +333,7 @@ class _Maker:
             frame[slot] = init(frame)
             return body(frame)
 
-        return run, cost + body_cost + costs.LIST
+        return run, cost + body_cost
 
 
 _SPECIAL = {
@@ -280,6 +341,8 @@ _SPECIAL = {
     "_||_": "_or",
     "_?_:_": "_conditional",
     "_?._": "_optional_select",
+    "_[_]": "_index",
+    "@in": "_in",
     "or": "_or_value",
     "orValue": "_or_value",
 }
@@ -316,6 +379,10 @@ def _plain_field(operand: Run, field: str) -> Run:
         return found
 
     return run
+
+
+def _member(item: Any, members: frozenset[str]) -> bool:
+    return isinstance(item, str) and item in members
 
 
 def _read(slot: int) -> Run:

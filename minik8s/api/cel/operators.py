@@ -279,9 +279,15 @@ def optional_index(value: Any, key: Any) -> Optional:
     return NONE if found is _MISSING else Optional(found)
 
 
-def optional_select(value: Any, field: str) -> Optional:
-    """`value.?field`."""
-    return optional_index(value, field)
+def optional_field(value: Any, field: str) -> Optional:
+    """`value.?field` of a typed object: null fields are absent."""
+    found = optional_index(value, field)
+    return NONE if found.value is None else found
+
+
+def present_field(value: Any, field: str) -> bool:
+    """`has(value.field)` of a typed object: null fields are absent."""
+    return value.get(field) is not None if isinstance(value, dict) else present(value, field)
 
 
 def contains(item: Any, value: Any) -> bool:
@@ -359,7 +365,22 @@ OPERATORS = library(
 )
 
 _WHOLE: dict[str, Callable[[Any, Any], Any]] = {name: overloads[0].implementation for name, overloads in OPERATORS.items()}
-_NATIVE = {"_<_": operator.lt, "_<=_": operator.le, "_>_": operator.gt, "_>=_": operator.ge}
+
+
+def _native(function: str, compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    def run(a: Any, b: Any) -> bool:
+        try:
+            return compare(a, b)
+        except TypeError:
+            raise EvaluationError(f"no such overload: {function}") from None
+
+    return run
+
+
+_NATIVE = {
+    function: _native(function, compare)
+    for function, compare in (("_<_", operator.lt), ("_<=_", operator.le), ("_>_", operator.gt), ("_>=_", operator.ge))
+}
 _PLAIN = ("string", "bytes", "bool", "int", "uint", "timestamp", "duration")  # kinds whose values Python compares as CEL does
 
 

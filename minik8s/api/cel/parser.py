@@ -6,7 +6,7 @@ Limit: after a syntax error nothing more is read (upstream's parser goes on, and
 from __future__ import annotations
 
 from minik8s.api.cel import macros
-from minik8s.api.cel.ast import Call, Const, Entry, Ident, ListOf, MapOf, Node, Select, StructOf
+from minik8s.api.cel.ast import Call, Const, Entry, Ident, ListOf, MapOf, Node, Select, StructOf, qualified
 from minik8s.api.cel.errors import CompileError, Issue
 from minik8s.api.cel.tokens import Token, number, scan, unquote, unquote_bytes
 
@@ -165,7 +165,7 @@ class _Parser:
                 node = Call(token.offset, "_[?_]" if optional else "_[_]", [node, index])
                 continue
             if self._next.kind not in ("IDENTIFIER", "ESC_IDENTIFIER"):
-                raise self._no_field(optional is not None)
+                raise self._no_field(optional is not None or qualified(node) is not None)
             name = self._take()
             field = name.text.strip("`")
             if optional:
@@ -176,12 +176,10 @@ class _Parser:
                 node = Select(token.offset, node, field)
         return node
 
-    def _no_field(self, optional: bool) -> _SyntaxError:
-        if self._next.kind in ("in", "true", "false", "null") and not optional:
-            self.issues.append(Issue(self._next.offset, f"Syntax error: no viable alternative at input '.{self._next.text}'"))
-            return _SyntaxError()
-        if optional:
-            return self._mismatch(("IDENTIFIER", "ESC_IDENTIFIER"))
+    def _no_field(self, certain: bool) -> _SyntaxError:
+        """No name behind a dot; `certain`: only a name could follow."""
+        if certain:
+            return self._mismatch(("IDENTIFIER",))
         found = self._next
         shown = "" if found.kind == "<EOF>" else found.text
         self.issues.append(Issue(found.offset, f"Syntax error: no viable alternative at input '.{shown}'"))

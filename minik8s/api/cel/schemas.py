@@ -139,6 +139,12 @@ _TEXT: Schema = {"type": "string"}
 
 
 def _with_meta(schema: Schema) -> Schema:
+    """The schema of a resource with what every resource has; as it is, if it says that itself."""
+    own = schema.get("properties", {})
+    own_meta = own.get("metadata", {}).get("properties", {})
+    texts = (own.get("kind"), own.get("apiVersion"), own_meta.get("name"), own_meta.get("generateName"))
+    if all(text is not None and text.get("type") == "string" for text in texts):
+        return schema
     meta = {"type": "object", "properties": {"name": _TEXT, "generateName": _TEXT}}
     return {**schema, "properties": {**schema.get("properties", {}), "kind": _TEXT, "apiVersion": _TEXT, "metadata": meta}}
 
@@ -182,6 +188,7 @@ def _object(schema: Schema, name: str) -> Declared | None:
     required = set(schema.get("required", ()))
     fields: dict[str, Declared] = {}
     names: dict[str, str] = {}
+    keywords: dict[str, Declared] = {}  # that may be fields as they are, too
     smallest = 2
     for property_name, sub in schema.get("properties", {}).items():
         escaped = escape(property_name)
@@ -191,11 +198,13 @@ def _object(schema: Schema, name: str) -> Declared | None:
         if escaped is not None:
             fields[escaped] = field
             names[escaped] = property_name
+            if property_name in RESERVED:
+                keywords[property_name] = field
         if property_name in required and "default" not in sub:
             smallest += len(property_name) + field.min_size + 4
     plain = all(field.read is None for field in fields.values()) and all(key == value for key, value in names.items())
-    of = struct(name, {key: field.type for key, field in fields.items()}, plain)
-    shape = _Shape(of, {key: (names[key], field.read) for key, field in fields.items()})
+    of = struct(name, {key: field.type for key, field in (keywords | fields).items()}, plain)
+    shape = _Shape(of, {key: (names[key], field.read) for key, field in fields.items()}, set(keywords))
 
     def read(value: Any) -> Any:
         return Record(value, shape) if isinstance(value, dict) else _mistyped(value, "a map")
@@ -310,15 +319,16 @@ _FORMATS: dict[str, tuple[Type, int, int, Read]] = {
 class _Shape:
     """How the fields of one object type are read: escaped name -> (property, how it is read)."""
 
-    __slots__ = ("fields", "type")
+    __slots__ = ("fields", "names", "type")
 
-    def __init__(self, of: Type, fields: Mapping[str, tuple[str, Read | None]]) -> None:
+    def __init__(self, of: Type, fields: dict[str, tuple[str, Read | None]], keywords: set[str]) -> None:
         self.type = of
-        self.fields = fields
+        self.names = tuple(fields)
+        self.fields = fields | {word: fields[f"__{word}__"] for word in keywords}
 
 
 class Record(Struct):
-    """A JSON object read by its schema, field by field as they are asked for."""
+    """A JSON object read by its schema, field by field as they are asked for; null fields are absent."""
 
     __slots__ = ("_shape", "_value", "type")
 
@@ -329,17 +339,17 @@ class Record(Struct):
 
     def field(self, name: str) -> Any:
         found = self._shape.fields.get(name)
-        if found is None or found[0] not in self._value:
+        value = None if found is None else self._value.get(found[0])
+        if found is None or value is None:
             raise EvaluationError(f"no such key: {name}")
-        value = self._value[found[0]]
         return value if found[1] is None else found[1](value)
 
     def has(self, name: str) -> bool:
         found = self._shape.fields.get(name)
-        return found is not None and found[0] in self._value
+        return found is not None and self._value.get(found[0]) is not None
 
     def names(self) -> Iterable[str]:
-        return [name for name, (property_name, _) in self._shape.fields.items() if property_name in self._value]
+        return [name for name in self._shape.names if self.has(name)]
 
     def equals(self, other: Any) -> bool:
         if not isinstance(other, Record):

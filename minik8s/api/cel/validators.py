@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from minik8s.api import regex
-from minik8s.api.cel.ast import Call, Const, ListOf, MapOf, Node
-from minik8s.api.cel.checker import walk
+from minik8s.api.cel.ast import Call, Const, ListOf, MapOf, Node, walk
 from minik8s.api.cel.errors import EvaluationError, Issue
 from minik8s.api.cel.libraries import clock
 from minik8s.api.cel.libraries.formatting import misfit
@@ -42,6 +41,8 @@ _CHECKS: dict[str, tuple[int, Callable[..., object]]] = {
     "timestamp": (0, clock.to_timestamp),
     "duration": (0, clock.to_duration),
     "matches": (0, _is_pattern),
+    "find": (0, _is_pattern),
+    "findAll": (0, _is_pattern),
 }
 
 

@@ -199,12 +199,13 @@ def type_name(value: Any) -> Type:
 
 
 def fits(value: Any, wanted: Type) -> bool:
-    """Whether a value may be given where a type is wanted; of lists and maps the first element tells."""
+    """Whether a value may be given where a type is wanted; of a list the first element tells, unless it should be a list itself."""
     kind = wanted.kind
     if kind in ("dyn", "param"):
         return True
     if kind == "list":
-        return isinstance(value, list) and (not value or fits(value[0], wanted.params[0]))
+        item = wanted.params[0]
+        return isinstance(value, list) and (not value or item.kind == "list" or fits(value[0], item))
     if kind == "map":
         return isinstance(value, dict | Struct)
     if kind == "type":

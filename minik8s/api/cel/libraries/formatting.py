@@ -141,7 +141,7 @@ def _scientific(number: float, precision: int) -> str:
     if odd is not None:
         return odd
     mantissa, _, exponent = f"{number:.{precision}e}".partition("e")
-    return f"{mantissa}\u202f×\u202f10{exponent.lstrip('+').translate(_DIGITS)}"
+    return f"{mantissa}×10{exponent.lstrip('+').translate(_DIGITS)}"
 
 
 def _shown(value: Any) -> str:

@@ -16,7 +16,7 @@ BUFFER = 256 * 1024
 SWITCHING = 101
 _LAST_WORDS = 5.0
 """Seconds for which one side may still answer when the other has said all."""
-_DRAIN = 2.0
+_DRAIN = 10.0
 """Seconds for which the client is still read when the node has said all: closing before would take back what was just sent."""
 
 

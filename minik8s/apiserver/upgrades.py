@@ -46,11 +46,11 @@ async def join(http: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.Str
     tasks = [asyncio.ensure_future(inward()), asyncio.ensure_future(outward())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done() and not tasks[1].done():  # the client has said all
+        if not tasks[1].done():  # the client has said all, or the node listens no more
             await asyncio.wait(tasks[1:], timeout=_LAST_WORDS)
-        elif tasks[1].done() and not tasks[0].done():
-            tasks.append(asyncio.ensure_future(near.drain()))
+        if tasks[1].done():
             tasks[0].cancel()
+            tasks.append(asyncio.ensure_future(near.drain()))
             await asyncio.wait(tasks[2:], timeout=_DRAIN)
     finally:
         for task in tasks:

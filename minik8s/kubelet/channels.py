@@ -103,16 +103,23 @@ async def run_command(channels: Channels, streams: Streams, command: Sequence[st
         done, _ = await asyncio.wait({inward, outward}, return_when=asyncio.FIRST_COMPLETED)
         if outward in done:
             outward.result()
+            await _cancelled(inward)  # aiohttp closes at once where somebody waits for messages, and what was just sent may be lost
             await channels.finish(exit_status(await streams.wait(), command))
     except (ConnectionError, RuntimeError):
         log.debug("the client of an exec is gone")
     except RuntimeFailed as error:
+        await _cancelled(inward)
         await channels.finish(failure(str(error)))
     finally:
         for task in (inward, outward):
             task.cancel()
         await asyncio.wait({inward, outward})
         await streams.close()
+
+
+async def _cancelled(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def _to_process(channels: Channels, streams: Streams, stdin: bool) -> None:

@@ -298,3 +298,100 @@ def deployment() -> dict[str, Any]:
     template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()["spec"]}
     spec = {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": template}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec}
+
+
+# --- custom resources -------------------------------------------------------------------------------------------------
+
+
+def widgets(**second: Any) -> dict[str, Any]:
+    """A CustomResourceDefinition with versions v1 (stored) and v2."""
+    fields = {f"mutation-{stage}": {"type": "string"} for stage in ("start", "stage-1")}
+    schema = {
+        "type": "object",
+        "properties": {"data": {"type": "object", "properties": {**fields, "size": {"type": "integer", "default": 3}}}},
+    }
+
+    def version(name: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "served": True, "storage": name == "v1", "schema": {"openAPIV3Schema": schema}, **more}
+
+    names = {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version("v1"), version("v2")]}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": spec,
+    }
+
+
+async def serve_widgets(cluster: Cluster) -> tuple[Resource, Resource]:
+    """The rows of both versions, once they are served."""
+    await cluster.create(widgets())
+    table = cluster.plane.desk.catalogue
+    while ("example.com", "v2", "widgets") not in table.by_path:
+        await asyncio.sleep(0.01)
+    return table.by_path["example.com", "v1", "widgets"], table.by_path["example.com", "v2", "widgets"]
+
+
+def widget(version: str = "v1", **data: Any) -> dict[str, Any]:
+    return {"apiVersion": f"example.com/{version}", "kind": "Widget", "metadata": {"name": "w"}, "data": data}
+
+
+WIDGETS = {"operations": ["*"], "apiGroups": ["example.com"], "apiVersions": ["v1"], "resources": ["widgets"]}
+
+
+def stage(number: int, after: str) -> Answer:
+    """Mutates what stands there as soon as the stage before it did."""
+
+    def answer(request: dict[str, Any]) -> Any:
+        if after not in request["object"]["data"]:
+            return allow()(request)
+        return change({"op": "add", "path": f"/data/mutation-stage-{number}", "value": "yes"})(request)
+
+    return answer
+
+
+async def test_custom_resources_are_mutated_pruned_and_completed(cluster: Cluster) -> None:
+    v1, _ = await serve_widgets(cluster)
+    await cluster.hook("stage1", stage(1, "mutation-start"), "Mutating", rules=[WIDGETS])
+    await cluster.hook("stage2", stage(2, "mutation-stage-1"), "Mutating", rules=[WIDGETS])
+    made = await cluster.do("create", v1, body=widget(**{"mutation-start": "yes"}))
+    assert made["data"] == {"mutation-start": "yes", "mutation-stage-1": "yes", "size": 3}  # the schema knows no second stage
+    await cluster.hook("wrong", change({"op": "add", "path": "/data/size", "value": "x"}), "Mutating", rules=[WIDGETS])
+    assert (await refusal(cluster.do("patch", v1, "w", {"data": {"mutation-start": "no"}}))).status_code == 422
+
+
+async def test_another_version_of_a_custom_resource(cluster: Cluster) -> None:
+    _, v2 = await serve_widgets(cluster)
+    await cluster.hook("stage1", stage(1, "mutation-start"), "Mutating", rules=[WIDGETS])
+    made = await cluster.do("create", v2, body=widget("v2", **{"mutation-start": "yes"}))
+    assert (made["apiVersion"], made["data"]["mutation-stage-1"]) == ("example.com/v2", "yes")
+    asked = cluster.asked[0]
+    assert (asked["object"]["apiVersion"], asked["kind"]["version"], asked["requestKind"]["version"]) == (
+        "example.com/v1",
+        "v1",
+        "v2",
+    )
+
+
+async def test_custom_resources_are_denied(cluster: Cluster) -> None:
+    v1, _ = await serve_widgets(cluster)
+    await cluster.do("create", v1, body=widget())
+    await cluster.hook("no", deny(message="no"), rules=[WIDGETS])
+    for work in (
+        cluster.do("create", v1, body=widget() | {"metadata": {"name": "x"}}),
+        cluster.do("patch", v1, "w", {"data": {"size": 5}}),
+        cluster.do("delete", v1, "w"),
+    ):
+        assert "no.example.com" in (await refusal(work)).message
+
+
+async def test_definitions_are_denied(cluster: Cluster) -> None:
+    rule = {
+        "operations": ["CREATE"],
+        "apiGroups": ["apiextensions.k8s.io"],
+        "apiVersions": ["*"],
+        "resources": ["customresourcedefinitions"],
+    }
+    await cluster.hook("no", deny(message="no"), rules=[rule])
+    assert "no.example.com" in (await refusal(cluster.create(widgets()))).message

@@ -1,15 +1,17 @@
 """Evaluates the expressions of admission: what they see of a request, match conditions, variables, and what all that may cost.
 
-Policies and webhooks compile with `compiled`, make their inputs with `inputs_of` and ask `evaluate` or `conditions_hold`.
+Policies and webhooks compile with `compiled`, make their inputs with `inputs_of` and ask `evaluate` or `conditions_hold`, within
+`patiently`: what costs more than the event loop can spare is done in a thread.
 Source: "CEL expressions" of the admission policies' reference, AdmissionRequest (admission.k8s.io/v1), KEP-3488, KEP-3716.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from minik8s.api import cel
 from minik8s.api.errors import ApiError
@@ -22,8 +24,13 @@ from minik8s.apiserver.admission.description import described
 from minik8s.apiserver.admission.matching import namespace_of
 from minik8s.apiserver.contract import Admission, Attributes, Authorizer, Decision
 
+Result = TypeVar("Result")
+Answer = tuple[bool, str, str]
+"""Of an authorizer: (allowed, reason, error)."""
 BUDGET = cel.REQUEST_BUDGET
 CONDITIONS_BUDGET = 2_500_000
+AT_ONCE = 15_000
+"""What expressions may cost while everybody waits: 15 ms at worst."""
 OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
 _HIDDEN_METADATA = ("managedFields", "ownerReferences", "selfLink")
 
@@ -33,6 +40,18 @@ class OutOfBudgetError(Exception):
 
     def __init__(self) -> None:
         super().__init__(OUT_OF_BUDGET)
+
+
+class SlowError(Exception):
+    """Expressions cost more than can be done at once."""
+
+
+async def patiently(work: Callable[[bool], Result]) -> Result:
+    """What `work(quick)` gives: at once if it can, else (SlowError) by a thread."""
+    try:
+        return work(True)
+    except SlowError:
+        return await asyncio.to_thread(work, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +87,52 @@ def evaluate(
     inputs: Mapping[str, Any],
     variables: Mapping[str, Expression] | None = None,
     budget: int = BUDGET,
+    *,
+    quick: bool = False,
 ) -> tuple[list[Outcome], int]:
     """(What each came to, what is left of the budget.) They share the variables, each of which is evaluated at most once.
-    OutOfBudgetError if they cost more together.
+    OutOfBudgetError if they cost more together; with `quick`, SlowError before they take long.
     """
     meter = cel.Meter()
+    limit = AT_ONCE if quick else cel.CALL_LIMIT
     bindings = dict(inputs)
-    read = {name: partial(_variable, name, each, bindings, meter) for name, each in (variables or {}).items()}
+    read = {name: partial(_variable, name, each, bindings, meter, limit) for name, each in (variables or {}).items()}
     bindings["variables"] = cel.Lazy(read)
     outcomes = []
     for expression in expressions:
-        outcomes.append(_outcome(expression, bindings, meter) if expression is not None else Outcome())
+        outcomes.append(_outcome(expression, bindings, meter, limit) if expression is not None else Outcome())
+        if quick and meter.cost > AT_ONCE:
+            raise SlowError
         if meter.cost > budget:
             raise OutOfBudgetError
     return outcomes, budget - meter.cost
 
 
-def _outcome(expression: Expression, bindings: Mapping[str, Any], meter: cel.Meter) -> Outcome:
+def _outcome(expression: Expression, bindings: Mapping[str, Any], meter: cel.Meter, limit: int) -> Outcome:
     if expression.program is None:
         return Outcome(error=f"compilation error: {expression.problem}")
     try:
-        return Outcome(expression.program.evaluate(bindings, meter))
+        return Outcome(_evaluated(expression.program, bindings, meter, limit))
     except cel.EvaluationError as error:
         return Outcome(error=f"expression '{expression.text}' resulted in error: {error}")
 
 
-def _variable(name: str, expression: Expression, bindings: Mapping[str, Any], meter: cel.Meter) -> Any:
+def _variable(name: str, expression: Expression, bindings: Mapping[str, Any], meter: cel.Meter, limit: int) -> Any:
     if expression.program is None:
         raise cel.EvaluationError(f'composited variable "{name}" fails to compile: {expression.problem}')
     try:
-        return expression.program.evaluate(bindings, meter)
+        return _evaluated(expression.program, bindings, meter, limit)
     except cel.EvaluationError as error:
         raise cel.EvaluationError(f'composited variable "{name}" fails to evaluate: {error}') from None
+
+
+def _evaluated(program: cel.Program, bindings: Mapping[str, Any], meter: cel.Meter, limit: int) -> Any:
+    try:
+        return program.evaluate(bindings, meter, limit)
+    except cel.CostError:
+        if limit < cel.CALL_LIMIT:
+            raise SlowError from None
+        raise
 
 
 def conditions_hold(
@@ -108,12 +141,13 @@ def conditions_hold(
     variables: Mapping[str, Expression] | None = None,
     *,
     ignore_errors: bool = False,
+    quick: bool = False,
 ) -> tuple[bool, str]:
     """(Whether all match conditions hold, what went wrong.) One that is false outweighs errors; with errors alone, they don't hold."""
     if not conditions:
         return True, ""
     try:
-        outcomes, _ = evaluate(conditions, inputs, variables, CONDITIONS_BUDGET)
+        outcomes, _ = evaluate(conditions, inputs, variables, CONDITIONS_BUDGET, quick=quick)
     except OutOfBudgetError as error:
         return False, "" if ignore_errors else str(error)
     if any(not outcome.error and outcome.value is False for outcome in outcomes):
@@ -159,11 +193,23 @@ def _authorizer(request: Admission, authorizer: Authorizer) -> cel.Authorizer:
         namespace=namespace_of(request),
         name=request.name,
     )
-    return cel.Authorizer(partial(_may, request.user, authorizer), own)
+    return cel.Authorizer(partial(_asked, asyncio.get_running_loop(), partial(_may, request.user, authorizer)), own)
 
 
-def _may(user: User, authorizer: Authorizer, check: cel.Check) -> tuple[bool, str, str]:
-    """(allowed, reason, error)"""
+def _asked(loop: asyncio.AbstractEventLoop, ask: Callable[[cel.Check], Answer], check: cel.Check) -> Answer:
+    """Asks in the loop, as rights are read from the cache there; a thread waits for it."""
+
+    async def there() -> Answer:
+        return ask(check)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # this is a thread
+        return asyncio.run_coroutine_threadsafe(there(), loop).result()
+    return ask(check)
+
+
+def _may(user: User, authorizer: Authorizer, check: cel.Check) -> Answer:
     user = service_account(*check.service_account) if check.service_account else user
     if check.path:
         asked = Attributes(user, check.verb, path=check.path)

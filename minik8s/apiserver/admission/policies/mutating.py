@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from minik8s.api import cel
@@ -16,7 +17,7 @@ from minik8s.api.cel.values import Built
 from minik8s.api.errors import ApiError, object_forbidden
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import Resource
-from minik8s.apiserver.admission.expressions import Expression, OutOfBudgetError, conditions_hold, evaluate
+from minik8s.apiserver.admission.expressions import Expression, OutOfBudgetError, conditions_hold, evaluate, patiently
 from minik8s.apiserver.admission.policies import patches
 from minik8s.apiserver.admission.policies.hooks import Binding, Compiler, ConfigurationError, Hook, matches
 from minik8s.apiserver.admission.policies.patches import MutationError
@@ -39,13 +40,15 @@ class Mutations:
     steps: Sequence[tuple[str, Expression]]
     reinvocable: bool
 
-    def applied(self, step: tuple[str, Expression], obj: Frozen, inputs: Mapping[str, Any], row: Resource) -> Object | None:
+    def applied(
+        self, step: tuple[str, Expression], obj: Frozen, inputs: Mapping[str, Any], row: Resource, quick: bool
+    ) -> Object | None:
         """What one mutation makes of the object; None: nothing. MutationError where it has no result."""
         kind, expression = step
         if expression.program is None:
             raise MutationError(expression.problem)
         try:
-            (outcome,), _ = evaluate([expression], inputs, self.compiler.variables)
+            (outcome,), _ = evaluate([expression], inputs, self.compiler.variables, quick=quick)
             if outcome.error:
                 raise MutationError(outcome.error)
             _check_names(outcome.value)
@@ -181,7 +184,11 @@ async def _invoke(
     hook, row, mutations = invocation.hook, invocation.row, invocation.hook.body
     inputs = await scene.inputs(request, row) | {"params": invocation.params}
     compiler = mutations.compiler
-    holds, error = conditions_hold(compiler.conditions, inputs, compiler.variables, ignore_errors=hook.ignores_failure)
+    holds, error = await patiently(
+        lambda quick: conditions_hold(
+            compiler.conditions, inputs, compiler.variables, ignore_errors=hook.ignores_failure, quick=quick
+        )
+    )
     if error:
         failures.add(hook, invocation.binding, error, "Invalid")
     if not holds or (request.again and invocation.key not in rounds.wanted):
@@ -190,7 +197,7 @@ async def _invoke(
     before = obj = inputs["object"]
     for step in mutations.steps:
         try:
-            made = mutations.applied(step, obj, inputs, row)
+            made = await patiently(partial(mutations.applied, step, obj, inputs, row))
         except MutationError as problem:
             failures.add(hook, invocation.binding, str(problem), "Invalid")
             continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from minik8s.apiserver.admission.expressions import (
     OutOfBudgetError,
     conditions_hold,
     evaluate,
+    patiently,
 )
 from minik8s.apiserver.admission.policies.hooks import Binding, Compiler, ConfigurationError, Hook, matches
 from minik8s.apiserver.admission.policies.scene import Scene
@@ -61,19 +63,19 @@ class Validation:
     values: Sequence[Expression]
     ignores_failure: bool
 
-    def judge(self, inputs: Mapping[str, Any], namespace: Frozen | None) -> Judgement:
+    def judge(self, inputs: Mapping[str, Any], namespace: Frozen | None, quick: bool) -> Judgement:
         variables = self.compiler.variables
         conditions = self.compiler.conditions
-        holds, error = conditions_hold(conditions, inputs, variables, ignore_errors=self.ignores_failure)
+        holds, error = conditions_hold(conditions, inputs, variables, ignore_errors=self.ignores_failure, quick=quick)
         if error:
             return self._failed(error)
         if not holds:
             return Judgement()
         inputs = {**inputs, "namespaceObject": namespace}
         try:
-            outcomes, left = evaluate(self.checks, inputs, variables)
-            denials = self._denials(outcomes, inputs, left)
-            values, _ = evaluate(self.values, inputs, variables)
+            outcomes, left = evaluate(self.checks, inputs, variables, quick=quick)
+            denials = self._denials(outcomes, inputs, left, quick)
+            values, _ = evaluate(self.values, inputs, variables, quick=quick)
         except OutOfBudgetError as expensive:
             return self._failed(str(expensive))
         return self._annotated(denials, values)
@@ -81,12 +83,12 @@ class Validation:
     def _failed(self, error: str) -> Judgement:
         return Judgement() if self.ignores_failure else Judgement([Denial(error)])
 
-    def _denials(self, outcomes: Sequence[Outcome], inputs: Mapping[str, Any], left: int) -> list[Denial]:
+    def _denials(self, outcomes: Sequence[Outcome], inputs: Mapping[str, Any], left: int, quick: bool) -> list[Denial]:
         if not any(outcome.error or outcome.value is not True for outcome in outcomes):
             return []
         messages, problem = [Outcome()] * len(outcomes), ""
         try:
-            messages, _ = evaluate(self.messages, inputs, self.compiler.variables, left)
+            messages, _ = evaluate(self.messages, inputs, self.compiler.variables, left, quick=quick)
         except OutOfBudgetError as error:
             problem = f"failed messageExpression: {error}"
         found = []
@@ -167,7 +169,7 @@ async def _refusals(
             continue
         namespace, inputs = scene.namespace(request), await scene.inputs(request, row) if params else {}
         for param in params:
-            judgement = hook.body.judge(inputs | {"params": param}, namespace)
+            judgement = await patiently(partial(hook.body.judge, inputs | {"params": param}, namespace))
             for denial in judgement.denials:
                 if _acted_on(hook.name, binding, denial, request):
                     found.append((binding, denial))

@@ -6,6 +6,7 @@ ValidatingAdmissionPolicy and MutatingAdmissionPolicy.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from random import Random
 from typing import Any
@@ -237,6 +238,27 @@ async def test_what_costs_too_much_is_refused(door: Door) -> None:
         nested = f"{many}.map({letter}, {nested})"
     door.validating(validations=[{"expression": f"{nested}.size() > 0"}])
     assert "cost" in (await door.refusal(config_map())).message
+
+
+async def test_what_takes_long_is_done_beside_the_loop(door: Door) -> None:
+    """A quick look first; then a thread, which asks of rights in the loop."""
+    many = "[" + ",".join(map(str, range(200))) + "]"
+    may = "authorizer.group('').resource('secrets').check('get').allowed()"
+    variables = [{"name": "slow", "expression": f"{many}.all(x, {many}.all(y, x + y >= 0))"}]
+    door.validating(variables=variables, validations=[{"expression": f"variables.slow && {may}", "message": "no"}])
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await door(config_map())
+    assert (await door.refusal(config_map(), user=JANE)).message.endswith("denied request: no")
+    counting.cancel()
+    assert turns > 10
 
 
 async def test_policies_change_at_once(door: Door) -> None:

@@ -127,11 +127,13 @@ class Dispatcher:
         row = matched(hook.criteria, request, self.reader, self.catalogue)
         if row is None or not hook.conditions:
             return row
-        from minik8s.apiserver.admission.expressions import conditions_hold, inputs_of
+        from minik8s.apiserver.admission.expressions import conditions_hold, inputs_of, patiently
 
         shown, old = await self._objects(request, row)
         inputs = inputs_of(request, row, self.authorizer, shown, old)
-        holds, error = conditions_hold(hook.compiled_conditions, inputs, ignore_errors=hook.ignores_failure)
+        holds, error = await patiently(
+            lambda quick: conditions_hold(hook.compiled_conditions, inputs, ignore_errors=hook.ignores_failure, quick=quick)
+        )
         if error:
             self.metrics.condition_failed(hook.name, kind, request.operation)
             raise object_forbidden(request.resource, request.name, error)

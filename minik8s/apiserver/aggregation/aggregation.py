@@ -208,7 +208,7 @@ class Aggregation:
     # --- registration --------------------------------------------------------------------------------------------------
 
     async def _register(self) -> None:
-        """Makes the APIServices of CustomResourceDefinitions, and removes those of what is gone."""
+        """Makes the APIServices of CustomResourceDefinitions, removes those of what is gone; local ones are always available."""
         reader = self._desk.reader
         wanted = registration.custom(reader.list(CUSTOMRESOURCEDEFINITIONS))
         done = True
@@ -220,6 +220,9 @@ class Aggregation:
         for obj in list(registration.superfluous(reader.list(APISERVICES), wanted)):
             options = {"preconditions": {"uid": obj["metadata"]["uid"]}}
             done &= await self._try(Call("delete", APISERVICES, name=obj["metadata"]["name"], body=options))
+        for obj in list(reader.list(APISERVICES)):
+            if obj["spec"].get("service") is None:  # one that was remote has its condition still to be set
+                done &= await self._tell(obj["metadata"]["name"], availability.LOCAL)
         if not done:
             await self._clock.sleep(RETRY)
             self._registering.set()

@@ -11,6 +11,7 @@ Verdict = tuple[str, str, str]
 """Status, reason and message of the Available condition."""
 
 PASSED: Verdict = ("True", "Passed", "all checks passed")
+LOCAL: Verdict = ("True", "Local", "Local APIServices are always available")
 
 
 def judge(service_ref: Frozen, service: Frozen | None, slices: Sequence[Frozen]) -> Verdict | None:

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from minik8s.api.call import Call
-from minik8s.api.resources import APISERVICES, ENDPOINTSLICES, SERVICES
+from minik8s.api.resources import APISERVICES, CUSTOMRESOURCEDEFINITIONS, ENDPOINTSLICES, SERVICES
 from minik8s.api.user import AUTHENTICATED, User
 from minik8s.apiserver.authn import ADMIN
 from minik8s.apiserver.discovery import AGGREGATED
@@ -185,6 +185,31 @@ async def test_it_goes_away(world: World) -> None:
     await world.plane.desk.handle(ADMIN, Call("delete", APISERVICES, name=NAME))
     await world.until(lambda: not world.plane.desk.catalogue.remote)
     assert await world.ask(BASE) == (404, "404 page not found\n")
+
+
+async def test_it_becomes_local(world: World) -> None:
+    await world.register()
+    await world.says("ServiceNotFound")
+    patch = {"spec": {"service": None, "caBundle": None}}
+    await world.plane.desk.handle(
+        ADMIN, Call("patch", APISERVICES, name=NAME, body=patch, content_type="application/merge-patch+json")
+    )
+    assert await world.says("Local") == "Local APIServices are always available"
+    assert not world.plane.desk.catalogue.remote
+
+
+async def test_custom_resources_are_registered(world: World) -> None:
+    names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    spec = {"group": "example.com", "scope": "Cluster", "names": names, "versions": [version]}
+    name, reader = "v1.example.com", world.plane.desk.reader
+    await world.make(CUSTOMRESOURCEDEFINITIONS, {"metadata": {"name": "things.example.com"}, "spec": spec})
+    await world.until(lambda: reader.get(APISERVICES, "", name) is not None)
+    made = reader.get(APISERVICES, "", name)
+    assert made is not None
+    assert made["metadata"]["labels"] == {"kube-aggregator.kubernetes.io/automanaged": "true"}
+    assert made["status"]["conditions"][0]["reason"] == "Local"
 
 
 # --- discovery and OpenAPI ----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ except ImportError:  # an optional extra
     re2 = None
 
 MOST_REPEATS = 1000
+SHORT = 2000  # a text for which quadratic time is fine
 
 
 class RegexError(ValueError):
@@ -35,17 +36,48 @@ def check(expression: str) -> None:
 
 
 def matcher(expression: str) -> Callable[[str], bool]:
-    """Whether the expression occurs in a text. An expression that is none matches nothing."""
+    """Whether the expression occurs in a text, in bounded time. An expression that is none matches nothing."""
     try:
-        found = compiled(expression)
+        return _matcher(expression)
     except RegexError:
         return lambda _: False
-    return lambda text: found.search(text) is not None
+
+
+@lru_cache(maxsize=1000)
+def _matcher(expression: str) -> Callable[[str], bool]:
+    found = compiled(expression)
+    if re2 is not None:
+        return lambda text: found.search(text) is not None
+    from minik8s.api import automaton
+
+    translated = _translated(expression)
+    tame = automaton.is_tame(translated)
+    machine: list[Any] = []
+
+    def matches(text: str) -> bool:
+        if tame and len(text) <= SHORT:
+            return found.search(text) is not None
+        if not machine:
+            machine.append(_machine(translated, expression))
+        return bool(machine[0].search(text))
+
+    return matches
+
+
+def _machine(translated: str, expression: str) -> Any:
+    from minik8s.api import automaton
+
+    try:
+        return automaton.Automaton(translated)
+    except automaton.TooLargeError:
+        raise RegexError("expression too large", expression) from None
 
 
 @lru_cache(maxsize=1000)
 def compiled(expression: str) -> Any:
-    """A pattern with `search`, `finditer` and `fullmatch` as `re` has them. RegexError."""
+    """A pattern with `search`, `finditer` and `fullmatch` as `re` has them. RegexError. Their time is only bounded where RE2 is installed:
+    what only asks whether something matches uses `matcher`.
+    """
     translated = _translated(expression)
     if re2 is not None:
         return re2.compile(expression)
@@ -271,11 +303,11 @@ def _class(text: str, at: int) -> tuple[str, int]:
         if text[at] == "]" and not first:
             break
         first = False
-        if text.startswith("[:", at) and (end := text.find(":]", at)) > 0:
+        if text.startswith("[:", at) and (end := text.find(":]", at + 2)) > 0:
             name = text[at + 2 : end]
             if name.removeprefix("^") not in _POSIX:
                 raise RegexError("invalid character class range", text[at : end + 2])
-            out += _complement(_POSIX[name[1:]]) if name.startswith("^") else _POSIX[name]
+            out += _posix_complement(name[1:]) if name.startswith("^") else _POSIX[name]
             at = end + 2
             continue
         low_at = at
@@ -324,7 +356,7 @@ def _escaped(text: str, at: int, *, in_class: bool) -> tuple[str, int]:
             end = match.end() if match else at + 2
             raise RegexError("invalid character class range", text[at:end])
         negated = (following == "P") != bool(match[1])
-        found = _complement(ranges) if negated else ranges
+        found = _spelled_ranges(_complement(ranges) if negated else ranges)
         return ("set:" + found if in_class else f"[{found}]"), match.end()
     if following == "x":
         match = re.compile(r"\{([0-9a-fA-F]+)\}|([0-9a-fA-F]{2})").match(text, at + 2)
@@ -346,31 +378,45 @@ def _spelled(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\U{code:08x}"
 
 
+_Ranges = tuple[tuple[int, int], ...]
+
+
 @lru_cache(maxsize=64)
-def _category(name: str) -> str:
-    """The members of a Unicode category or of one of the common scripts, as ranges; "" if it is unknown."""
+def _category(name: str) -> _Ranges:
+    """The members of a Unicode category or of one of the common scripts; none if it is unknown."""
     if name == "Any":
-        return f"\\x00-\\U{sys.maxunicode:08x}"
+        return ((0, sys.maxunicode),)
     if re.fullmatch("[CLMNPSZ][a-z]?", name):
         return _ranges(lambda c: unicodedata.category(c).startswith(name))
     if name[:1].isupper() and name.replace("_", "").isalpha():
         script = name.upper().replace("_", " ")
         return _ranges(lambda c: unicodedata.name(c, "").startswith(script + " ") and c.isalpha())
-    return ""
+    return ()
 
 
-def _ranges(member: Callable[[str], bool]) -> str:
+def _ranges(member: Callable[[str], bool]) -> _Ranges:
     out, start = [], -1
     for code in range(sys.maxunicode + 2):
         inside = code <= sys.maxunicode and member(chr(code))
         if inside and start < 0:
             start = code
         elif not inside and start >= 0:
-            out.append(_spelled(start) if start == code - 1 else f"{_spelled(start)}-{_spelled(code - 1)}")
+            out.append((start, code - 1))
             start = -1
-    return "".join(out)
+    return tuple(out)
 
 
-def _complement(ranges: str) -> str:
-    inside = re.compile(f"[{ranges}]")
-    return _ranges(lambda c: inside.fullmatch(c) is not None)
+def _complement(ranges: _Ranges) -> _Ranges:
+    edges = [-1, *(edge for pair in ranges for edge in pair), sys.maxunicode + 1]
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return tuple((low + 1, high - 1) for low, high in pairs if low + 1 < high)
+
+
+def _spelled_ranges(ranges: _Ranges) -> str:
+    return "".join(f"{_spelled(low)}-{_spelled(high)}" for low, high in ranges)
+
+
+def _posix_complement(name: str) -> str:
+    inside = re.compile(f"[{_POSIX[name]}]")
+    outside = "".join(_spelled(code) for code in range(0x80) if not inside.fullmatch(chr(code)))
+    return f"{outside}\\x80-{_spelled(sys.maxunicode)}"

@@ -65,11 +65,14 @@ def errors_of(root: Node, path: str, *, status: bool, known: bool = False) -> li
     so that no rule of it costs too much.
     """
     errors = _root_errors(root, path, status=status)
-    odd = spine.unsupported(root)
-    wrong = [] if odd else spine.errors_of(root, path) or presets.errors_of(root, path)
+    said = spine.keywords(root)
+    odd = spine.unsupported(root) if said & spine.UNSUPPORTED or "items" in said else ""
+    wrong = [] if odd else spine.errors_of(root, path)
+    if not odd and not wrong and "default" in said:
+        wrong = presets.errors_of(root, path)
     errors += wrong
     costs = None
-    if not odd and not wrong and any(node.get(RULES) for node in spine.walk(root)):
+    if not odd and not wrong and RULES in said:
         from minik8s.api.structural.costs import Costs
 
         costs = Costs(suppressed=known)

@@ -10,7 +10,7 @@ from minik8s.api.errors import FieldError, invalid
 from minik8s.api.kinds.changes import thawed
 from minik8s.api.structural import embedded, pruning, schemas
 from minik8s.api.structural.nodes import EMBEDDED, META, RULES, Node, items, ordered, properties, rooted
-from minik8s.api.structural.spine import has_default, walk
+from minik8s.api.structural.spine import keywords
 
 Around = Callable[[Any], Any]
 """The smallest object in which a value stands where its schema does."""
@@ -19,8 +19,6 @@ _TYPED = {"apiVersion": "validation/v1", "kind": "Validation"}
 
 def errors_of(root: Node, path: str) -> list[FieldError]:
     """What is wrong with the defaults of a resource's schema."""
-    if not has_default(root):
-        return []
     errors: list[FieldError] = []
     resource = {**root, EMBEDDED: True}
     _visit(resource, resource, path, _object, False, errors)
@@ -93,7 +91,7 @@ def _under(path: str, field: str) -> str:
 
 def _rule_errors(node: Node, path: str, *, root: bool) -> list[FieldError]:
     """What the rules say of a default, as an unchanged value and as a new one."""
-    if not any(each.get(RULES) for each in walk(node)):
+    if RULES not in keywords(node):
         return []
     from minik8s.api.structural import rules
 

@@ -6,7 +6,6 @@ Source: apiextensions.k8s.io/v1, "structural schema" (KEP-1111); the messages ar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from minik8s.api import regex
 from minik8s.api.errors import FieldError, forbidden, invalid, required
@@ -208,6 +207,6 @@ def walk(node: Node) -> Iterator[Node]:
 _NESTED = {"not", "additionalProperties", "items", "anyOf", "oneOf", "allOf"}
 
 
-def has_default(node: Any) -> bool:
-    """Whether there is a default anywhere in a schema."""
-    return any(each.get("default") is not None for each in walk(node))
+def keywords(root: Node) -> set[str]:
+    """All that is said anywhere in a schema."""
+    return set().union(*walk(root))

@@ -13,7 +13,8 @@ from minik8s.api.kind import Frozen, Kind, Object
 from minik8s.api.kinds.changes import keep
 from minik8s.api.managed import shapes
 from minik8s.api.structural import columns, defaulting, embedded, lists, openapi, pruning, schemas
-from minik8s.api.structural.nodes import RULES, Node, Visit, items, properties, values
+from minik8s.api.structural.nodes import RULES, Node, Visit, properties
+from minik8s.api.structural.spine import keywords
 
 if TYPE_CHECKING:
     from minik8s.api.structural.rules import Ruled
@@ -127,7 +128,7 @@ class Version:
     @cached_property
     def _ruled(self) -> Ruled | None:
         """The rules in CEL, whose room is only entered where there are some."""
-        if not has_rules(self.schema):
+        if RULES not in keywords(self.schema):
             return None
         from minik8s.api.structural import rules
 
@@ -217,12 +218,6 @@ class Version:
         before = (old["metadata"].get("finalizers") or ()) if old else ()
         added = set(new["metadata"].get("finalizers") or ()) - set(before)
         return told + [text for finalizer in sorted(added) for text in _finalizer_warnings(finalizer)]
-
-
-def has_rules(node: Node) -> bool:
-    """Whether there is a rule in CEL anywhere in a schema."""
-    nested = [*properties(node).values(), values(node), items(node), *(node.get("allOf") or ())]
-    return bool(node.get(RULES)) or any(each is not None and has_rules(each) for each in nested)
 
 
 def _keep_all_but_status(new: Object, old: Frozen) -> None:

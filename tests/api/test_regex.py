@@ -1,0 +1,90 @@
+"""RE2's syntax, its errors in Go's words (regexp/syntax), and matching that no expression makes slow."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minik8s.api import automaton, regex
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("a[b", "missing closing ]: `[b`"),
+        ("(a", "missing closing ): `(a`"),
+        ("a)", "unexpected ): `a)`"),
+        ("*a", "missing argument to repetition operator: `*`"),
+        ("a**", "invalid nested repetition operator: `**`"),
+        ("a{1001}", "invalid repeat count: `{1001}`"),
+        ("[b-a]", "invalid character class range: `b-a`"),
+        ("a\\", "trailing backslash at end of expression: ``"),
+        ("\\y", "invalid escape sequence: `\\y`"),
+        ("a(?=b)", "invalid or unsupported Perl syntax: `(?=`"),
+    ],
+)
+def test_errors_are_told_as_go_tells_them(expression: str, message: str) -> None:
+    with pytest.raises(regex.RegexError) as raised:
+        regex.check(expression)
+    assert str(raised.value) == f"error parsing regexp: {message}"
+
+
+@pytest.mark.parametrize(
+    ("expression", "text", "found"),
+    [
+        ("^a$", "a\n", False),
+        ("(?i)^ABC$", "abc", True),
+        ("a(?i)b", "aB", True),
+        ("a(?i)b", "AB", False),
+        ("^[[:alpha:]]+$", "abc", True),
+        ("^[[:^alpha:]]+$", "abc", False),
+        (r"^\p{Lu}\pL*$", "Äbc", True),
+        (r"^\PL$", "1", True),
+        (r"\Aa\.b\z", "a.b", True),
+        (r"^\Qa.b\E$", "a.b", True),
+        ("^a{,2}$", "a{,2}", True),
+        ("(?P<x>a)b", "ab", True),
+        (r"^\d$", "\u0663", False),
+        ("^.$", "\n", False),
+        ("(?s)^.$", "\n", True),
+        ("(?m)^b$", "a\nb\nc", True),
+        (r"\bfoo\b", "a foo b", True),
+        ("[]a]", "]", True),
+        ("[a-]", "-", True),
+    ],
+)
+def test_expressions_mean_what_they_mean_in_re2(expression: str, text: str, found: bool) -> None:
+    assert regex.matcher(expression)(text) is found
+    assert automaton.Automaton(regex._translated(expression)).search(text) is found
+
+
+PIECES = st.sampled_from(["a", "b", "[ab]", "[^a]", ".", "^", "$", r"\b", r"\w", "(a|b)", "(ab|a)", "(?i:B)"])
+REPEATS = st.sampled_from(["", "", "*", "+", "?", "{2}", "{1,3}", "*?"])
+EXPRESSIONS = st.recursive(
+    st.tuples(PIECES, REPEATS).map("".join).filter(lambda text: not re.match(r"[\^$\\]b?[*+?{]", text)),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3).map("".join).map(lambda text: f"({text})*" if len(text) < 12 else text)
+    ),
+    max_leaves=4,
+)
+
+
+@given(EXPRESSIONS, st.text("abB \n", max_size=8))
+def test_the_automaton_finds_what_re_finds(expression: str, text: str) -> None:
+    try:
+        translated = regex._translated(expression)
+    except regex.RegexError:
+        return
+    assert automaton.Automaton(translated).search(text) is (re.search(translated, text, re.ASCII) is not None)
+
+
+@pytest.mark.parametrize("expression", ["^(a+)+$", "(a|aa)+$", "^(a*)*b", "a*a*a*a*b", "(x+x+)+y"])
+def test_no_expression_is_slow(expression: str) -> None:
+    began = time.process_time()
+    regex.matcher(expression)("a" * 5000 + "!")
+    regex.matcher(expression)("x" * 5000)
+    assert time.process_time() - began < 2

@@ -31,13 +31,12 @@ from minik8s.api.resources import (
 from minik8s.api.selectors import EQUALS, FieldRequirement, FieldSelector, parse_fields
 from minik8s.api.user import User
 from minik8s.apiserver import bodies
-from minik8s.apiserver.admission import admit
 from minik8s.apiserver.authn import Authenticator, InvalidToken
 from minik8s.apiserver.authn.notyet import NotYet
 from minik8s.apiserver.authz import Chain
 from minik8s.apiserver.authz.rbac import RBAC
 from minik8s.apiserver.bodies import TypeOf
-from minik8s.apiserver.contract import Admission, Attributes, Authorizer, Decision, Operation, Reader
+from minik8s.apiserver.contract import Attributes, Authorizer, Decision, Operation, Reader
 from minik8s.apiserver.frontdesk import FrontDesk, Handler, Reply
 from minik8s.apiserver.request import Request
 from minik8s.base.clock import rfc3339
@@ -57,28 +56,18 @@ def install(desk: FrontDesk, authorizer: Chain, authenticator: Authenticator) ->
         TOKENREVIEWS: lambda review, _: token_review(review, authenticator),
     }
     for resource, answer in answers.items():
-        desk.reviews[resource] = _handler(resource, answer)
+        desk.reviews[resource] = _handler(desk, resource, answer)
 
     async def token(request: Request) -> Reply:
         asked = bodies.object_of(request, TOKEN_REQUEST)
         prepare_token_request(asked, request.namespace, request.name, desk.reader)
-        write = Admission(
-            request.user,
-            Operation.CREATE,
-            SERVICEACCOUNTS,
-            "token",
-            request.namespace,
-            request.name,
-            asked,
-            warnings=request.warnings,
-        )
-        await admit(desk.admission, write)
+        await desk.registry.admit(request, Operation.CREATE, asked)
         return Reply(201, issue_token(asked, desk.reader, authenticator, desk.clock.now()))
 
     desk.subresources[SERVICEACCOUNTS, "token"] = token
 
 
-def _handler(resource: Resource, answer: Answer) -> Handler:
+def _handler(desk: FrontDesk, resource: Resource, answer: Answer) -> Handler:
     async def handler(request: Request) -> Reply:
         review = bodies.object_of(request, TypeOf.of(resource))
         bodies.check_namespace(request, review)
@@ -86,6 +75,7 @@ def _handler(resource: Resource, answer: Answer) -> Handler:
             review["metadata"]["namespace"] = request.namespace
         else:
             review["metadata"].pop("namespace", None)
+        await desk.registry.admit(request, Operation.CREATE, review)
         try:
             return Reply(201, answer(review, request.user))
         except NotYet as keys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minik8s.api.errors import Forbidden, object_not_found
-from minik8s.api.resources import NAMESPACES
+from minik8s.api.resources import LOCALSUBJECTACCESSREVIEWS, NAMESPACES
 from minik8s.apiserver.admission.plugin import Quiet, refused
 from minik8s.apiserver.contract import Admission, Operation, Reader
 
@@ -19,6 +19,8 @@ class NamespaceLifecycle(Quiet):
     def handles(self, request: Admission) -> bool:
         if request.resource is NAMESPACES:
             return request.operation is Operation.DELETE and request.name in IMMORTAL
+        if request.resource is LOCALSUBJECTACCESSREVIEWS:  # a question, about any namespace
+            return False
         return bool(request.namespace) and request.operation in (Operation.CREATE, Operation.UPDATE)
 
     async def admit(self, request: Admission) -> None:

@@ -1,8 +1,9 @@
-"""What admission plugins share: doing nothing, and saying no."""
+"""What admission plugins share: doing nothing, replacing an object, and saying no."""
 
 from __future__ import annotations
 
 from minik8s.api.errors import Forbidden, object_forbidden
+from minik8s.api.kind import Object
 from minik8s.apiserver.contract import Admission
 
 
@@ -16,6 +17,18 @@ class Quiet:
 
     async def validate(self, request: Admission) -> None:
         return None
+
+
+def replace(obj: Object, new: Object) -> None:
+    """Makes a request's object what `new` is, in place: who holds it or its metadata holds them still."""
+    metadata = obj.get("metadata")
+    obj.clear()
+    obj.update(new)
+    if metadata is not None and "metadata" in new:
+        changed = dict(new["metadata"])
+        metadata.clear()
+        metadata.update(changed)
+        obj["metadata"] = metadata
 
 
 def refused(request: Admission, detail: str) -> Forbidden:

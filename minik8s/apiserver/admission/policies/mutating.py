@@ -18,6 +18,7 @@ from minik8s.api.errors import ApiError, object_forbidden
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import Resource
 from minik8s.apiserver.admission.expressions import Expression, OutOfBudgetError, conditions_hold, evaluate, patiently
+from minik8s.apiserver.admission.plugin import replace
 from minik8s.apiserver.admission.policies import patches
 from minik8s.apiserver.admission.policies.hooks import Binding, Compiler, ConfigurationError, Hook, matches
 from minik8s.apiserver.admission.policies.patches import MutationError
@@ -204,23 +205,10 @@ async def _invoke(
         if made is not None:
             obj = inputs["object"] = made
     if obj != before:
-        replace_object(request, private(obj if row is request.resource else await scene.shown_as(obj, row, request.resource)))
+        shown = obj if row is request.resource else await scene.shown_as(obj, row, request.resource)
+        if request.object is not None:
+            replace(request.object, private(shown))
         rounds.changed()
         request.reinvoke = True
     if mutations.reinvocable:
         rounds.invoked.add(invocation.key)
-
-
-def replace_object(request: Admission, new: Object) -> None:
-    """Gives the request's object and its metadata, which others hold, new contents."""
-    obj = request.object
-    if obj is None:
-        return
-    metadata = obj.get("metadata")
-    if metadata is not None:
-        changed = new.get("metadata") or {}
-        metadata.clear()
-        metadata.update(changed)
-        new["metadata"] = metadata
-    obj.clear()
-    obj.update(new)

@@ -10,8 +10,10 @@ from minik8s.api.kind import Frozen
 from minik8s.api.resources import NAMESPACES, Resource
 from minik8s.apiserver.admission.expressions import inputs_of, namespace_object
 from minik8s.apiserver.admission.policies.hooks import Parameters
+from minik8s.apiserver.admission.policies.metrics import PolicyMetrics
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.contract import Admission, Authorizer, Reader, ShownAs
+from minik8s.base.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Scene:
     authorizer: Authorizer
     catalogue: Catalogue
     shown_as: ShownAs
+    clock: Clock
+    metrics: PolicyMetrics
     parameters: Parameters = field(init=False)
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ from minik8s.apiserver.admission.expressions import (
     patiently,
 )
 from minik8s.apiserver.admission.policies.hooks import Binding, Compiler, ConfigurationError, Hook, matches
+from minik8s.apiserver.admission.policies.metrics import ALLOW, DENY
 from minik8s.apiserver.admission.policies.scene import Scene
 from minik8s.apiserver.contract import Admission
 
@@ -46,6 +47,8 @@ class Denial:
 @dataclass(frozen=True, slots=True)
 class Judgement:
     denials: Sequence[Denial] = ()
+    ignored: Sequence[Denial] = ()
+    """Errors that the failure policy lets pass."""
     errors: Sequence[Denial] = ()
     """Errors of audit annotations, which deny whatever the validation actions are."""
     annotations: Sequence[tuple[str, str]] = ()
@@ -74,40 +77,44 @@ class Validation:
         inputs = {**inputs, "namespaceObject": namespace}
         try:
             outcomes, left = evaluate(self.checks, inputs, variables, quick=quick)
-            denials = self._denials(outcomes, inputs, left, quick)
+            denials, ignored = self._denials(outcomes, inputs, left, quick)
             values, _ = evaluate(self.values, inputs, variables, quick=quick)
         except OutOfBudgetError as expensive:
             return self._failed(str(expensive))
-        return self._annotated(denials, values)
+        return self._annotated(denials, ignored, values)
 
     def _failed(self, error: str) -> Judgement:
-        return Judgement() if self.ignores_failure else Judgement([Denial(error)])
+        return Judgement(ignored=[Denial(error)]) if self.ignores_failure else Judgement([Denial(error)])
 
-    def _denials(self, outcomes: Sequence[Outcome], inputs: Mapping[str, Any], left: int, quick: bool) -> list[Denial]:
+    def _denials(
+        self, outcomes: Sequence[Outcome], inputs: Mapping[str, Any], left: int, quick: bool
+    ) -> tuple[list[Denial], list[Denial]]:
+        """(What denies, the errors that don't.)"""
         if not any(outcome.error or outcome.value is not True for outcome in outcomes):
-            return []
+            return [], []
         messages, problem = [Outcome()] * len(outcomes), ""
         try:
             messages, _ = evaluate(self.messages, inputs, self.compiler.variables, left, quick=quick)
         except OutOfBudgetError as error:
             problem = f"failed messageExpression: {error}"
-        found = []
+        found: list[Denial] = []
+        ignored: list[Denial] = []
         for i, (outcome, message) in enumerate(zip(outcomes, messages, strict=True)):
             if outcome.error or problem:
-                found += [] if self.ignores_failure else [Denial(outcome.error or problem, index=i)]
+                (ignored if self.ignores_failure else found).append(Denial(outcome.error or problem, index=i))
             elif outcome.value is not True:
                 rule = self.validations[i]
                 found.append(Denial(_message(rule, message), rule.get("reason") or "Invalid", i))
-        return found
+        return found, ignored
 
-    def _annotated(self, denials: Sequence[Denial], values: Sequence[Outcome]) -> Judgement:
+    def _annotated(self, denials: Sequence[Denial], ignored: Sequence[Denial], values: Sequence[Outcome]) -> Judgement:
         annotations, errors = [], []
         for key, outcome in zip(self.keys, values, strict=True):
             if outcome.error:
                 errors += [] if self.ignores_failure else [Denial(outcome.error)]
             elif isinstance(outcome.value, str) and (value := outcome.value.strip()):
                 annotations.append((key, value))
-        return Judgement(denials, errors, annotations)
+        return Judgement(denials, ignored, errors, annotations)
 
 
 def compile_validation(compiler: Compiler, spec: Frozen) -> Validation:
@@ -169,21 +176,34 @@ async def _refusals(
             continue
         namespace, inputs = scene.namespace(request), await scene.inputs(request, row) if params else {}
         for param in params:
+            started = scene.clock.monotonic()
             judgement = await patiently(partial(hook.body.judge, inputs | {"params": param}, namespace))
+            told = partial(scene.metrics.failed, hook.name, binding.name, seconds=scene.clock.monotonic() - started)
+            for denial in judgement.ignored:
+                told(denial.message, ALLOW)
             for denial in judgement.denials:
-                if _acted_on(hook.name, binding, denial, request):
-                    found.append((binding, denial))
-            found += [(binding, error) for error in judgement.errors]
-            for key, value in judgement.annotations:
-                values = collected.setdefault(key, [])
-                value = value.encode()[:LONGEST_ANNOTATION].decode(errors="ignore")
-                if value not in values:
-                    values.append(value)
+                actions = _acted_on(hook.name, binding, denial, request)
+                found += [(binding, denial)] if DENY in actions else []
+                for action in actions:
+                    told(denial.message, action)
+            for error in judgement.errors:
+                found.append((binding, error))
+                told(error.message, DENY)
+            _collect(judgement.annotations, collected)
     return found
 
 
-def _acted_on(policy: str, binding: Binding, denial: Denial, request: Admission) -> bool:
-    """Does what the binding's validationActions ask for; whether that is a refusal."""
+def _collect(annotations: Sequence[tuple[str, str]], collected: dict[str, list[str]]) -> None:
+    """Adds what bindings and parameters say under the same key, each text once."""
+    for key, value in annotations:
+        cut = value.encode()[:LONGEST_ANNOTATION].decode(errors="ignore")
+        values = collected.setdefault(key, [])
+        if cut not in values:
+            values.append(cut)
+
+
+def _acted_on(policy: str, binding: Binding, denial: Denial, request: Admission) -> Sequence[str]:
+    """Warns and annotates as the binding's validationActions ask; what they ask for."""
     actions = binding.spec["validationActions"]
     if "Audit" in actions:
         failure = {
@@ -198,7 +218,7 @@ def _acted_on(policy: str, binding: Binding, denial: Denial, request: Admission)
         told = f"Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding.name}': {denial.message}"
         if told not in request.warnings:
             request.warnings.append(told)
-    return "Deny" in actions
+    return [action.lower() for action in actions]
 
 
 def _refusal(request: Admission, policy: str, binding: Binding | None, denial: Denial) -> ApiError:

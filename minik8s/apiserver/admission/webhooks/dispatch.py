@@ -21,6 +21,7 @@ from minik8s.api.errors import ApiError, BadRequest, Timeout, object_forbidden
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import Resource
 from minik8s.apiserver.admission.matching import matched
+from minik8s.apiserver.admission.plugin import replace
 from minik8s.apiserver.admission.webhooks import patching, review
 from minik8s.apiserver.admission.webhooks.hooks import Hook
 from minik8s.apiserver.admission.webhooks.metrics import CALL_FAILED, REFUSED, SERVER_FAILED, WebhookMetrics
@@ -224,7 +225,7 @@ class Dispatcher:
         changed = new != shown
         if shown is not request.object:
             new = dict(await self.shown_as(new, row, request.resource))
-        patching.replace(request.object, new)
+        replace(request.object, new)
         return changed
 
     def _fail_open(self, hook: Hook, request: Admission, kind: str, place: str, failed: HookFailed) -> ApiError | None:

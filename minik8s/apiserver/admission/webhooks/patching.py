@@ -51,18 +51,6 @@ def patched(obj: Frozen, operations: list[dict[str, Any]], row: Resource) -> Obj
     return _restored(_completed(made, row), obj)
 
 
-def replace(obj: Object, new: Object) -> None:
-    """Makes `obj` what `new` is, in place: who holds it or its metadata holds them still."""
-    metadata = obj.get("metadata")
-    obj.clear()
-    obj.update(new)
-    if metadata is not None and "metadata" in new:
-        changed = dict(new["metadata"])
-        metadata.clear()
-        metadata.update(changed)
-        obj["metadata"] = metadata
-
-
 def internal(problem: str) -> InternalError:
     """The 500 for a fault that is not the request's."""
     return InternalError(f"Internal error occurred: {problem}", _causes(problem))

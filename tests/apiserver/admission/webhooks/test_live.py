@@ -395,3 +395,12 @@ async def test_definitions_are_denied(cluster: Cluster) -> None:
     }
     await cluster.hook("no", deny(message="no"), rules=[rule])
     assert "no.example.com" in (await refusal(cluster.create(widgets()))).message
+
+
+async def test_questions_are_asked_about_too(cluster: Cluster) -> None:
+    rule = {"operations": ["*"], "apiGroups": ["authorization.k8s.io"], "apiVersions": ["v1"], "resources": ["*"]}
+    await cluster.hook("sar", allow(), rules=[rule])
+    spec = {"user": "jane", "resourceAttributes": {"verb": "get", "resource": "pods"}}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+    assert not (await cluster.do("create", resources.SUBJECTACCESSREVIEWS, body=review))["status"]["allowed"]
+    assert cluster.seen() == [("CREATE", "", "SubjectAccessReview")]

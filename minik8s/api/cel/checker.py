@@ -174,6 +174,11 @@ class _Checker:
         for overload in overloads:
             if overload.member is not (node.target is not None) or len(overload.args) != len(given):
                 continue
+            if any(
+                a.kind != b.kind and a.kind in _DISTINCT and b.kind in _DISTINCT
+                for a, b in zip(given, overload.args, strict=True)
+            ):
+                continue
             fresh = {name: self._bindings.fresh() for name in overload.params}
             wanted = [renamed(arg, fresh) for arg in overload.args]
             if not self._bindings.assignable(list(zip(given, wanted, strict=True))):
@@ -296,6 +301,9 @@ class _Checker:
             self._wrong(node.offset, f"expected type '{describe(wanted)}' but found '{describe(node.type)}'")
 
 
+_DISTINCT = frozenset(
+    ("bool", "int", "uint", "double", "string", "bytes", "list", "map", "timestamp", "duration")
+)  # never fit each other
 _LITERALS: dict[type, Type] = {bool: BOOL, int: INT, UInt: UINT, float: DOUBLE, str: STRING, bytes: BYTES, type(None): NULL}
 
 

@@ -21,7 +21,7 @@ REGEX = 0.25
 CHECK = 350_000  # of an authorizer
 FORMAT_REGEX = 128  # how long a named format's expression is taken to be
 
-Measure = Callable[[list[Any], Any], int]
+Measure = Callable[[tuple[Any, ...], Any], int]
 
 
 def traverse(length: float, times: float = 1) -> int:
@@ -54,7 +54,10 @@ def _first(times: float = 1) -> Measure:
     return lambda args, result: traverse(size(args[0]), times)
 
 
-def _equality(args: list[Any], result: Any) -> int:
+def _equality(args: tuple[Any, ...], result: Any) -> int:
+    a, b = args
+    if type(a) is str and type(b) is str:
+        return math.ceil(min(len(a), len(b)) * STRING)
     if isinstance(args[0], Opaque) or (isinstance(args[0], Struct) and args[0].type.kind == "opaque"):
         return 1
     return traverse(min(size(args[0]), size(args[1])))
@@ -71,7 +74,7 @@ def _contains_ip(text: bool) -> Measure:
 
 
 def _contains_cidr(text: bool) -> Measure:
-    def measure(args: list[Any], result: Any) -> int:
+    def measure(args: tuple[Any, ...], result: Any) -> int:
         return traverse(2 * size(args[0])) + traverse(size(args[0])) + 1 + (traverse(size(args[1])) if text else 0)
 
     return measure

@@ -1,70 +1,73 @@
-"""How folds over lists and maps run: all, exists, exists_one, map, filter, and their forms with two variables. Knows `values`, `errors`."""
+"""How folds over lists and maps run: all, exists, exists_one, map, filter, and their forms with two variables.
+
+Knows `calls`, `costs`, `errors`, `values`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Sized
+from typing import Any, Protocol
 
+from minik8s.api.cel.calls import LIMIT, SPENT, Frame, Run
 from minik8s.api.cel.costs import Loop
 from minik8s.api.cel.errors import CostError, EvaluationError, no_overload
 from minik8s.api.cel.values import Struct
 
-Frame = list[Any]
-Run = Callable[[Frame], Any]
-SPENT, LIMIT = 0, 1
+
+class Elements(Sized, Iterable[Any], Protocol):
+    """What a fold goes over: the elements of a list, the keys of a map, or pairs."""
+
+
+Step = Callable[[Frame, Any], None]
 
 
 def make(macro: str, ranged: Run, slots: list[int], body: Run, where: Run | None, loop: Loop) -> Run:
     """The closure of a fold."""
-    each = _steps(ranged, slots, loop)
+    over = _Over(ranged, slots, loop)
     if macro == "all":
-        return _quantifier(each, body, False, loop)
+        return _quantifier(over, body, False)
     if macro == "exists":
-        return _quantifier(each, body, True, loop)
+        return _quantifier(over, body, True)
     if macro == "exists_one":
-        return _exists_one(each, body, loop)
+        return _exists_one(over, body)
     if macro in ("map", "filter", "transformList"):
-        return _list(each, body, where, loop)
-    return _map(each, body, where, loop, slots[0] if macro == "transformMap" else None)
+        return _list(over, body, where)
+    return _map(over, body, where, slots[0] if macro == "transformMap" else None)
 
 
-def _steps(ranged: Run, slots: list[int], loop: Loop) -> Callable[[Frame], Iterator[bool]]:
-    """Sets the variables for every element in turn, counts what the step costs, and says whether it is the last."""
-    step = loop.step
+class _Over:
+    """What is gone over: `elements(frame)`; before each, `step(frame, element)` sets the variables and counts the cost."""
 
-    def one(frame: Frame) -> Iterator[bool]:
-        slot = slots[0]
-        value = ranged(frame)
-        items = value if isinstance(value, list | dict) else list(_keys(value))
-        left = len(items)
-        for item in items:
-            frame[SPENT] += step
-            if frame[SPENT] > frame[LIMIT]:
+    def __init__(self, ranged: Run, slots: list[int], loop: Loop) -> None:
+        self.loop = loop
+        two = len(slots) == 2
+        first, second, cost = slots[0], slots[-1], loop.step
+
+        def elements(frame: Frame) -> Elements:
+            value = ranged(frame)
+            if isinstance(value, list):
+                return list(enumerate(value)) if two else value
+            return list(_items(value)) if two else _keys(value)
+
+        def step(frame: Frame, element: Any) -> None:
+            spent = frame[SPENT] + cost
+            frame[SPENT] = spent
+            if spent > frame[LIMIT]:
                 raise CostError()
-            frame[slot] = item
-            left -= 1
-            yield left == 0
+            if two:
+                frame[first], frame[second] = element
+            else:
+                frame[first] = element
 
-    def two(frame: Frame) -> Iterator[bool]:
-        first, second = slots
-        value = ranged(frame)
-        left = len(value) if isinstance(value, list | dict) else len(list(_keys(value)))
-        for key, item in enumerate(value) if isinstance(value, list) else _items(value):
-            frame[SPENT] += step
-            if frame[SPENT] > frame[LIMIT]:
-                raise CostError()
-            frame[first], frame[second] = key, item
-            left -= 1
-            yield left == 0
-
-    return one if len(slots) == 1 else two
+        self.elements = elements
+        self.step = step
 
 
-def _keys(value: Any) -> Iterable[Any]:
+def _keys(value: Any) -> Elements:
     if isinstance(value, dict):
         return value
     if isinstance(value, Struct):
-        return value.names()
+        return list(value.names())
     raise no_overload()
 
 
@@ -74,21 +77,28 @@ def _items(value: Any) -> Iterable[tuple[Any, Any]]:
     return [(name, value.field(name)) for name in _keys(value)]
 
 
-def _quantifier(each: Callable[[Frame], Iterator[bool]], body: Run, decisive: bool, loop: Loop) -> Run:
+def _quantifier(over: _Over, body: Run, decisive: bool) -> Run:
+    elements, step, early = over.elements, over.step, over.loop.early
+
     def run(frame: Frame) -> Any:
         wrong: EvaluationError | None = None
-        for last in each(frame):
+        found = elements(frame)
+        left = len(found)
+        for element in found:
+            step(frame, element)
+            left -= 1
             try:
                 holds = body(frame)
-                if holds is decisive:
-                    frame[SPENT] += 0 if last else loop.early
-                    return decisive
-                if holds is not (not decisive):
-                    wrong = no_overload()
             except CostError:
                 raise
             except EvaluationError as error:
-                wrong = error
+                wrong = wrong or error
+                continue
+            if holds is decisive:
+                frame[SPENT] += early if left else 0
+                return decisive
+            if holds is not (not decisive):
+                wrong = wrong or no_overload()
         if wrong is not None:
             raise wrong
         return not decisive
@@ -96,12 +106,15 @@ def _quantifier(each: Callable[[Frame], Iterator[bool]], body: Run, decisive: bo
     return run
 
 
-def _exists_one(each: Callable[[Frame], Iterator[bool]], body: Run, loop: Loop) -> Run:
+def _exists_one(over: _Over, body: Run) -> Run:
+    elements, step, hit = over.elements, over.step, over.loop.hit
+
     def run(frame: Frame) -> Any:
         count = 0
-        for _ in each(frame):
+        for element in elements(frame):
+            step(frame, element)
             if _holds(body(frame)):
-                frame[SPENT] += loop.hit
+                frame[SPENT] += hit
                 count += 1
         return count == 1
 
@@ -114,27 +127,32 @@ def _holds(value: Any) -> bool:
     raise no_overload()
 
 
-def _list(each: Callable[[Frame], Iterator[bool]], body: Run, where: Run | None, loop: Loop) -> Run:
+def _list(over: _Over, body: Run, where: Run | None) -> Run:
+    elements, step, hit = over.elements, over.step, over.loop.hit
+
     def run(frame: Frame) -> Any:
         out: list[Any] = []
-        for _ in each(frame):
+        for element in elements(frame):
+            step(frame, element)
             if where is None or _holds(where(frame)):
-                frame[SPENT] += loop.hit
+                frame[SPENT] += hit
                 out.append(body(frame))
         return out
 
     return run
 
 
-def _map(each: Callable[[Frame], Iterator[bool]], body: Run, where: Run | None, loop: Loop, key: int | None) -> Run:
+def _map(over: _Over, body: Run, where: Run | None, key: int | None) -> Run:
     """transformMap, whose keys are in the slot `key`; transformMapEntry, whose body makes maps."""
+    elements, step, hit = over.elements, over.step, over.loop.hit
 
     def run(frame: Frame) -> Any:
         out: dict[Any, Any] = {}
-        for _ in each(frame):
+        for element in elements(frame):
+            step(frame, element)
             if where is not None and not _holds(where(frame)):
                 continue
-            frame[SPENT] += loop.hit
+            frame[SPENT] += hit
             made = body(frame)
             for name, value in [(frame[key], made)] if key is not None else list(_items(made)):
                 if name in out:

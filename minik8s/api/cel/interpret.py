@@ -7,24 +7,20 @@ runs; what depends on values (strings, folds, branches, calls) is added as it go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from minik8s.api.cel import costs, folds, operators
 from minik8s.api.cel.ast import Call, Const, Entry, Fold, Ident, ListOf, MapOf, Node, Select, StructOf
+from minik8s.api.cel.calls import LIMIT, SPENT, VARIES, Frame, Run, call, carrier
 from minik8s.api.cel.errors import CostError, EvaluationError, no_overload
-from minik8s.api.cel.functions import Overload
 from minik8s.api.cel.types import Type
-from minik8s.api.cel.values import Built, Optional, fits, type_name
+from minik8s.api.cel.values import Built, Optional
 
-Frame = list[Any]
-Run = Callable[[Frame], Any]
 Compiled = tuple[Run, int]  # and what it is sure to cost
 
-SPENT, LIMIT = 0, 1
-FIRST = 2
+FIRST = 2  # the slot of a frame behind what was spent and the limit
 
-_VARIES = object()
 _CONVERSIONS = frozenset(("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"))
 
 
@@ -55,7 +51,7 @@ class _Maker:
 
     def make(self, node: Node) -> Compiled:
         constant = self._constant(node)
-        if constant is not _VARIES:
+        if constant is not VARIES:
             return (lambda frame: constant), 0
         if isinstance(node, Ident):
             return self._ident(node.name), 1
@@ -80,28 +76,34 @@ class _Maker:
             self.inputs[name] = self._slot()
         return _read(self.inputs[name])
 
+    def _slot_of(self, node: Node) -> int | None:
+        """Where the value of a variable is; None if the node is no variable."""
+        if not isinstance(node, Ident):
+            return None
+        return next((scope[node.name] for scope in reversed(self._scopes) if node.name in scope), self.inputs.get(node.name))
+
     def _constant(self, node: Node) -> Any:
-        """The value of what is the same at every evaluation, which costs nothing: literals, their conversions, types; else _VARIES."""
+        """The value of what is the same at every evaluation, which costs nothing: literals, their conversions, types; else VARIES."""
         if isinstance(node, Const):
             return node.value
         if isinstance(node, Ident):
             bound = any(node.name in scope for scope in self._scopes)
-            return _VARIES if bound else self._named.get(node.name, _VARIES)
+            return VARIES if bound else self._named.get(node.name, VARIES)
         if isinstance(node, ListOf) and not node.optional:
             items = [self._constant(element) for element in node.elements]
-            return _VARIES if any(item is _VARIES for item in items) else items
+            return VARIES if any(item is VARIES for item in items) else items
         if isinstance(node, MapOf) and not any(entry.optional for entry in node.entries):
             pairs = [(self._constant(entry.key), self._constant(entry.value)) for entry in node.entries]
-            varies = any(key is _VARIES or value is _VARIES for key, value in pairs)
-            return _VARIES if varies else {operators.map_key(key): value for key, value in pairs}
+            varies = any(key is VARIES or value is VARIES for key, value in pairs)
+            return VARIES if varies else {operators.map_key(key): value for key, value in pairs}
         if isinstance(node, Call) and node.function in _CONVERSIONS and len(node.args) == 1:
             value = self._constant(node.args[0])
-            if value is not _VARIES:
+            if value is not VARIES:
                 try:
-                    return _dispatcher(node)(value)
+                    return carrier(node)(value)
                 except EvaluationError:
-                    return _VARIES
-        return _VARIES
+                    return VARIES
+        return VARIES
 
     def _unobserved(self, node: Node) -> Compiled:
         """An operand that cel-go resolves as a chain of names and indexes: the first name of the chain costs nothing."""
@@ -126,7 +128,8 @@ class _Maker:
             test = operators.present_field if of.kind == "struct" else operators.present
             return (lambda frame: test(operand(frame), field)), cost
         if of.kind == "struct" and of.plain:
-            return _plain_field(operand, field), cost + 1
+            slot = self._slot_of(node.operand)
+            return (_plain_field(operand, field) if slot is None else _field_of_variable(slot, field)), cost + 1
         if of.kind == "map":
             return _plain_key(operand, field), cost + 1
         return (lambda frame: operators.select(operand(frame), field)), cost + 1
@@ -140,15 +143,13 @@ class _Maker:
         return self._plain_call(node)
 
     def _plain_call(self, node: Call) -> Compiled:
-        parts = [self.make(operand) for operand in node.operands]
-        runs = [run for run, _ in parts]
+        operands = node.operands
+        parts = [self.make(operand) for operand in operands]
         cost = sum(each for _, each in parts)
-        fast = operators.fast(node.function, [operand.type for operand in node.operands])
-        implementation = fast or _dispatcher(node)
+        second = self._constant(operands[1]) if len(operands) == 2 else VARIES
         measure = costs.actual(node)
-        if isinstance(measure, int):
-            return _plain(implementation, runs), cost + measure
-        return _measured(implementation, runs, measure), cost
+        run = call(node, [run for run, _ in parts], second, measure)
+        return run, cost + measure if isinstance(measure, int) else cost
 
     def _and(self, node: Call) -> Compiled:
         return self._logical(node, False)
@@ -317,7 +318,7 @@ class _Maker:
         self._scopes.append(dict(zip(node.variables, slots, strict=True)))
         body, body_cost = self.make(node.body)
         where, where_cost = self.make(node.where) if node.where is not None else (None, 0)
-        literal = self._constant(node.body) is not _VARIES
+        literal = self._constant(node.body) is not VARIES
         self._scopes.pop()
         loop = costs.fold(node.macro, body_cost, where_cost, where is not None, literal)
         return folds.make(node.macro, ranged, slots, body, where, loop), cost + loop.start
@@ -381,75 +382,29 @@ def _plain_field(operand: Run, field: str) -> Run:
     return run
 
 
+def _field_of_variable(slot: int, field: str) -> Run:
+    """As `_plain_field` of a variable: the most frequent of all expressions."""
+
+    def run(frame: Frame) -> Any:
+        try:
+            found = frame[slot][field]
+        except KeyError:
+            found = None
+        except TypeError:
+            return operators.select(frame[slot], field)
+        if found is None:
+            raise EvaluationError(f"no such key: {field}")
+        return found
+
+    return run
+
+
 def _member(item: Any, members: frozenset[str]) -> bool:
     return isinstance(item, str) and item in members
 
 
 def _read(slot: int) -> Run:
     return lambda frame: frame[slot]
-
-
-def _plain(implementation: Callable[..., Any], runs: list[Run]) -> Run:
-    if len(runs) == 1:
-        only = runs[0]
-        return lambda frame: implementation(only(frame))
-    if len(runs) == 2:
-        first, second = runs
-        return lambda frame: implementation(first(frame), second(frame))
-    return lambda frame: implementation(*[run(frame) for run in runs])
-
-
-def _measured(implementation: Callable[..., Any], runs: list[Run], measure: Callable[[list[Any], Any], int]) -> Run:
-    def run(frame: Frame) -> Any:
-        args = [each(frame) for each in runs]
-        result = implementation(*args)
-        frame[SPENT] += measure(args, result)
-        if frame[SPENT] > frame[LIMIT]:
-            raise CostError()
-        return result
-
-    return run
-
-
-def _dispatcher(node: Call) -> Callable[..., Any]:
-    """What carries a call out: the one overload if the checker is sure of it, else the one that the values fit."""
-    overloads: list[Overload] = node.overloads
-    if len(overloads) == 1 and all(map(_sure, (operand.type for operand in node.operands), overloads[0].args)):
-        return _guarded(overloads[0])
-
-    def dispatch(*args: Any) -> Any:
-        for overload in overloads:
-            if all(map(fits, args, overload.args)):
-                return overload.implementation(*args)
-        raise _no_such(node.function, args)
-
-    return dispatch
-
-
-def _guarded(overload: Overload) -> Callable[..., Any]:
-    """An implementation whose arguments should fit; where they don't (a null in a list), that is said."""
-    implementation = overload.implementation
-
-    def call(*args: Any) -> Any:
-        try:
-            return implementation(*args)
-        except (TypeError, AttributeError):
-            if all(map(fits, args, overload.args)):
-                raise
-            raise _no_such(overload.function, args) from None
-
-    return call
-
-
-def _no_such(function: str, args: tuple[Any, ...]) -> EvaluationError:
-    return EvaluationError(f"no such overload: {function}({', '.join(str(type_name(arg)) for arg in args)})")
-
-
-def _sure(given: Type, wanted: Type) -> bool:
-    """Whether a value of the first type is one of the second for certain."""
-    if wanted.kind in ("dyn", "param"):
-        return True
-    return given.kind == wanted.kind and given.name == wanted.name and all(map(_sure, given.params, wanted.params))
 
 
 def _enter(out: dict[Any, Any], key: Any, value: Any, optional: bool) -> None:

@@ -367,20 +367,7 @@ OPERATORS = library(
 _WHOLE: dict[str, Callable[[Any, Any], Any]] = {name: overloads[0].implementation for name, overloads in OPERATORS.items()}
 
 
-def _native(function: str, compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    def run(a: Any, b: Any) -> bool:
-        try:
-            return compare(a, b)
-        except TypeError:
-            raise EvaluationError(f"no such overload: {function}") from None
-
-    return run
-
-
-_NATIVE = {
-    function: _native(function, compare)
-    for function, compare in (("_<_", operator.lt), ("_<=_", operator.le), ("_>_", operator.gt), ("_>=_", operator.ge))
-}
+_NATIVE = {"_<_": operator.lt, "_<=_": operator.le, "_>_": operator.gt, "_>=_": operator.ge}
 _PLAIN = ("string", "bytes", "bool", "int", "uint", "timestamp", "duration")  # kinds whose values Python compares as CEL does
 
 

@@ -92,6 +92,7 @@ class ControlPlane:
             settings.pod_security,
             catalogue=self.desk.catalogue,
             shown_as=self.desk.shown_as,
+            metrics=self.metrics,
         )
         self.aggregation = Aggregation(self.desk, self.caller, clock, settings.front_proxy)
         self.desk.admission.append(Webhooks(self.desk.reader, self._webhook_dispatcher))

@@ -34,6 +34,7 @@ from minik8s.apiserver.authz import Chain
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.contract import Admission, Plugin, Reader, ShownAs
 from minik8s.base.clock import Clock
+from minik8s.base.metrics import Metrics
 
 
 async def builtin_shown_as(obj: Frozen, now: Resource, row: Resource) -> Frozen:
@@ -51,12 +52,13 @@ def plugins(
     pod_security: PodSecurityConfiguration | None = None,
     catalogue: Catalogue | None = None,
     shown_as: ShownAs = builtin_shown_as,
+    metrics: Metrics | None = None,
 ) -> list[Plugin]:
     """The plugins of an API server, in the order in which they see a request. `not_ready` and `unreachable` are the seconds for
     which pods stay on such a node by default (the same for both where one is given). `catalogue` and `shown_as`: what is served, and
     how it changes its version, if that is more than the built-in resources.
     """
-    served = catalogue or Catalogue()
+    served, counted = catalogue or Catalogue(), metrics or Metrics()
     return [
         NamespaceLifecycle(reader),
         LimitRanger(reader),
@@ -79,8 +81,8 @@ def plugins(
         ResourceClaims(reader, authorizer),
         RBACEscalation(authorizer),
         ParameterRights(reader, authorizer, served),
-        MutatingAdmissionPolicy(reader, authorizer, served, shown_as),
-        ValidatingAdmissionPolicy(reader, authorizer, served, shown_as),
+        MutatingAdmissionPolicy(reader, authorizer, served, shown_as, clock, counted),
+        ValidatingAdmissionPolicy(reader, authorizer, served, shown_as, clock, counted),
     ]
 
 

@@ -5,6 +5,7 @@
     scene.py        what they need of their surroundings
     validating.py   what validating policies have against a request
     mutating.py     what mutating policies change, and when they are asked again
+    metrics.py      how it goes
     patches.py      what a mutation makes of an object
 
 While no policy is bound, a request costs two comparisons. Source: "Validating Admission Policy", "Mutating Admission Policy" of the
@@ -33,6 +34,8 @@ from minik8s.apiserver.admission.plugin import Quiet
 from minik8s.apiserver.admission.policies.rights import ParameterRights
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.contract import Admission, Authorizer, Operation, Reader, ShownAs
+from minik8s.base.clock import Clock
+from minik8s.base.metrics import Metrics
 
 if TYPE_CHECKING:
     from minik8s.apiserver.admission.policies.hooks import Hook, Hooks
@@ -59,9 +62,20 @@ class _Policies(Quiet):
 
     rows: tuple[Resource, Resource]
     """Those of its policies and their bindings."""
+    kind: str
+    """As its metrics are called."""
 
-    def __init__(self, reader: Reader, authorizer: Authorizer, catalogue: Catalogue, shown_as: ShownAs) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        authorizer: Authorizer,
+        catalogue: Catalogue,
+        shown_as: ShownAs,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
         self._reader, self._authorizer, self._catalogue, self._shown_as = reader, authorizer, catalogue, shown_as
+        self._clock, self._metrics = clock, metrics
         self._active: Sequence[Hook[Any]] = ()
         self._stale = True
         self._hooks: Hooks[Any] | None = None
@@ -79,9 +93,11 @@ class _Policies(Quiet):
     def scene(self) -> Scene:
         """The surroundings of the policies."""
         if self._scene is None:
+            from minik8s.apiserver.admission.policies.metrics import PolicyMetrics
             from minik8s.apiserver.admission.policies.scene import Scene
 
-            self._scene = Scene(self._reader, self._authorizer, self._catalogue, self._shown_as)
+            metrics = PolicyMetrics(self._metrics, self.kind)
+            self._scene = Scene(self._reader, self._authorizer, self._catalogue, self._shown_as, self._clock, metrics)
         return self._scene
 
     def _forget(self) -> None:
@@ -101,7 +117,7 @@ class _Policies(Quiet):
 class ValidatingAdmissionPolicy(_Policies):
     """Refuses, or warns of, what the validating policies have something against."""
 
-    name, rows = "ValidatingAdmissionPolicy", _VALIDATING
+    name, kind, rows = "ValidatingAdmissionPolicy", "validating", _VALIDATING
 
     async def validate(self, request: Admission) -> None:
         from minik8s.apiserver.admission.policies.validating import dispatch
@@ -118,7 +134,7 @@ class ValidatingAdmissionPolicy(_Policies):
 class MutatingAdmissionPolicy(_Policies):
     """Changes objects as the mutating policies say."""
 
-    name, rows = "MutatingAdmissionPolicy", _MUTATING
+    name, kind, rows = "MutatingAdmissionPolicy", "mutating", _MUTATING
 
     def handles(self, request: Admission) -> bool:
         return request.operation is not Operation.DELETE and super().handles(request)

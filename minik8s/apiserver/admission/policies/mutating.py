@@ -197,13 +197,15 @@ async def _invoke(
     inputs["namespaceObject"] = namespace
     before = obj = inputs["object"]
     for step in mutations.steps:
+        started, wrong = scene.clock.monotonic(), ""
         try:
             made = await patiently(partial(mutations.applied, step, obj, inputs, row))
+            if made is not None:
+                obj = inputs["object"] = made
         except MutationError as problem:
-            failures.add(hook, invocation.binding, str(problem), "Invalid")
-            continue
-        if made is not None:
-            obj = inputs["object"] = made
+            wrong = str(problem)
+            failures.add(hook, invocation.binding, wrong, "Invalid")
+        scene.metrics.mutated(hook.name, invocation.binding.name, wrong, scene.clock.monotonic() - started)
     if obj != before:
         shown = obj if row is request.resource else await scene.shown_as(obj, row, request.resource)
         if request.object is not None:

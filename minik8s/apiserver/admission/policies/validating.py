@@ -186,9 +186,9 @@ async def _refusals(
                 found += [(binding, denial)] if DENY in actions else []
                 for action in actions:
                     told(denial.message, action)
-            for error in judgement.errors:
-                found.append((binding, error))
-                told(error.message, DENY)
+            for denial in judgement.errors:
+                found.append((binding, denial))
+                told(denial.message, DENY)
             _collect(judgement.annotations, collected)
     return found
 

@@ -22,6 +22,7 @@ from minik8s.apiserver.admission import plugins
 from minik8s.apiserver.authz import authorizer_for
 from minik8s.apiserver.contract import Admission, Operation
 from minik8s.base.clock import RealClock
+from minik8s.base.metrics import Metrics
 
 ADMIN = User("admin", (MASTERS, AUTHENTICATED))
 JANE = User("jane", (AUTHENTICATED,), extra={"authentication.kubernetes.io/node-name": ("n1",)})
@@ -44,7 +45,8 @@ class Door:
 
     def __init__(self, shelf: Any) -> None:
         self.shelf = shelf
-        self.plugins = plugins(shelf, authorizer_for(shelf), RealClock(), Random(1))
+        self.metrics = Metrics()
+        self.plugins = plugins(shelf, authorizer_for(shelf), RealClock(), Random(1), metrics=self.metrics)
         self.versions = 0
 
     def put(self, kind: str, name: str, spec: dict[str, Any], **bound: Any) -> None:
@@ -229,6 +231,24 @@ async def test_warnings_and_audit_annotations(door: Door) -> None:
             '[{"message":"no","policy":"p","binding":"p","expressionIndex":0,"validationActions":["Warn","Audit"]}]'
         ),
     }
+
+
+async def test_failures_and_mutations_are_counted(door: Door) -> None:
+    """Under upstream's names: apiserver_validating_admission_policy_check_total."""
+    door.validating(
+        bound={"validationActions": ["Warn", "Audit"]}, validations=[{"expression": "false"}, {"expression": "true"}]
+    )
+    door.validating("q", validations=[{"expression": "object.data.none == 'x'"}], failurePolicy="Ignore")
+    door.mutating("m", mutations=[apply("Object{data: {'a': 'b'}}")])
+    await door(config_map())
+    text = door.metrics.text()
+    for labels in (
+        'validating_admission_policy_check_total{policy="p",policy_binding="p",error_type="invalid_error",enforcement_action="warn"} 1',
+        'validating_admission_policy_check_total{policy="p",policy_binding="p",error_type="invalid_error",enforcement_action="audit"} 1',
+        'validating_admission_policy_check_total{policy="q",policy_binding="q",error_type="invalid_error",enforcement_action="allow"} 1',
+        'mutating_admission_policy_check_total{policy="m",policy_binding="m",error_type="no_error"} 1',
+    ):
+        assert f"apiserver_{labels}" in text
 
 
 async def test_what_costs_too_much_is_refused(door: Door) -> None:

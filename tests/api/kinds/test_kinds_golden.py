@@ -7,7 +7,7 @@ import fnmatch
 import kinds_judge as judge
 import pytest
 
-STEMS = ("config", "services", "rbac", "workloads-defaults", "workloads-validation", "storage")
+STEMS = ("config", "services", "rbac", "workloads-defaults", "workloads-validation", "storage", "policies")
 # what other rooms decide (decoding, admission, controllers, other resources), so that it can't be seen here
 BEYOND = (
     "cfg-classes#2[456]",
@@ -24,6 +24,12 @@ BEYOND = (
     "sto-pvc#20",
     "sto-bind#*",
     "sto-expand#*",
+    "policies-vap-basic#4",
+    "policies-vap-params#*",
+    "policies-vap-fail#*",
+    "policies-map#1[34]",
+    "policies-webhook-calls#*",
+    "policies-apiservice#*",
     "cfg-dra#[23]",  # CEL
     "cfg-dra#10",
     "cfg-flow#1[34]",

@@ -133,8 +133,13 @@ class AuditLog:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _rotate(self, now: float) -> None:
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")[:-3]
-        self._path.rename(self._path.with_name(f"{self._path.stem}-{stamp}{self._path.suffix}"))
+        while True:  # no name twice: that file would be lost
+            stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")[:-3]
+            backup = self._path.with_name(f"{self._path.stem}-{stamp}{self._path.suffix}")
+            if not backup.exists():
+                break
+            now += 0.001
+        self._path.rename(backup)
         backups = sorted(self._path.parent.glob(f"{self._path.stem}-????-??-??T??-??-??.???{self._path.suffix}"))
         for number, backup in enumerate(reversed(backups)):
             old = self._max_age and now - backup.stat().st_mtime > self._max_age * DAY

@@ -63,6 +63,14 @@ def matched(criteria: Criteria, request: Admission, reader: Reader, catalogue: C
     return None
 
 
+def concerns(criteria: Criteria, request: Admission) -> bool:
+    """Whether requests of this operation, resource and subresource can match at all: it is the same for all of them."""
+    return criteria.rules is None or any(
+        _has(rule.get("operations"), request.operation) and _has_subresource(rule.get("resources"), request)
+        for rule in criteria.rules
+    )
+
+
 def kind_of(row: Resource, subresource: str) -> tuple[str, str, str]:
     """(group, version, kind) of what requests to a resource, or to its subresource, carry."""
     speaks = SUBRESOURCES.get(subresource)

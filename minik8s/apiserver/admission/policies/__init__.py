@@ -30,6 +30,7 @@ from minik8s.api.resources import (
     VALIDATINGADMISSIONPOLICYBINDINGS,
     Resource,
 )
+from minik8s.apiserver.admission.matching import concerns
 from minik8s.apiserver.admission.plugin import Quiet
 from minik8s.apiserver.admission.policies.rights import ParameterRights
 from minik8s.apiserver.catalogue import Catalogue
@@ -57,6 +58,10 @@ EXEMPT = frozenset((*_VALIDATING, *_MUTATING, *_REVIEWS))
 """What no policy can lock up, and questions."""
 
 
+REMEMBERED = 1024
+"""Resources, operations and subresources for which it is remembered whom they concern."""
+
+
 class _Policies(Quiet):
     """What both plugins do: knowing which policies are in force."""
 
@@ -77,6 +82,7 @@ class _Policies(Quiet):
         self._reader, self._authorizer, self._catalogue, self._shown_as = reader, authorizer, catalogue, shown_as
         self._clock, self._metrics = clock, metrics
         self._active: Sequence[Hook[Any]] = ()
+        self._concerned: dict[tuple[Resource, str, str], Sequence[Hook[Any]]] = {}
         self._stale = True
         self._hooks: Hooks[Any] | None = None
         self._scene: Scene | None = None
@@ -86,8 +92,21 @@ class _Policies(Quiet):
     def handles(self, request: Admission) -> bool:
         if self._stale:
             self._active = self._refreshed()
+            self._concerned.clear()
             self._stale = False
-        return bool(self._active) and request.resource not in EXEMPT
+        return bool(self._active) and bool(self.concerned(request))
+
+    def concerned(self, request: Admission) -> Sequence[Hook[Any]]:
+        """The policies that can match requests such as this one."""
+        key = request.resource, request.operation, request.subresource
+        found = self._concerned.get(key)
+        if found is None:
+            if len(self._concerned) >= REMEMBERED:  # a custom resource's row is another with each change of its definition
+                self._concerned.clear()
+            spared = request.resource in EXEMPT
+            found = () if spared else tuple(hook for hook in self._active if concerns(hook.criteria, request))
+            self._concerned[key] = found
+        return found
 
     @property
     def scene(self) -> Scene:
@@ -122,7 +141,7 @@ class ValidatingAdmissionPolicy(_Policies):
     async def validate(self, request: Admission) -> None:
         from minik8s.apiserver.admission.policies.validating import dispatch
 
-        await dispatch(self._active, request, self.scene)
+        await dispatch(self.concerned(request), request, self.scene)
 
     def _new_hooks(self) -> Hooks[Any]:
         from minik8s.apiserver.admission.policies.hooks import Hooks
@@ -142,7 +161,7 @@ class MutatingAdmissionPolicy(_Policies):
     async def admit(self, request: Admission) -> None:
         from minik8s.apiserver.admission.policies.mutating import dispatch
 
-        await dispatch(self._active, request, self.scene)
+        await dispatch(self.concerned(request), request, self.scene)
 
     def _new_hooks(self) -> Hooks[Any]:
         from minik8s.apiserver.admission.policies.hooks import Hooks

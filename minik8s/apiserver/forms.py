@@ -63,12 +63,20 @@ def negotiate(accept: str, *, views: bool = True, watching: bool = False, custom
     if found:
         best = found[0]
         return next((form for form in found if form.media != PROTOBUF and form.view == best.view), best)
-    if known:  # but not as what it was asked for
+    if known or custom:  # but not as what it was asked for
         raise not_acceptable()
-    offered = f"{JSON}, {YAML}, {PROTOBUF}"
-    if watching:
-        offered += f", {JSON};stream=watch, {PROTOBUF};stream=watch"
-    raise NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {offered}", {})
+    streams = (f"{JSON};stream=watch", f"{PROTOBUF};stream=watch") if watching else ()
+    raise _nothing_of(JSON, YAML, PROTOBUF, *streams)
+
+
+def require(media: str, accept: str) -> None:
+    """NotAcceptable where an Accept header does not allow what a page alone has."""
+    if not any(found in ("*/*", "", media) for found, _ in ranked(accept)):
+        raise _nothing_of(media)
+
+
+def _nothing_of(*offered: str) -> NotAcceptable:
+    return NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {', '.join(offered)}", {})
 
 
 def _form(media: str, parameters: Mapping[str, str], views: bool) -> Form | None:

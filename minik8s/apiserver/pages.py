@@ -19,7 +19,7 @@ from minik8s.apiserver import discovery, openapi
 from minik8s.apiserver.aggregation import documents
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.catalogue import Catalogue
-from minik8s.apiserver.forms import dump, negotiate, ranked
+from minik8s.apiserver.forms import JSON, dump, negotiate, ranked, require
 from minik8s.apiserver.http import Content, PageHandler
 from minik8s.apiserver.request import not_allowed
 from minik8s.base.host import architecture
@@ -197,7 +197,7 @@ def _paths(known: Mapping[str, PageHandler]) -> PageHandler:
 
 async def _version(http: web.BaseRequest, user: User) -> Content:
     _only_read(http)
-    negotiate(http.headers.get("Accept", ""), views=False)
+    require(JSON, http.headers.get("Accept", ""))
     major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
     facts = {
         "major": major,

@@ -210,6 +210,8 @@ async def test_custom_resources_are_registered(world: World) -> None:
     assert made is not None
     assert made["metadata"]["labels"] == {"kube-aggregator.kubernetes.io/automanaged": "true"}
     assert made["status"]["conditions"][0]["reason"] == "Local"
+    await world.plane.desk.handle(ADMIN, Call("delete", CUSTOMRESOURCEDEFINITIONS, name="things.example.com"))
+    await world.until(lambda: reader.get(APISERVICES, "", name) is None)
 
 
 # --- discovery and OpenAPI ----------------------------------------------------------------------------------------------

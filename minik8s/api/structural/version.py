@@ -148,6 +148,8 @@ class Version:
         if errors := self._type_errors(new):
             return errors
         self._check(new, None, errors, schemas.UNRELATED if old is None else old)
+        if errors and old is not None and new == old:
+            errors = []
         errors += self._scale_errors(new, ("spec", "status"))
         if self._embedded:
             self._embedded(new, None, errors)

@@ -45,8 +45,9 @@ def changed(obj: Frozen, verdict: Verdict, now: str) -> Object | None:
     if old is not None and (old["status"], old.get("reason", ""), old.get("message", "")) == verdict:
         return None
     since = old["lastTransitionTime"] if old is not None and old["status"] == status else now
-    others = [each for each in (obj.get("status") or {}).get("conditions") or () if each["type"] != "Available"]
-    return {**obj, "status": {"conditions": [*others, condition(status, reason, message, since)]}}
+    told = condition(status, reason, message, since)
+    conditions = [told if each is old else each for each in (obj.get("status") or {}).get("conditions") or ()]
+    return {**obj, "status": {"conditions": conditions if old is not None else [*conditions, told]}}
 
 
 def _answers(endpoint_slice: Frozen, port_name: str) -> bool:

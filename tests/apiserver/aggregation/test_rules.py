@@ -58,6 +58,13 @@ def test_a_verdict_is_written_where_it_changes() -> None:
     assert failed["status"]["conditions"][0]["lastTransitionTime"] == "2"
 
 
+def test_others_conditions_stay_where_they_are() -> None:
+    others = [{"type": "Other", "status": "True"}, {"type": "Available", "status": "False"}, {"type": "More", "status": "True"}]
+    told = availability.changed({"status": {"conditions": others}}, availability.PASSED, "1")
+    assert told is not None
+    assert [each["type"] for each in told["status"]["conditions"]] == ["Other", "Available", "More"]
+
+
 def test_built_in_group_versions_are_registered() -> None:
     made = {obj["metadata"]["name"]: obj for obj in registration.builtin()}
     assert made["v1.apps"]["metadata"]["labels"] == {"kube-aggregator.kubernetes.io/automanaged": "onstart"}

@@ -1,10 +1,13 @@
-"""What admission plugins share: doing nothing, replacing an object, and saying no."""
+"""What admission plugins share: doing nothing, replacing an object but for what is the server's, and saying no."""
 
 from __future__ import annotations
 
 from minik8s.api.errors import Forbidden, object_forbidden
-from minik8s.api.kind import Object
+from minik8s.api.kind import Frozen, Object
 from minik8s.apiserver.contract import Admission
+
+_KEPT = ("uid", "creationTimestamp", "generation", "resourceVersion", "namespace")
+"""Metadata that is the server's, or the URL's: no webhook or policy changes it."""
 
 
 class Quiet:
@@ -17,6 +20,18 @@ class Quiet:
 
     async def validate(self, request: Admission) -> None:
         return None
+
+
+def restored(new: Object, old: Frozen) -> Object:
+    """The object that somebody else made of `old`, with the metadata that is not theirs to change."""
+    before, metadata = old.get("metadata"), new.get("metadata")
+    if before is not None and metadata is not None:
+        for name in _KEPT:
+            if name in before:
+                metadata[name] = before[name]
+            else:
+                metadata.pop(name, None)
+    return new
 
 
 def replace(obj: Object, new: Object) -> None:

@@ -17,6 +17,7 @@ from minik8s.api.kinds.table import rules_of
 from minik8s.api.managed import shapes, walks
 from minik8s.api.managed.shapes import MismatchError, Shape
 from minik8s.api.resources import Resource
+from minik8s.apiserver.admission.plugin import restored
 
 
 class MutationError(Exception):
@@ -105,4 +106,4 @@ def _finished(changed: Any, before: Frozen, row: Resource) -> Object:
             raise InternalError(f"strict decoding error: {', '.join(unknown)}")
     if before["kind"] == row.kind:
         rules_of(row).default(obj)
-    return obj
+    return restored(obj, before)

@@ -15,9 +15,7 @@ from minik8s.api.kind import Frozen, Object
 from minik8s.api.kinds.table import rules_of
 from minik8s.api.patch import FailedTestError, UnfitOperationError, operate
 from minik8s.api.resources import Resource
-
-_KEPT = ("uid", "creationTimestamp", "generation", "resourceVersion", "namespace")
-"""Metadata that is the server's, or the URL's: no webhook changes it."""
+from minik8s.apiserver.admission.plugin import restored
 
 
 class UndecodablePatch(ValueError):
@@ -48,7 +46,7 @@ def patched(obj: Frozen, operations: list[dict[str, Any]], row: Resource) -> Obj
         raise internal("the patch makes no object")
     if (made.get("apiVersion"), made.get("kind")) != (obj.get("apiVersion"), obj.get("kind")):
         raise internal("the patch changes apiVersion or kind")
-    return _restored(_completed(made, row), obj)
+    return restored(_completed(made, row), obj)
 
 
 def internal(problem: str) -> InternalError:
@@ -77,15 +75,3 @@ def _completed(made: Object, row: Resource) -> Object:
     if own:
         rules_of(row).default(obj)
     return obj
-
-
-def _restored(new: Object, old: Frozen) -> Object:
-    """With the metadata that is not a webhook's to change."""
-    before, metadata = old.get("metadata"), new.get("metadata")
-    if before is not None and metadata is not None:
-        for name in _KEPT:
-            if name in before:
-                metadata[name] = before[name]
-            else:
-                metadata.pop(name, None)
-    return new

@@ -62,3 +62,13 @@ def test_a_json_patch_leaves_an_object_of_the_kind() -> None:
         patched(config_map(), [{"op": "add", "path": "/data", "value": 5}], CONFIGMAPS)
     with pytest.raises(InternalError, match='unknown field "spec"'):
         patched(config_map(), [{"op": "add", "path": "/spec", "value": {}}], CONFIGMAPS)
+
+
+def test_what_is_the_servers_stays() -> None:
+    before = config_map() | {"metadata": {"name": "a", "namespace": "ns", "uid": "1"}}
+    steps = [
+        {"op": "replace", "path": f"/metadata/{name}", "value": "other"} for name in ("uid", "namespace", "resourceVersion")
+    ]
+    after = patched(before, steps, CONFIGMAPS)
+    assert after is not None
+    assert after["metadata"] == before["metadata"]

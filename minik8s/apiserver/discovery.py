@@ -15,33 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api.errors import NotFound
+from minik8s.api.kinds.apiservice import PRIORITIES
 from minik8s.api.resources import Resource
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 """The media type in which aggregated discovery is asked for and answered."""
 
-GROUP_ORDER = (
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "resource.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-)
+GROUP_ORDER = ("apiregistration.k8s.io", *sorted(filter(None, PRIORITIES), key=lambda group: (-PRIORITIES[group][0], group)))
 """Built-in groups in the order in which clients prefer them; others follow by name."""
 
 

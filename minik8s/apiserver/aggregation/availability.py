@@ -44,7 +44,7 @@ def changed(obj: Frozen, verdict: Verdict, now: str) -> Object | None:
     old = available_condition(obj)
     if old is not None and (old["status"], old.get("reason", ""), old.get("message", "")) == verdict:
         return None
-    since = old["lastTransitionTime"] if old is not None and old["status"] == status else now
+    since = (old.get("lastTransitionTime") if old is not None and old["status"] == status else None) or now
     told = condition(status, reason, message, since)
     conditions = [told if each is old else each for each in (obj.get("status") or {}).get("conditions") or ()]
     return {**obj, "status": {"conditions": conditions if old is not None else [*conditions, told]}}

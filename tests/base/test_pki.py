@@ -32,6 +32,7 @@ def clock() -> SetClock:
 def test_a_directory_is_filled_once_and_private(tmp_path: Path, clock: SetClock) -> None:
     made = pki.ClusterPKI.load_or_create(tmp_path / "tls", clock)
     made.serving(["localhost", "127.0.0.1"])
+    made.front_proxy("front-proxy-client")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "tls").iterdir()}
     assert stat.S_IMODE((tmp_path / "tls").stat().st_mode) == 0o700
     assert modes == {
@@ -39,6 +40,9 @@ def test_a_directory_is_filled_once_and_private(tmp_path: Path, clock: SetClock)
         "server-ca.key": 0o600,
         "client-ca.crt": 0o644,
         "client-ca.key": 0o600,
+        "front-proxy-ca.crt": 0o644,
+        "front-proxy-ca.key": 0o600,
+        "front-proxy-client.pem": 0o600,
         "service.key": 0o600,
         "serving.crt": 0o644,
         "serving.key": 0o600,
@@ -67,6 +71,17 @@ def test_the_serving_certificate_follows_its_names_and_its_end(tmp_path: Path, c
     assert pki.expiry(third) > pki.expiry(second)
     assert pki.issued_by(third, cluster.server_ca.pair)
     assert not pki.issued_by(third, cluster.client_ca.pair)
+
+
+def test_the_front_proxys_certificate_is_made_anew_before_it_ends(tmp_path: Path, clock: SetClock) -> None:
+    made = pki.ClusterPKI.load_or_create(tmp_path, clock)
+    first = made.front_proxy("proxy").read_bytes()
+    assert made.front_proxy("proxy").read_bytes() == first
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(made.front_proxy("proxy"))  # both are in it
+    assert pki.issued_by(first, made.front_proxy_ca.pair)
+    clock.at += pki.LEAF_LIFETIME - pki.RENEW_BEFORE + 1
+    second = made.front_proxy("proxy").read_bytes()
+    assert pki.expiry(second) > pki.expiry(first)
 
 
 def test_a_request_is_parsed_checked_and_signed(clock: SetClock) -> None:

@@ -183,6 +183,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("audit-log-maxsize", 100, "megabytes that the audit log may have before it is renamed", parse=number, metavar="N"),
     Option("audit-log-maxbackup", 0, "renamed audit logs that are kept, 0 for all", parse=number, metavar="N"),
     Option("audit-log-maxage", 0, "days for which renamed audit logs are kept, 0 for ever", parse=number, metavar="N"),
+    Option("max-requests-inflight", 400, "reading requests that are served at a time", parse=number, metavar="N"),
+    Option("max-mutating-requests-inflight", 200, "changing ones; priority levels share both", parse=number, metavar="N"),
     Option("node-name", "", "the node's name (default: the host's)", BOTH, metavar="NAME"),
     Option("node-ip", "", "the node's address (default: that of the default route)", BOTH, parse=address, metavar="IP"),
     Option("node-label", (), "a label of the node, KEY=VALUE", BOTH, parse=label, metavar="LABEL", many=True),

@@ -23,6 +23,8 @@ from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.authn.token_use import TokenUse
 from minik8s.apiserver.authz import authorizer_for
+from minik8s.apiserver.flowcontrol import report as flow_report
+from minik8s.apiserver.flowcontrol.gate import SEATS
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.metrics import watch_cache
 from minik8s.apiserver.outbound import Caller
@@ -62,6 +64,7 @@ class Settings:
     unreachable_toleration: int = 300
     front_proxy: str = ""
     """The PEM file of the certificate and key that this server shows to aggregated API servers."""
+    seats: int = SEATS
     controllers: Mapping[str, Start] = field(default_factory=lambda: CONTROLLERS)
     controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
 
@@ -97,6 +100,8 @@ class ControlPlane:
         self.aggregation = Aggregation(self.desk, self.caller, clock, settings.front_proxy)
         self.desk.admission.append(Webhooks(self.desk.reader, self._webhook_dispatcher))
         reviews.install(self.desk, authorizer, self.authenticator)
+        self.desk.flow.seats = settings.seats
+        flow_report.install(self.metrics, self.desk.flow)
         watch_process(self.metrics)
         watch_cache(self.metrics, self.desk.cache)
 
@@ -118,6 +123,8 @@ class ControlPlane:
         """Reads the store and makes what must exist."""
         await self.desk.start(owner)
         await provision_defaults(self.desk, self._settings.service_networks)
+        conditions = flow_report.keep_conditions(self.desk.reader, partial(self.desk.handle, authn.ADMIN), self.clock)
+        owner.start(conditions, "flow-conditions")
         owner.start(self.aggregation.run(owner), "aggregation")
         self.authenticator.accounts.used = TokenUse(partial(self.desk.handle, authn.ADMIN), owner).note
 

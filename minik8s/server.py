@@ -27,6 +27,7 @@ from minik8s.apiserver.aggregation.trust import CLIENT_NAME
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.connections import Connections
 from minik8s.apiserver.connect import Connector
+from minik8s.apiserver.flowcontrol import pages as flow_pages
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.provision import provision_cluster_info, provision_services, provision_trust
@@ -97,6 +98,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         )
     settings = Settings(
         service_networks=networks,
+        seats=options.max_requests_inflight + options.max_mutating_requests_inflight,
         service_account_key=pki.service_account_key,
         static_tokens=authn.static_tokens(admin_token, token, agent_token, listed=listed),
         issuers=issuers,
@@ -209,7 +211,8 @@ async def _listen(
 
 def _pages(plane: ControlPlane, address: str) -> dict[str, PageHandler]:
     checks = {"ping": lambda: "", "etcd": plane.desk.cache.failure, "poststarthook/rbac/bootstrap-roles": lambda: ""}
-    return pages.pages(checks, plane.metrics, plane.authenticator.accounts, plane.desk.catalogue, address, plane.aggregation)
+    own = pages.pages(checks, plane.metrics, plane.authenticator.accounts, plane.desk.catalogue, address, plane.aggregation)
+    return own | flow_pages.pages(plane.desk.flow, plane.clock)
 
 
 async def _simulate(plane: ControlPlane, count: int, lease: int, stack: AsyncExitStack) -> None:

@@ -28,6 +28,7 @@ from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.cache import Cache, Entry
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.contract import Attributes, Authorizer, Plugin, Reader
+from minik8s.apiserver.flowcontrol import Gate
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.quotas import Quotas
 from minik8s.apiserver.registry import Answer, Registry
@@ -93,6 +94,8 @@ class FrontDesk:
         self.authorizer: Authorizer | None = None
         self.audit: Auditor | None = None
         self.admission: list[Plugin] = []
+        self.flow = Gate(self.reader, clock)
+        """What requests from outside pass before they are served."""
         allocators = Allocators(self.reader, service_networks, rng)
         quotas = Quotas(self.reader, clock)
         self.registry = Registry(store, self.cache, clock, rng, self.admission, allocators, quotas)

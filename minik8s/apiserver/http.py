@@ -16,13 +16,22 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from minik8s.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, RequestTooLarge, Unauthorized
+from minik8s.api.errors import (
+    ApiError,
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    RequestTooLarge,
+    Timeout,
+    Unauthorized,
+)
 from minik8s.api.user import User
 from minik8s.apiserver import bigyaml, bodies, connect, forms, streams, watching
 from minik8s.apiserver.aggregation import routes
@@ -30,6 +39,9 @@ from minik8s.apiserver.audit_id import AUDIT_ID, new_id
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.authn.notyet import NotYet
 from minik8s.apiserver.contract import Attributes, Operation
+from minik8s.apiserver.flowcontrol import Visit
+from minik8s.apiserver.flowcontrol.classify import Match
+from minik8s.apiserver.flowcontrol.width import width_of
 from minik8s.apiserver.forms import Form
 from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watch
 from minik8s.apiserver.listing import Page
@@ -54,6 +66,14 @@ class _NoBadRequests(logging.Filter):
 _connections_log = logging.getLogger(f"{__name__}.connections")
 _connections_log.addFilter(_NoBadRequests())
 
+T = TypeVar("T")
+
+FLOW = web.RequestKey("flow", Match)
+"""Where a request holds the flow it belongs to."""
+SMALL_BODY, LARGE_ANSWER = 64 * 1024, 256 * 1024
+"""Bodies up to the first size are read before a request has seats; answers from the second on are sent while it has them."""
+CLIENT_TIME = 60.0
+"""Seconds that a client may take for one of the others."""
 BODY_LIMIT = 3 * 1024 * 1024
 WARNINGS_LIMIT, WARNING_CUT = 4096, 256
 """Characters of all warnings of an answer, and of each one that does not fit in."""
@@ -88,6 +108,7 @@ class _Context:
     request: Request | None = None
     form: Form = forms.PLAIN
     trail: Trail | None = None
+    visit: Visit | None = None
 
     @property
     def annotations(self) -> dict[str, str] | None:
@@ -206,6 +227,25 @@ class HttpFace:
                 options = connect.options_of(request, _parameters(path_qs))
                 await self._desk.registry.admit(request, Operation.CONNECT, options)
             return await self._connect(http, request)
+        context.visit = await self._seat(http, request)
+        try:
+            return await self._serve(http, request, context)
+        finally:
+            if context.visit is not None:
+                context.visit.leave()
+
+    async def _seat(self, http: web.BaseRequest, request: Request) -> Visit | None:
+        """Waits until the request may be served. A small body is read before: who is slow with it waits alone, not on a seat."""
+        flow = self._desk.flow
+        match = http[FLOW] = flow.match(request)
+        length = 0
+        if http.body_exists:
+            length = BODY_LIMIT if http.content_length is None else http.content_length
+            if length <= SMALL_BODY:
+                await _read(http)
+        return await flow.enter(match, 1 if match.exempt else width_of(request, self._desk.cache, length))
+
+    async def _serve(self, http: web.BaseRequest, request: Request, context: _Context) -> web.StreamResponse:
         watch = request.verb == "watch"
         context.form = forms.negotiate(
             http.headers.get("Accept", ""),
@@ -217,7 +257,7 @@ class HttpFace:
             self._desk.authorize(request)
             if "watch" not in request.resource.verbs:
                 raise not_allowed()
-            return await self._watch(http, request, context.form)
+            return await self._watch(http, request, context)
         if http.body_exists:
             request.body = await self._body(http, request)
         elif request.verb in _WITH_BODY:
@@ -227,12 +267,35 @@ class HttpFace:
         reply = await self._desk.answer(request)
         if context.trail is not None:
             await context.trail.answered(request, reply, context.form)
-        return await self._respond(http, request, context.form, reply)
+        response = await self._respond(http, request, context.form, reply)
+        if context.visit is not None and (response.content_length or 0) > LARGE_ANSWER:
+            await self._in_time(_send(http, response))  # no more of them in memory than there are seats
+        return response
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        """What a client takes part in while it has seats."""
+        try:
+            async with self._desk.clock.timeout(CLIENT_TIME):
+                return await work
+        except TimeoutError:
+            raise Timeout("the client took too long", code=408, reason="Timeout") from None
 
     async def _elsewhere(
         self, http: web.BaseRequest, context: _Context, route: routes.Route, asked: Attributes
     ) -> web.StreamResponse:
         """The answer of an aggregated API server."""
+        if asked.verb != "watch" and asked.subresource not in STREAMS:
+            match = http[FLOW] = self._desk.flow.match_attributes(asked)
+            context.visit = await self._desk.flow.enter(match)
+        try:
+            return await self._pass_on(http, context, route, asked)
+        finally:
+            if context.visit is not None:
+                context.visit.leave()
+
+    async def _pass_on(
+        self, http: web.BaseRequest, context: _Context, route: routes.Route, asked: Attributes
+    ) -> web.StreamResponse:
         self._desk.check(asked, context.annotations)
         assert self._aggregation is not None  # there would be no routes
         return await self._aggregation.pass_on(http, route, asked.user)
@@ -259,13 +322,14 @@ class HttpFace:
                 trail.annotations = context.request.annotations
 
     async def _body(self, http: web.BaseRequest, request: Request) -> bytes:
-        body = await _read(http)
+        small = http.content_length is not None and http.content_length <= SMALL_BODY
+        body = await (_read(http) if small else self._in_time(_read(http)))
         if len(body) <= bigyaml.INLINE or not bodies.is_yaml(request, body):
             return body
         self._desk.authorize(request)  # nobody else has work done
         return await self._yaml.outside(body)
 
-    async def _respond(self, http: web.BaseRequest, request: Request, form: Form, reply: Reply) -> web.StreamResponse:
+    async def _respond(self, http: web.BaseRequest, request: Request, form: Form, reply: Reply) -> web.Response:
         resource = reply.resource or request.resource
         clock, include = self._desk.clock, request.query.get("includeObject", "")
         if isinstance(reply.answer, Page):
@@ -280,7 +344,8 @@ class HttpFace:
         _add_warnings(response, request)
         return response
 
-    async def _watch(self, http: web.BaseRequest, request: Request, form: Form) -> web.StreamResponse:
+    async def _watch(self, http: web.BaseRequest, request: Request, context: _Context) -> web.StreamResponse:
+        form = context.form
         if http.method == "HEAD":  # the head of what would follow, and nothing of it
             return web.Response(headers={"Content-Type": forms.stream_media(form)})
         try:
@@ -289,9 +354,22 @@ class HttpFace:
             if error.status_code != 410:
                 raise
             return await streams.refuse(http, form, error)
+        if context.visit is not None:
+            context.visit.leave()  # what follows is paced by its client
         return await streams.answer(http, watch, request.resource, form, self._desk.clock, self._fanout)
 
     async def _page(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
+        if attributes.path in paths.AGENTS:  # those stay
+            return await self._page_of(http, attributes, context)
+        match = http[FLOW] = self._desk.flow.match_attributes(attributes)
+        context.visit = await self._desk.flow.enter(match)
+        try:
+            return await self._page_of(http, attributes, context)
+        finally:
+            if context.visit is not None:
+                context.visit.leave()
+
+    async def _page_of(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
         path, user = attributes.path, attributes.user
         handler = self._pages.get(path) or self._pages.get(path.rstrip("/")) or self._prefixed(path)
         if path not in paths.AGENTS:  # those judge for themselves
@@ -323,6 +401,9 @@ class _HttpRequest(web.BaseRequest):
     rng: Random
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        match = self.get(FLOW)
+        if match is not None:
+            response.headers.update(match.headers)
         trail = self.get(TRAIL)
         if trail is not None:
             trail.started(response.status)
@@ -339,6 +420,11 @@ def _sources(http: web.BaseRequest) -> tuple[str, ...]:
             if (address := str(ipaddress.ip_address(text.strip()))) not in found:
                 found.append(address)
     return tuple(found)
+
+
+async def _send(http: web.BaseRequest, response: web.Response) -> None:
+    await response.prepare(http)
+    await response.write_eof()
 
 
 async def _read(http: web.BaseRequest) -> bytes:

@@ -64,6 +64,7 @@ class Level:
 
     name: str
     limits: Limits
+    widest: int = 1  # seats that one request may take
     in_use: int = 0  # seats
     waiting: int = 0  # requests
     waiting_seats: int = 0
@@ -90,7 +91,7 @@ class Fairness:
         self._leaving = [level for level in self._leaving if level.waiting or level.in_use]
         levels = {name: self.levels.get(name) or Level(name, limit) for name, limit in limits.items()}
         for name, limit in limits.items():
-            levels[name].limits = limit
+            levels[name].limits, levels[name].widest = limit, limit.widest
         self.levels = levels
         self._pool = sum(limit.nominal - limit.guaranteed for limit in limits.values())
         self._borrowed = sum(max(0, level.in_use - level.limits.guaranteed) for level in self._all())

@@ -12,8 +12,7 @@ from typing import Any
 
 from minik8s.api.errors import TooManyRequests
 from minik8s.api.resources import FLOWSCHEMAS, NAMESPACES, PRIORITYLEVELCONFIGURATIONS
-from minik8s.api.user import User
-from minik8s.apiserver.contract import Reader
+from minik8s.apiserver.contract import Attributes, Reader
 from minik8s.apiserver.flowcontrol.classify import Classifier, Match, Traffic
 from minik8s.apiserver.flowcontrol.fairness import Fairness, Level, Waiting
 from minik8s.apiserver.flowcontrol.limits import limits_of
@@ -57,7 +56,8 @@ class Gate:
     def __init__(self, reader: Reader, clock: Clock, seats: int = SEATS) -> None:
         self._reader = reader
         self._clock = clock
-        self._seats = seats
+        self.seats = seats
+        """All that the levels share; set before the first request."""
         self.fairness = Fairness()
         self.traffic: dict[tuple[str, str], Traffic] = {}  # by level and schema
         self.waits: list[tuple[Traffic, float]] = []  # seconds that served ones waited, since they were last asked for
@@ -77,7 +77,7 @@ class Gate:
             reader = self._reader
             schemas, levels = reader.list(FLOWSCHEMAS), reader.list(PRIORITYLEVELCONFIGURATIONS)
             self._classifier = Classifier(schemas, levels, self.traffic)
-            self.fairness.configure(limits_of(self._classifier.levels.values(), self._seats))
+            self.fairness.configure(limits_of(self._classifier.levels.values(), self.seats))
             self._wake()
         return self._classifier
 
@@ -90,9 +90,12 @@ class Gate:
         namespace = request.name if resource is NAMESPACES else request.namespace
         return self.classifier.match(request.user, request.verb, resource.group, name, namespace)
 
-    def match_path(self, user: User, verb: str, path: str) -> Match:
-        """What any other request belongs to."""
-        return self.classifier.match_path(user, verb, path)
+    def match_attributes(self, asked: Attributes) -> Match:
+        """What any request belongs to."""
+        if asked.path:
+            return self.classifier.match_path(asked.user, asked.verb, asked.path)
+        name = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
+        return self.classifier.match(asked.user, asked.verb, asked.group, name, asked.namespace)
 
     async def enter(self, match: Match, width: int = 1) -> Visit | None:
         """Returns once the request may go on, with its `width` seats; None for an exempt one. TooManyRequests where there is no
@@ -105,7 +108,7 @@ class Gate:
             return None
         fairness, now = self.fairness, self._clock.monotonic()
         level = fairness.levels.get(match.level) or fairness.levels[CATCH_ALL]  # it may be gone meanwhile
-        width = min(width, level.limits.widest)
+        width = min(width, level.widest)
         if self._began is None:
             self._began = now
             asyncio.get_running_loop().call_soon(self._next_turn)

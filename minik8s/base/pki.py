@@ -16,6 +16,7 @@ agents ask, does without.
 from __future__ import annotations
 
 import base64
+import hashlib
 import ipaddress
 import os
 import ssl
@@ -188,7 +189,7 @@ class ClusterPKI:
     def front_proxy(self, name: str) -> Path:
         """A file of the certificate, for the user `name`, and key that the API server shows to aggregated API servers."""
         file = self.directory / "front-proxy-client.pem"
-        if not file.exists() or expiry(file.read_bytes()) - self.clock.now() < RENEW_BEFORE:
+        if not (file.exists() and self._lasts(file.read_bytes()) and issued_by(file.read_bytes(), self.front_proxy_ca.pair)):
             pair = self.front_proxy_ca.client(name)
             write_private(file, pair.certificate + pair.key)
         return file
@@ -197,11 +198,19 @@ class ClusterPKI:
         """TLS of the API server for these names."""
         return server_context(*self.serving(names), self.client_ca_file)
 
+    def renewal(self) -> float:
+        """Seconds until the certificate that was last served should be renewed (by `serving`)."""
+        return max(0.0, expiry((self.directory / "serving.crt").read_bytes()) - RENEW_BEFORE - self.clock.now())
+
     def _still_good(self, certificate: bytes, wanted: frozenset[str]) -> bool:
-        ends_late_enough = expiry(certificate) - self.clock.now() > RENEW_BEFORE
         return (
-            ends_late_enough and subject_names(certificate) == _normal(wanted) and issued_by(certificate, self.server_ca.pair)
+            self._lasts(certificate)
+            and subject_names(certificate) == _normal(wanted)
+            and issued_by(certificate, self.server_ca.pair)
         )
+
+    def _lasts(self, certificate: bytes) -> bool:
+        return expiry(certificate) - self.clock.now() > RENEW_BEFORE
 
 
 # --- keys and certificate requests ----------------------------------------------------------------------------------------
@@ -266,6 +275,13 @@ def _parsed_request(pem: bytes) -> CertificateRequest:
         uris=tuple(name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)),
         public_key=request.public_key(),
     )
+
+
+def key_hash(request: CertificateRequest) -> str:
+    """The SHA-256 of the request's public key (SubjectPublicKeyInfo), in hex."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return hashlib.sha256(request.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def expiry(certificate: bytes) -> float:

@@ -144,6 +144,15 @@ def port_number(value: int) -> list[str]:
     return [] if 1 <= value <= 65535 else ["must be between 1 and 65535, inclusive"]
 
 
+def version_rank(version: str) -> tuple[int, int, int, str]:
+    """Sorts versions as clients prefer them; names that are no versions come last, by name."""
+    match = re.fullmatch(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?", version)
+    if match is None:
+        return 3, 0, 0, version
+    major, stage, minor = match.groups()
+    return {None: 0, "beta": 1, "alpha": 2}[stage], -int(major), -int(minor or 0), version
+
+
 # --- metadata ----------------------------------------------------------------------------------------------------------
 
 

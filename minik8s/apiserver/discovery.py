@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api.errors import NotFound
 from minik8s.api.kinds.apiservice import PRIORITIES
+from minik8s.api.names import version_rank
 from minik8s.api.resources import Resource
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -142,15 +142,6 @@ def groups(resources: Iterable[Resource]) -> list[str]:
 def versions(resources: Iterable[Resource], group: str) -> list[str]:
     """The versions of a group, the preferred first: stable before beta before alpha, the higher first."""
     return sorted({row.version for row in resources if row.group == group}, key=version_rank)
-
-
-def version_rank(version: str) -> tuple[int, int, int, str]:
-    """Sorts versions as clients prefer them; names that are no versions come last, by name."""
-    match = re.fullmatch(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?", version)
-    if match is None:
-        return 3, 0, 0, version
-    major, stage, minor = match.groups()
-    return {None: 0, "beta": 1, "alpha": 2}[stage], -int(major), -int(minor or 0), version
 
 
 def _group(resources: Sequence[Resource], group: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from minik8s.api.kind import Frozen, Object
 from minik8s.api.managed import entries, fields, migration, walks
 from minik8s.api.managed.entries import APPLY, UNKNOWN, UPDATE, Manager, Managers, Owned
 from minik8s.api.managed.fields import Fields, difference, intersection, union
-from minik8s.api.managed.shapes import Shape
+from minik8s.api.managed.shapes import MismatchError, Shape
 
 BEFORE_FIRST_APPLY = "before-first-apply"
 Convert = Callable[[Frozen, str], tuple[Shape, Frozen] | None]
@@ -87,7 +87,10 @@ def update(live: Frozen | None, new: Frozen, manager: str, context: Context) -> 
     managers = entries.wanted(live or {}, new, context.subresource) if live is not None else {}
     if not managers and live is not None:
         return []  # nobody was tracked so far; an apply begins it
-    return entries.written(_updated(live if live is not None else context.blank, new, managers, manager, context))
+    try:
+        return entries.written(_updated(live if live is not None else context.blank, new, managers, manager, context))
+    except MismatchError:
+        return []  # what doesn't fit its schema is nobody's; validation tells what is wrong with it
 
 
 def _updated(live: Frozen, new: Frozen, managers: Managers, manager: str, context: Context) -> Managers:

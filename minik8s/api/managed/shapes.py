@@ -9,7 +9,7 @@ Source: KEP-555, x-kubernetes-list-type, x-kubernetes-list-map-keys, x-kubernete
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ Children = dict[str, tuple[Any, "Shape"]]
 
 
 class MismatchError(ValueError):
-    """A list or map whose children can't be told apart."""
+    """A value that isn't what its shape says, or whose children can't be told apart."""
 
 
 class Shape:
@@ -34,7 +34,7 @@ class Shape:
         self.leaf = leaf
 
     def children(self, value: Any) -> Children:
-        """The children of a value, which may be null. MismatchError if they have no labels."""
+        """The children of a value, which may be null. MismatchError if it is no such container, or they have no labels."""
         raise NotImplementedError
 
     def child(self, label: str) -> Shape | None:
@@ -91,7 +91,7 @@ class Struct(Shape):
 
     def children(self, value: Any) -> Children:
         fields, out = self._fields or self.fields, {}
-        for name, item in (value or {}).items():
+        for name, item in _entries(value):
             known = fields.get(name)
             if known is None:
                 out[f"f:{name}"] = (item, _deduced(item))
@@ -101,7 +101,7 @@ class Struct(Shape):
 
     def whole(self, value: Any) -> Fields:
         fields, out = self._fields or self.fields, {SELF: LEAF}
-        for name, item in value.items():
+        for name, item in _entries(value):
             known = fields.get(name)
             if known is None:
                 return super().whole(value)
@@ -134,13 +134,13 @@ class Map(Shape):
     def children(self, value: Any) -> Children:
         shape = self.value
         if shape is DEDUCED:
-            return {f"f:{key}": (item, _deduced(item)) for key, item in (value or {}).items()}
-        return {f"f:{key}": (item, shape) for key, item in (value or {}).items()}
+            return {f"f:{key}": (item, _deduced(item)) for key, item in _entries(value)}
+        return {f"f:{key}": (item, shape) for key, item in _entries(value)}
 
     def whole(self, value: Any) -> Fields:
         if not self.value.leaf or self.value is DEDUCED:
             return super().whole(value)
-        return {SELF: LEAF} | dict.fromkeys([f"f:{key}" for key in value], LEAF)
+        return {SELF: LEAF} | dict.fromkeys([f"f:{key}" for key, _ in _entries(value)], LEAF)
 
     def child(self, label: str) -> Shape | None:
         return self.value
@@ -164,6 +164,8 @@ class List(Shape):
 
     def children(self, value: Any) -> Children:
         out: Children = {}
+        if value is not None and not isinstance(value, list | tuple):
+            raise MismatchError("expected list")
         for item in value or ():
             label = self.label(item)
             if label not in out:
@@ -196,6 +198,13 @@ class List(Shape):
                 f"[{shown}] (and doesn't have default values for any key fields)"
             )
         return key_label(found)
+
+
+def _entries(value: Any) -> Iterable[tuple[str, Any]]:
+    try:
+        return (value or {}).items()
+    except AttributeError:
+        raise MismatchError("expected map") from None
 
 
 _REPEATED = Shape()

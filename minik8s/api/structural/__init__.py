@@ -45,7 +45,7 @@ def resources_of(crd: Frozen) -> list[Resource]:
                 namespaced=spec["scope"] == "Namespaced",
                 short_names=tuple(names.get("shortNames") or ()),
                 categories=tuple(names.get("categories") or ()),
-                subresources=tuple(name for name in ("scale", "status") if subresources.get(name) is not None),
+                subresources=tuple(name for name in ("status", "scale") if subresources.get(name) is not None),
                 singular=names.get("singular") or names["kind"].lower(),
                 list_name=names.get("listKind") or "",
                 stored_as="" if each["name"] == storage else f"{spec['group']}/{storage}",

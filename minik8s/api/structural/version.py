@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class Version:
         self.name: str = version["name"]
         self.kind: str = accepted.get("kind") or spec["names"]["kind"]
         self._version = version
+        self._versions: Sequence[Frozen] = spec["versions"]
         subresources = version.get("subresources") or {}
         self.has_status = subresources.get("status") is not None
         scale = subresources.get("scale")
@@ -212,7 +213,13 @@ class Version:
     def _deprecation(self) -> str:
         if not self._version.get("deprecated"):
             return ""
-        return self._version.get("deprecationWarning") or f"{self.group}/{self.name} {self.kind} is deprecated"
+        if self._version.get("deprecationWarning"):
+            return str(self._version["deprecationWarning"])
+        rank = names.version_rank(self.name)
+        better = [each["name"] for each in self._versions if each.get("served") and not each.get("deprecated")]
+        best = min(better, key=names.version_rank, default=self.name)
+        told = f"{self.group}/{self.name} {self.kind} is deprecated"
+        return f"{told}; use {self.group}/{best} {self.kind}" if names.version_rank(best) < rank else told
 
     def _warnings(self, new: Frozen, old: Frozen | None) -> list[str]:
         """Of rules that what did not change would break (found when it was validated, just before), and of new finalizers."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from minik8s.api import names
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.kinds.apiservice import CUSTOM_PRIORITY, PRIORITIES
-from minik8s.apiserver import discovery
 from minik8s.apiserver.aggregation.routes import GroupVersion, Route, path_of
 
 Routes = Mapping[GroupVersion, Route]
@@ -89,7 +89,7 @@ def _group_priority(group: str, remote: Iterable[Route], is_local: bool) -> int:
 
 def _rank(group: str, version: str, route: Route | None) -> tuple[int, tuple[int, int, int, str]]:
     own = PRIORITIES[group][1].get(version, 9) if group in PRIORITIES else CUSTOM_PRIORITY[1]
-    return -(route.version_priority if route else own), discovery.version_rank(version)
+    return -(route.version_priority if route else own), names.version_rank(version)
 
 
 def _plain_name(group: Frozen) -> str:

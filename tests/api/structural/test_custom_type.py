@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from minik8s.api import structural
+from minik8s.api.managed import ownership
 from minik8s.api.schema import MalformedError
 
 
@@ -102,3 +103,22 @@ def test_scale_paths_are_checked() -> None:
     assert version.scale == structural.Scale(".spec.size", ".status.size")
     errors = version.rules.validate_create(widget({"size": -1}))
     assert [str(error) for error in errors] == [".spec.size: Invalid value: -1: should be a non-negative integer"]
+
+
+def test_a_deprecated_version_names_the_one_to_use() -> None:
+    definition = crd({"type": "object"})
+    definition["spec"]["versions"] += [
+        {"name": "v1beta2", "served": True, "storage": False, "deprecated": True},
+        {"name": "v2", "served": True, "storage": False, "deprecated": True, "deprecationWarning": "no more"},
+    ]
+    told = [structural.custom_type(definition, name).rules.deprecated for name in ("v1", "v1beta2", "v2")]
+    assert told == ["", "a.example.com/v1beta2 Widget is deprecated; use a.example.com/v1 Widget", "no more"]
+
+
+def test_what_does_not_fit_its_schema_is_nobodys() -> None:
+    """managedFields never stand in the way of validation's answer."""
+    version = of_spec({"type": "object", "properties": {"ports": PORTS}})
+    context = ownership.Context(version.shape, "a.example.com/v1", "2026-01-02T03:04:05Z", {}, lambda found: found)
+    assert ownership.update(None, widget("text"), "me", context) == []
+    assert ownership.update(None, widget({"ports": "text"}), "me", context) == []
+    assert ownership.update(None, widget({"ports": []}), "me", context)

@@ -8,8 +8,8 @@ kubectl finds in it: types for `explain` and strategic merge, and for each kind 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,35 +24,40 @@ from minik8s.apiserver import discovery
 from minik8s.apiserver.discovery import SUBRESOURCES
 
 LEVEL = "1.36"
-META = "apimachinery.pkg.apis.meta.v1"
 PREFIX = "io.k8s."
+META = f"{PREFIX}apimachinery.pkg.apis.meta.v1"
 OLD_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_REFERENCE = "#/components/schemas/"
 FORMS = ("application/json", "application/vnd.kubernetes.protobuf", "application/yaml")
 
 
 def index(resources: Sequence[Resource]) -> dict[str, Any]:
     """The answer to /openapi/v3: where each document is, with a hash that changes when it does."""
-    return {"paths": {name: {"serverRelativeURL": _url(name, resources)} for name in _names(resources)}}
+    return {"paths": {name: {"serverRelativeURL": _url(name, resources)} for name in names(resources)}}
 
 
 def document(name: str, resources: tuple[Resource, ...]) -> bytes | None:
     """The document that the index names so (`api/v1`, `apis/apps/v1`, ...); None if there is none."""
-    return _made(name, resources) if name in _names(resources) else None
+    rows = tuple(row for row in resources if row.base_path[1:] == name)
+    return _made(name, rows) if rows or name in names(resources) else None
 
 
 def digest(name: str, resources: Sequence[Resource]) -> str:
     """The hash of a document, without making it: of what it is made from."""
-    rows = [repr(row) for row in resources if name in (row.base_path[1:], f"apis/{row.group}")]
+    rows = [_row_digest(row) for row in resources if name in (row.base_path[1:], f"apis/{row.group}")]
     return hashlib.sha512("\n".join([name, _facts_digest(), *rows]).encode()).hexdigest().upper()
 
 
-def old(version: str) -> dict[str, Any]:
-    """OpenAPI v2, without any schema: clients that miss a kind in v3 ask here before they say that there is none."""
-    return {"swagger": "2.0", "info": {"title": "Kubernetes", "version": version}, "paths": {}}
+def documents(resources: Sequence[Resource]) -> Iterator[dict[str, Any]]:
+    """All documents, one after the other."""
+    for name in names(resources):
+        yield _document_of(name, tuple(row for row in resources if row.base_path[1:] == name))
 
 
 def old_protobuf(version: str) -> bytes:
-    """The same in the form that kubectl insists on (gnostic's openapi.v2.Document)."""
+    """OpenAPI v2 in the form that kubectl insists on (gnostic's openapi.v2.Document), without any schema: it asks about kinds that v3
+    does not have, before it says that there is none.
+    """
     info = _protobuf_field(1, b"Kubernetes") + _protobuf_field(2, version.encode())
     return _protobuf_field(1, b"2.0") + _protobuf_field(2, info) + _protobuf_field(8, b"")
 
@@ -63,24 +68,34 @@ def _protobuf_field(number: int, content: bytes) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _made(name: str, resources: tuple[Resource, ...]) -> bytes:
+def _made(name: str, rows: tuple[Resource, ...]) -> bytes:
+    return orjson.dumps(_document_of(name, rows))
+
+
+def _document_of(name: str, rows: tuple[Resource, ...]) -> dict[str, Any]:
     if name in _PAGES:
-        found = _page_document(_PAGES[name])
-    elif name.startswith("apis/") and name.count("/") == 1:
+        return _page_document(_PAGES[name])
+    if name.startswith("apis/") and name.count("/") == 1:
         group = name.removeprefix("apis/")
-        found = _page_document(_Page(f"/{name}/", f"get{_title(group)}APIGroup", _tag(group), f"{META}.APIGroup"))
-    else:
-        found = _version_document([row for row in resources if row.base_path[1:] == name])
-    return orjson.dumps(found)
+        return _page_document(_Page(f"/{name}/", f"get{_title(group)}APIGroup", _tag(group), f"{META}.APIGroup"))
+    return _version_document(rows)
 
 
-def _names(resources: Sequence[Resource]) -> list[str]:
+def names(resources: Sequence[Resource]) -> list[str]:
+    """The names of all documents."""
     groups = [f"apis/{group}" for group in discovery.groups(resources)]
     return sorted({*_PAGES, *groups, *(row.base_path[1:] for row in resources)})
 
 
 def _url(name: str, resources: Sequence[Resource]) -> str:
     return f"/openapi/v3/{name}?hash={digest(name, resources)}"
+
+
+@lru_cache(maxsize=512)
+def _row_digest(row: Resource) -> str:
+    if row.custom is None:
+        return repr(row)
+    return hashlib.sha256(repr(replace(row, custom=None)).encode() + orjson.dumps(row.custom.openapi())).hexdigest()
 
 
 @lru_cache(maxsize=1)
@@ -94,14 +109,40 @@ def _facts_digest() -> str:
 
 def _version_document(rows: Sequence[Resource]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     types = {f"{META}.{name}" for name in ("Status", "DeleteOptions", "Patch")}
     for row in sorted(rows, key=lambda row: row.plural):
         for path, item, spoken in _paths(row):
             paths[path] = item
             types.add(spoken)
-        if "list" in row.verbs:
-            types.add(schema.definition(row.group, row.version, row.list_kind))
-    return _document(paths, types)
+        if row.custom is not None:
+            own |= _custom_schemas(row)
+        elif "list" in row.verbs:
+            types.add(_definition(row, row.list_kind))
+    return _document(paths, types, own)
+
+
+def _definition(row: Resource, kind: str) -> str:
+    """The name of the definition of a kind of the row's group and version."""
+    if row.custom is not None:
+        return ".".join([*reversed(row.group.split(".")), row.version, kind])
+    return PREFIX + schema.definition(row.group, row.version, kind)
+
+
+def _custom_schemas(row: Resource) -> dict[str, Any]:
+    """The definitions of a custom resource and of its list."""
+    assert row.custom is not None
+    kind = {"group": row.group, "version": row.version, "kind": row.list_kind}
+    name = _definition(row, row.kind)
+    properties = {
+        "apiVersion": {"type": "string"},
+        "items": {"type": "array", "items": _ref(name)},
+        "kind": {"type": "string"},
+        "metadata": {"allOf": [_ref(f"{META}.ListMeta")]},
+    }
+    of_list = {"type": "object", "required": ["items"], "properties": properties, "x-kubernetes-group-version-kind": [kind]}
+    of_list["description"] = f"{row.list_kind} is a list of {row.kind}"
+    return {name: row.custom.openapi(), _definition(row, row.list_kind): of_list}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +159,7 @@ class _Page:
 _PAGES = {
     "api": _Page("/api/", "getCoreAPIVersions", "core", f"{META}.APIVersions"),
     "apis": _Page("/apis/", "getAPIVersions", "apis", f"{META}.APIGroupList"),
-    "version": _Page("/version/", "getCodeVersion", "version", "apimachinery.pkg.version.Info", FORMS[:1]),
+    "version": _Page("/version/", "getCodeVersion", "version", f"{PREFIX}apimachinery.pkg.version.Info", FORMS[:1]),
     "openid/v1/jwks": _Page(
         "/openid/v1/jwks/", "getServiceAccountIssuerOpenIDKeyset", "openid", media=("application/jwk-set+json",)
     ),
@@ -134,9 +175,9 @@ def _page_document(page: _Page) -> dict[str, Any]:
     return _document({page.path: {"get": get}}, {page.answer})
 
 
-def _document(paths: dict[str, Any], types: set[str]) -> dict[str, Any]:
-    schemas: dict[str, Any] = {}
-    missing = sorted(types)
+def _document(paths: dict[str, Any], types: set[str], own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    schemas: dict[str, Any] = dict(own or {})
+    missing = sorted(types) + [name for each in schemas.values() for name in _named_in(each)]
     while missing:
         name = missing.pop()
         if name not in schemas and name in _known():
@@ -148,7 +189,7 @@ def _document(paths: dict[str, Any], types: set[str]) -> dict[str, Any]:
         "info": {"title": "Kubernetes", "version": LEVEL},
         "paths": paths,
         "components": {
-            "schemas": {PREFIX + name: schemas[name] for name in sorted(schemas)},
+            "schemas": {name: schemas[name] for name in sorted(schemas)},
             "securitySchemes": {"BearerToken": bearer},
         },
     }
@@ -199,7 +240,7 @@ _PARAMETER_TYPES = {
 
 def _paths(row: Resource) -> Iterator[tuple[str, dict[str, Any], str]]:
     """The paths of a resource, each with its operations and the type that they speak."""
-    own = schema.definition(row.group, row.version, row.kind)
+    own = _definition(row, row.kind)
     prefix = f"{row.base_path}/namespaces/{{namespace}}" if row.namespaced else row.base_path
     collection, item = f"{prefix}/{row.plural}", f"{prefix}/{row.plural}/{{name}}"
     yield collection, _operations(row, own, [verb for verb in _COLLECTION if verb in row.verbs]), own
@@ -213,7 +254,7 @@ def _paths(row: Resource) -> Iterator[tuple[str, dict[str, Any], str]]:
         spoken = SUBRESOURCES[name]
         kind = (spoken.group or row.group, spoken.version or row.version, spoken.kind.format(kind=row.kind))
         try:
-            speaks = schema.definition(*kind)
+            speaks = own if kind == (row.group, row.version, row.kind) else PREFIX + schema.definition(*kind)
         except LookupError:
             continue  # options of a connection (exec, proxy, ...) are no type of the API's documents
         yield f"{item}/{name}", _operations(row, speaks, list(spoken.verbs), named=True, subresource=name, kind=kind), speaks
@@ -242,7 +283,7 @@ def _operations(
         method, action, start = _ACTIONS[verb]
         scope = "Collection" if verb == "deletecollection" else ""
         scope += "Namespaced" if row.namespaced and not suffix else ""
-        answer = schema.definition(row.group, row.version, row.list_kind) if verb == "list" else speaks
+        answer = _definition(row, row.list_kind) if verb == "list" else speaks
         if verb in ("delete", "deletecollection"):
             answer = f"{META}.Status"
         operation: dict[str, Any] = {
@@ -256,7 +297,8 @@ def _operations(
         if verb in ("create", "update"):
             operation["requestBody"] = {"required": True, "content": {"*/*": {"schema": _ref(speaks)}}}
         elif verb == "patch":
-            content = {media: {"schema": _ref(f"{META}.Patch")} for media in PATCH_TYPES.values()}
+            taken = [media for each, media in PATCH_TYPES.items() if row.custom is None or each != "strategic"]
+            content = {media: {"schema": _ref(f"{META}.Patch")} for media in taken}
             operation["requestBody"] = {"required": True, "content": content}
         elif verb in ("delete", "deletecollection"):
             operation["requestBody"] = {"content": {"*/*": {"schema": _ref(f"{META}.DeleteOptions")}}}
@@ -302,8 +344,8 @@ _SCALARS: dict[str, dict[str, Any]] = {
 _NAMED = {  # shapes that have a definition of their own
     "t": f"{META}.Time",
     "u": f"{META}.MicroTime",
-    "q": "apimachinery.pkg.api.resource.Quantity",
-    "x": "apimachinery.pkg.util.intstr.IntOrString",
+    "q": f"{PREFIX}apimachinery.pkg.api.resource.Quantity",
+    "x": f"{PREFIX}apimachinery.pkg.util.intstr.IntOrString",
 }
 _LEAVES: dict[str, dict[str, Any]] = {
     "t": {"type": "string", "format": "date-time"},
@@ -313,18 +355,21 @@ _LEAVES: dict[str, dict[str, Any]] = {
     "*": {},
 }
 _ZEROS: dict[str, Any] = {"s": "", "b": False, "i": 0, "l": 0, "d": 0, "x": 0}
-_DEFAULTS = {("api.core.v1.ContainerPort", "protocol"): "TCP", ("api.core.v1.ServicePort", "protocol"): "TCP"}
+_DEFAULTS = {
+    (f"{PREFIX}api.core.v1.ContainerPort", "protocol"): "TCP",
+    (f"{PREFIX}api.core.v1.ServicePort", "protocol"): "TCP",
+}
 """Defaults that belong to the type, as a list-map key can't be absent."""
 
 
 @lru_cache(maxsize=1)
 def _known() -> frozenset[str]:
-    return frozenset(schema.types())
+    return frozenset(PREFIX + name for name in schema.types())
 
 
 def _type_schema(name: str) -> dict[str, Any]:
     """The schema of a type."""
-    this = schema.type_of(name)
+    this = schema.type_of(name.removeprefix(PREFIX))
     if this.leaf:
         return _LEAVES[this.leaf]
     found: dict[str, Any] = {"type": "object"}
@@ -372,19 +417,19 @@ def _shape_schema(shape: str) -> dict[str, Any]:
     if shape[0] == "{":
         return {"type": "object", "additionalProperties": _shape_schema(shape[1:])}
     if shape[0] == "&":
-        return _ref(shape[1:])
+        return _ref(PREFIX + shape[1:])
     return _ref(_NAMED[shape]) if shape in _NAMED else _SCALARS[shape]
 
 
 def _ref(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{PREFIX}{name}"}
+    return {"$ref": f"{_REFERENCE}{name}"}
 
 
 def _named_in(value: Any) -> Iterator[str]:
     """The types that a schema refers to."""
     if isinstance(value, dict):
         if isinstance(value.get("$ref"), str):
-            yield value["$ref"].removeprefix(f"#/components/schemas/{PREFIX}")
+            yield value["$ref"].removeprefix(_REFERENCE)
         for each in value.values():
             yield from _named_in(each)
     elif isinstance(value, list):

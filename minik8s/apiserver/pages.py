@@ -5,8 +5,11 @@ Source: "Kubernetes API health endpoints". `/readyz?verbose` names each check; `
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -15,7 +18,7 @@ from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION
 from minik8s.api.user import User
-from minik8s.apiserver import discovery, openapi
+from minik8s.apiserver import discovery, openapi, openapi_v2
 from minik8s.apiserver.aggregation import documents
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.catalogue import Catalogue
@@ -48,7 +51,7 @@ def pages(
         "/api/*": _discovery(catalogue, address),
         "/apis": _discovery(catalogue, address),
         "/apis/*": _discovery(catalogue, address),
-        "/openapi/v2": _openapi_v2(aggregation),
+        "/openapi/v2": _openapi_v2(catalogue, aggregation),
         "/openapi/v3": _openapi_index(catalogue),
         "/openapi/v3/*": _openapi_document(catalogue),
         "/.well-known/openid-configuration": _fixed(tokens.discovery),
@@ -97,12 +100,21 @@ def prefers_aggregated(accept: str) -> bool:
     return False
 
 
-def _openapi_v2(aggregation: Aggregation | None) -> PageHandler:
+def _openapi_v2(catalogue: Catalogue, aggregation: Aggregation | None) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
-        if "proto-openapi" in http.headers.get("Accept", ""):
+        accept = http.headers.get("Accept", "")
+        if "proto-openapi" in accept and "application/json" not in accept:
             return Content(openapi.old_protobuf(KUBERNETES_VERSION), openapi.OLD_PROTOBUF)
-        found = openapi.old(KUBERNETES_VERSION)
-        return Content(orjson.dumps(documents.swagger(found, await aggregation.swaggers()) if aggregation else found))
+        loop, rows = asyncio.get_running_loop(), catalogue.resources
+        packed = await loop.run_in_executor(None, openapi_v2.packed, rows, KUBERNETES_VERSION)
+        others = await aggregation.swaggers() if aggregation else []
+        if others:
+            return Content(orjson.dumps(documents.swagger(orjson.loads(gzip.decompress(packed)), others)))
+        etag = f'"{openapi_v2.digest(rows)}"'
+        if "gzip" in http.headers.get("Accept-Encoding", ""):
+            found = _cached(http, packed, etag)
+            return replace(found, headers={**found.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding, Accept"})
+        return _cached(http, gzip.decompress(packed), etag)
 
     return handler
 

@@ -339,10 +339,11 @@ class Registry:
 
     async def _validate_update(self, request: Request, new: Object, old: Frozen) -> None:
         rules = rules_of(request.resource)
-        changed = names.validate_metadata_update(new, old)
-        errors = names.validate_metadata(new, "path", request.resource.namespaced, builtin=False) + changed + changed
         custom = request.resource.custom is not None
-        if not (request.subresource or custom or request.resource.group in _EXTENSIONS):
+        builtin = not custom and request.resource.group not in _EXTENSIONS
+        changed = names.validate_metadata_update(new, old, builtin=builtin)
+        errors = names.validate_metadata(new, "path", request.resource.namespaced, builtin=False) + changed + changed
+        if builtin and not request.subresource:
             # upstream's kinds check their metadata again, and clients see each cause as often
             errors += names.validate_metadata(new, rules.name_rule, request.resource.namespaced)
         errors += _update_rules(rules, request.subresource)[1](new, old)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import orjson
 import pytest
 
 from minik8s.api.resources import RESOURCES, Resource
-from minik8s.apiserver import openapi
+from minik8s.apiserver import openapi, openapi_v2
 
 
 def document(name: str) -> dict[str, Any]:
@@ -130,5 +133,35 @@ def test_operation_ids(path: str, method: str, operation: str) -> None:
 
 def test_the_old_version_has_no_schemas() -> None:
     """kubectl asks for it, as protobuf, about kinds that v3 does not have; field numbers: gnostic's openapiv2/OpenAPIv2.proto."""
-    assert openapi.old("v1.36.0")["swagger"] == "2.0"
     assert openapi.old_protobuf("v1.36.0") == b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.36.0\x42\x00"
+
+
+@cache
+def swagger() -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(gzip.decompress(openapi_v2.packed(RESOURCES, "v1.36.0")))
+    return found
+
+
+def test_v2_is_one_whole_document() -> None:
+    """Every reference leads somewhere; every path has operations with an answer."""
+    found = swagger()
+    text = orjson.dumps(found).decode()
+    names = set(re.findall(r'"#/definitions/([^"]+)"', text))
+    assert "components/schemas" not in text
+    assert names <= found["definitions"].keys()
+    assert found["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"]["consumes"]
+
+
+def test_v2_of_a_type() -> None:
+    """As upstream's v2: defaults beside references, one type for what may be a string or a number."""
+    found = swagger()["definitions"]
+    assert found["io.k8s.apimachinery.pkg.api.resource.Quantity"] == {"type": "string"}
+    assert found["io.k8s.apimachinery.pkg.util.intstr.IntOrString"] == {"type": "string", "format": "int-or-string"}
+    assert found["io.k8s.api.core.v1.Pod"]["properties"]["spec"]["$ref"] == "#/definitions/io.k8s.api.core.v1.PodSpec"
+    body = swagger()["paths"]["/api/v1/namespaces"]["post"]["parameters"][0]
+    assert body == {
+        "name": "body",
+        "in": "body",
+        "required": True,
+        "schema": {"$ref": "#/definitions/io.k8s.api.core.v1.Namespace"},
+    }

@@ -233,10 +233,11 @@ class Definitions:
         failures, problem = 0, ""
         try:
             while (defined := self._defined.get(name)) is not None and self._is(name, uid):
+                if problem:
+                    await self._clock.sleep(BACKOFF.delay(failures, self._rng))
                 try:
                     if problem:
                         await self._terminate(name, True, "InstanceDeletionFailed", problem)
-                        await self._clock.sleep(BACKOFF.delay(failures, self._rng))
                     reason, message = await self._empty(name, defined)
                     await self._terminate(name, False, reason, message, finalized=True)
                     return

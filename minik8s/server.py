@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import AsyncExitStack
@@ -112,6 +113,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
             cluster_cidr=options.cluster_cidr,
             node_monitor_grace_period=options.node_monitor_grace_period,
             sign=lambda request, usages, seconds: pki.client_ca.sign(parse_request(request), usages, seconds),
+            sign_serving=lambda request, usages, seconds: pki.server_ca.sign(parse_request(request), usages, seconds),
         ),
     )
     plane = ControlPlane(store, clock, rng, settings)
@@ -141,7 +143,9 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         plane.aggregation,
     )
     names = ("localhost", "127.0.0.1", name, address, str(networks[0][1]), *_KUBERNETES_NAMES, *options.tls_san)
-    await _listen(face, options, pki, names, stack)
+    tls = pki.server_context(names)
+    await _listen(face, options, tls, stack)
+    owner.start(_keep_serving(tls, pki, names), "certificate")
     stack.push_async_callback(tunnels.close)  # before the listener, which would wait for them
     access = _admin_access(pki, options.https_listen_port)
     for file in filter(None, (data / "admin.kubeconfig", options.write_kubeconfig)):
@@ -184,15 +188,13 @@ def authenticate_with(authenticator: authn.Authenticator) -> Authenticate:
     return authenticate
 
 
-async def _listen(
-    face: HttpFace, options: SimpleNamespace, pki: ClusterPKI, names: tuple[str, ...], stack: AsyncExitStack
-) -> None:
+async def _listen(face: HttpFace, options: SimpleNamespace, tls: ssl.SSLContext, stack: AsyncExitStack) -> None:
     """Opens the TLS port and the unix socket."""
     loop = asyncio.get_running_loop()
     protocol = face.server()
     port, host = options.https_listen_port, options.bind_address
     with _one_line(f"cannot listen on {host}:{port}"):
-        listener = await loop.create_server(protocol, host, port, ssl=pki.server_context(names), backlog=1024)
+        listener = await loop.create_server(protocol, host, port, ssl=tls, backlog=1024)
     socket_path = options.data_dir / "api.sock"
     socket_path.unlink(missing_ok=True)
     before = os.umask(0o177)
@@ -207,6 +209,17 @@ async def _listen(
         await protocol.shutdown(timeout=0.5)  # writes under way are answered, watches just end
 
     stack.push_async_callback(close)
+
+
+async def _keep_serving(tls: ssl.SSLContext, pki: ClusterPKI, names: tuple[str, ...]) -> None:
+    """Renews the certificate that is shown, long before it ends; who connects from then on sees the new one."""
+    while True:
+        await pki.clock.sleep(min(max(pki.renewal(), HOUR), DAY))  # a clock that was set is noticed
+        if not pki.renewal():
+            tls.load_cert_chain(*pki.serving(names))
+
+
+HOUR, DAY = 3600.0, 24 * 3600.0
 
 
 def _pages(plane: ControlPlane, address: str) -> dict[str, PageHandler]:

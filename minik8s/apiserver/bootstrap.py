@@ -36,6 +36,7 @@ def objects() -> list[Object]:
             for path, rules in policy.parse(policy.NAMESPACED_ROLES)
         ),
         *_bindings(),
+        *_own_role(),
     ]
 
 
@@ -164,6 +165,22 @@ _OWN_BINDINGS = (
     # The cloud's part of a node's life: elsewhere its provider's manifests bind it.
     ("minik8s:cloud-node-controller", "system:controller:node-controller", "ServiceAccount kube-system/cloud-node-controller"),
 )  # fmt: skip
+
+
+# How it is known which key is a node's (controllers/nodekeys.py).
+_OWN_ROLE = """
+kube-system/minik8s:node-keys
+  create,get,update core: secrets
+"""
+
+
+def _own_role() -> Iterator[Object]:
+    for path, rules in policy.parse(_OWN_ROLE):
+        namespace, _, name = path.partition("/")
+        subject = "ServiceAccount kube-system/certificate-controller"
+        for obj in (_role("Role", namespace, name, rules), _binding(namespace, name, "Role", name, subject)):
+            del obj["metadata"]["labels"]
+            yield obj
 
 
 def _binding(namespace: str, name: str, kind: str, role: str, *subjects: str) -> Object:

@@ -1,30 +1,34 @@
 """CertificateSigningRequests: nodes' own ones are approved and signed; what others approved for a known signer is signed. Requests
-that nobody needs any more are deleted. Certificates for serving are not issued: nodes are reached through their tunnels.
+that nobody needs any more are deleted. `kubernetes.io/legacy-unknown` can't be asked for in this version of the API.
 
-Source: kubernetes.io "Certificates and Certificate Signing Requests" (kubernetes.io/kube-apiserver-client-kubelet, ...).
+Source: kubernetes.io "Certificates and Certificate Signing Requests" (kubernetes.io/kube-apiserver-client-kubelet, ...). Neighbour:
+`nodekeys.py`: whose key a node's certificate may hold.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, SUBJECTACCESSREVIEWS
+from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, NODES, SUBJECTACCESSREVIEWS
 from minik8s.base.clock import parse_time, rfc3339
 from minik8s.base.pki import CertificateRequest, parse_request
 from minik8s.client.workqueue import Key, Reconciler
+from minik8s.controllers import nodekeys
 from minik8s.controllers.manager import Context, enqueue
 from minik8s.controllers.replicaset import condition
 
 Object = Mapping[str, Any]
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 CLIENT = "kubernetes.io/kube-apiserver-client"
-SIGNERS = (KUBELET_CLIENT, CLIENT)
+KUBELET_SERVING = "kubernetes.io/kubelet-serving"
+SIGNERS = (KUBELET_CLIENT, CLIENT, KUBELET_SERVING)
 LIFETIME = 365 * 24 * 3600
 SHORTEST = 600
-NODES = "system:nodes"
+NODES_GROUP = "system:nodes"
 CLIENT_USAGES = {"key encipherment", "digital signature", "client auth"}
+SERVING_USAGES = {"key encipherment", "digital signature", "server auth"}
 _PENDING_LIFETIME = 24 * 3600
 _DECIDED_LIFETIME = 3600
 _APPROVALS = {
@@ -46,6 +50,8 @@ def approvals(csr: Object) -> list[str]:
 def fault(csr: Object) -> str:
     """Why the signer can't issue what is asked for; empty where it can."""
     usages = set(csr["spec"].get("usages") or ())
+    if csr["spec"].get("signerName") == KUBELET_SERVING:
+        return _serving_fault(csr, usages)
     if extra := sorted(usages - CLIENT_USAGES):
         return f"invalid usage for client certificate: {extra[0]}"
     if "client auth" not in usages:
@@ -56,11 +62,29 @@ def fault(csr: Object) -> str:
         return str(error)
     if csr["spec"].get("signerName") == CLIENT:
         return ""
-    if not request.user.startswith("system:node:"):
+    return _no_node(request) or (
+        "names and addresses are not allowed in a node's client certificate" if _names(request) else ""
+    )
+
+
+def _serving_fault(csr: Object, usages: set[str]) -> str:
+    if usages not in (SERVING_USAGES, SERVING_USAGES - {"key encipherment"}):
+        return f"usages did not match {sorted(SERVING_USAGES)}"
+    try:
+        request = _parsed(csr)
+    except ValueError as error:
+        return str(error)
+    if not request.dns_names + request.ip_addresses:
+        return "DNS or IP subjectAltName is required"
+    if request.emails + request.uris:
+        return "email and URI subjectAltNames are not allowed"
+    return _no_node(request)
+
+
+def _no_node(request: CertificateRequest) -> str:
+    if not request.user.startswith(nodekeys.PREFIX):
         return "subject common name does not begin with 'system:node:'"
-    if tuple(request.groups) != (NODES,):
-        return "subject organization is not system:nodes"
-    return "names and addresses are not allowed in a node's client certificate" if _names(request) else ""
+    return "" if tuple(request.groups) == (NODES_GROUP,) else "subject organization is not system:nodes"
 
 
 def is_over(csr: Object, now: float) -> bool:
@@ -74,6 +98,12 @@ def start(context: Context) -> list[Reconciler[Key]]:
     requests, client, sign = context.informer(CERTIFICATESIGNINGREQUESTS), context.client, context.settings.sign
     if sign is None:
         return []
+    signers = SIGNERS if context.settings.sign_serving is not None else SIGNERS[:-1]
+
+    nodes = context.informer(NODES)
+
+    def is_node(name: str) -> bool:
+        return nodes.get("", name) is not None
 
     async def reconcile(key: Key) -> float | None:
         csr = requests.get(*key)
@@ -86,9 +116,13 @@ def start(context: Context) -> list[Reconciler[Key]]:
         if not condition(csr, "Approved") and not condition(csr, "Denied"):
             if (right := await granted(csr)) is None:
                 return float(_PENDING_LIFETIME + 1)
-            approved = _with(csr, "Approved", "AutoApproved", _APPROVALS[right], now)
-            csr = await client.update(CERTIFICATESIGNINGREQUESTS, approved, subresource="approval")
-        if _waits_for_signature(csr):
+            rejected = "" if right == "selfnodeclient" else await nodekeys.claim(client, _parsed(csr), is_node)
+            if rejected:
+                decided = _with(csr, "Denied", nodekeys.REJECTED, rejected, now)
+            else:
+                decided = _with(csr, "Approved", "AutoApproved", _APPROVALS[right], now)
+            csr = await client.update(CERTIFICATESIGNINGREQUESTS, decided, subresource="approval")
+        if _waits_for_signature(csr, signers):
             why = fault(csr)
             done = _with(csr, "Failed", "SignerValidationFailure", why, now) if why else signed(csr)
             await client.update(CERTIFICATESIGNINGREQUESTS, done, subresource="status")
@@ -116,7 +150,9 @@ def start(context: Context) -> list[Reconciler[Key]]:
     def signed(csr: Object) -> Object:
         spec = csr["spec"]
         seconds = min(max(spec.get("expirationSeconds", LIFETIME), SHORTEST), LIFETIME)
-        certificate = sign(base64.b64decode(spec["request"]), spec.get("usages") or (), seconds)
+        signer = context.settings.sign_serving if spec["signerName"] == KUBELET_SERVING else sign
+        assert signer is not None  # it is no signer that waits
+        certificate = signer(base64.b64decode(spec["request"]), spec.get("usages") or (), seconds)
         return {**csr, "status": {**csr.get("status", {}), "certificate": base64.b64encode(certificate).decode()}}
 
     reconciler: Reconciler[Key] = Reconciler("certificates", reconcile, context.clock, workers=4)
@@ -124,10 +160,10 @@ def start(context: Context) -> list[Reconciler[Key]]:
     return [reconciler]
 
 
-def _waits_for_signature(csr: Object) -> bool:
+def _waits_for_signature(csr: Object, signers: Collection[str]) -> bool:
     if csr.get("status", {}).get("certificate") or condition(csr, "Failed"):
         return False
-    return csr["spec"].get("signerName") in SIGNERS and bool(condition(csr, "Approved"))
+    return csr["spec"].get("signerName") in signers and bool(condition(csr, "Approved"))
 
 
 def _parsed(csr: Object) -> CertificateRequest:

@@ -29,6 +29,7 @@ class ControllerSettings:
     node_monitor_grace_period: float = 40.0
     account_token: Callable[[Mapping[str, Any], str], str] | None = None  # (ServiceAccount, name of its Secret) -> older token
     sign: Callable[[bytes, Sequence[str], float], bytes] | None = None  # (CSR PEM, usages, seconds) -> certificate PEM
+    sign_serving: Callable[[bytes, Sequence[str], float], bytes] | None = None  # as `sign`, for kubelets' servers
 
 
 @dataclass(slots=True)

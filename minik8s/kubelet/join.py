@@ -40,10 +40,12 @@ RENEW_AT = 0.7
 
 _REQUEST = f"""
 import sys
+from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from minik8s.base import pki
-key = pki.new_key()
-sys.stdout.buffer.write(key + pki.certificate_request(key, sys.argv[1], sys.argv[2:]))
+kept = Path(sys.argv[1])
+key = kept.read_bytes() if kept.exists() else pki.new_key()
+sys.stdout.buffer.write(key + pki.certificate_request(key, sys.argv[2], sys.argv[3:]))
 """
 """An agent needs `cryptography` for this alone, and it would keep 8 MB for as long as it runs."""
 
@@ -138,9 +140,11 @@ class Membership:
         pki.write_private(self._certificate_file, certificate)
 
     async def _new_request(self, user: str, *groups: str) -> tuple[bytes, bytes]:
-        """A new key and the request for its certificate (PEM), from a process that is gone afterwards: see `_REQUEST`."""
+        """The node's key, made where there is none, and the request for its certificate (PEM), from a process that is gone afterwards:
+        see `_REQUEST`. The key stays the same: by it the node is known to be itself.
+        """
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", _REQUEST, user, *groups, stdout=asyncio.subprocess.PIPE
+            sys.executable, "-I", "-c", _REQUEST, str(self._key_file), user, *groups, stdout=asyncio.subprocess.PIPE
         )
         try:
             async with self._clock.hold():
@@ -167,8 +171,12 @@ class Membership:
                 ) as batches:
                     async for batch in batches:
                         for event in batch:
-                            if certificate := event.object.get("status", {}).get("certificate"):
+                            status = event.object.get("status", {})
+                            if certificate := status.get("certificate"):
                                 return base64.b64decode(certificate)
+                            for condition in status.get("conditions") or ():
+                                if condition["type"] == "Denied":
+                                    raise JoinFailed(f"the server denied a certificate: {condition.get('message', '')}")
                 raise TimeoutError("the certificate was not signed within a minute")
             except ApiError as error:
                 if error.status_code in (401, 403):

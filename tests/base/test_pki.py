@@ -73,6 +73,30 @@ def test_the_serving_certificate_follows_its_names_and_its_end(tmp_path: Path, c
     assert not pki.issued_by(third, cluster.client_ca.pair)
 
 
+async def test_a_renewed_certificate_is_shown_to_who_connects_then(tmp_path: Path, clock: SetClock) -> None:
+    """What the server does while it runs: the context in use loads the new pair."""
+    clock.at -= 300 * 24 * 3600
+    found = pki.ClusterPKI.load_or_create(tmp_path / "tls", clock)
+    tls = found.server_context(["localhost"])
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=tls)
+    port, client = server.sockets[0].getsockname()[1], pki.client_context(found.server_ca.pair.certificate)
+
+    async def shown() -> bytes:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname="localhost")
+        certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return certificate
+
+    assert found.renewal() == pytest.approx(275 * 24 * 3600, abs=60)
+    before = await shown()
+    clock.at += 300 * 24 * 3600
+    assert found.renewal() == 0
+    tls.load_cert_chain(*found.serving(["localhost"]))
+    assert await shown() != before
+    assert found.renewal() > 0
+    server.close()
+
+
 def test_the_front_proxys_certificate_is_made_anew_before_it_ends(tmp_path: Path, clock: SetClock) -> None:
     made = pki.ClusterPKI.load_or_create(tmp_path, clock)
     first = made.front_proxy("proxy").read_bytes()

@@ -26,8 +26,14 @@ KEY = new_key()
 USAGES = ["client auth", "digital signature"]
 
 
-def asked(user: str = "system:node:n", groups: tuple[str, ...] = ("system:nodes",), **spec: Any) -> dict[str, Any]:
-    request = base64.b64encode(certificate_request(KEY, user, groups)).decode()
+def asked(
+    user: str = "system:node:n",
+    groups: tuple[str, ...] = ("system:nodes",),
+    key: bytes = KEY,
+    names: tuple[str, ...] = (),
+    **spec: Any,
+) -> dict[str, Any]:
+    request = base64.b64encode(certificate_request(key, user, groups, names)).decode()
     full = {"request": request, "signerName": certificates.KUBELET_CLIENT, "usages": USAGES} | spec
     return {
         "apiVersion": "certificates.k8s.io/v1",
@@ -54,10 +60,11 @@ class Office:
 async def office(cluster: Cluster, clock: VirtualClock) -> AsyncIterator[Office]:
     authority = Authority.create("client", clock)
     sign = lambda request, usages, seconds: authority.sign(parse_request(request), usages, seconds)  # noqa: E731
+    settings = ControllerSettings(sign=sign, sign_serving=sign)
     informers = Informers(cluster.client, clock, Random(0), "test")
     client = cluster.plane.client(service_account("kube-system", "certificate-controller"))
     recorder = EventRecorder(client, clock, Random(0), "certificate-controller")
-    context = Context(client, informers, clock, Random(0), recorder, ControllerSettings(sign=sign))
+    context = Context(client, informers, clock, Random(0), recorder, settings)
     (reconciler,) = certificates.start(context)
     reconciler.start()
     yield Office(cluster, authority)
@@ -88,6 +95,37 @@ async def test_what_nobody_approves_by_itself(office: Office, user: str, groups:
     waiting = await office.ask(csr, user, *groups)
     assert waiting["spec"]["username"] == user
     assert waiting["status"] == {}
+
+
+async def test_a_token_gets_no_certificate_of_a_node_that_is_there(office: Office, cluster: Cluster) -> None:
+    """As k3s' node passwords: the first key that joins under a name is the node's, as long as the node is there."""
+    holder = ("system:bootstrap:abcdef", "system:bootstrappers")
+    assert (await office.ask(asked(), *holder))["status"]["certificate"]
+    await cluster.delete("csr/a")
+    await cluster.apply([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}])
+    refused = await office.ask(asked(key=new_key()), *holder)
+    assert condition(refused, "Denied")["reason"] == "NodeKeyRejected"
+    assert "kubectl delete node n" in condition(refused, "Denied")["message"]
+    assert "certificate" not in refused["status"]
+    await cluster.delete("csr/a")
+    assert (await office.ask(asked(), *holder))["status"]["certificate"], "with its own key it may ask again"
+    await cluster.delete("csr/a")
+    await cluster.delete("node/n")
+    assert (await office.ask(asked(key=new_key()), *holder))["status"]["certificate"]
+
+
+SERVING = {"signerName": certificates.KUBELET_SERVING, "usages": ["server auth", "digital signature", "key encipherment"]}
+
+
+async def test_a_kubelets_serving_certificate_is_approved_by_hand(office: Office, cluster: Cluster) -> None:
+    waiting = await office.ask(asked(names=("n.example.org", "10.0.0.1"), **SERVING), "system:node:n", "system:nodes")
+    assert waiting["status"] == {}
+    assert (await approve(cluster, waiting))["status"]["certificate"]
+
+
+async def test_a_serving_certificate_needs_names(office: Office, cluster: Cluster) -> None:
+    failed = await approve(cluster, await office.ask(asked(**SERVING), "system:node:n", "system:nodes"))
+    assert condition(failed, "Failed")["message"] == "DNS or IP subjectAltName is required"
 
 
 async def approve(cluster: Cluster, csr: Object) -> Object:

@@ -22,7 +22,7 @@ from minik8s.apiserver import bodies, forms
 from minik8s.apiserver.audit_id import new_id
 from minik8s.apiserver.audit_log import AuditLog
 from minik8s.apiserver.audit_policy import COMPLETE, METADATA, NONE, PANIC, RECEIVED, REQUEST_RESPONSE, STARTED, Policy, Verdict
-from minik8s.apiserver.contract import Attributes
+from minik8s.apiserver.contract import PATCH_ANNOTATION, Attributes
 from minik8s.apiserver.forms import Form
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.request import STREAMS, Request
@@ -210,8 +210,9 @@ class Trail:
         if self._response is not None:
             event["responseObject"] = self._response
         event |= {"requestReceivedTimestamp": self._begun, "stageTimestamp": now}
-        if self.annotations:
-            event["annotations"] = dict(sorted(self.annotations.items()))
+        hidden = PATCH_ANNOTATION if self._verdict.level == METADATA else ()
+        if annotations := {key: text for key, text in sorted(self.annotations.items()) if not key.startswith(hidden)}:
+            event["annotations"] = annotations
         self._auditor.write(event)
 
     def _shown(self, obj: Any) -> Any:

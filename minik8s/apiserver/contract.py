@@ -98,6 +98,10 @@ class Admission:
     """When the request has no more time (monotonic): who calls out waits no longer."""
 
 
+PATCH_ANNOTATION = "patch.webhook.admission.k8s.io/"
+"""How annotations begin that hold parts of objects: the audit log shows them from the level Request on."""
+
+
 class Plugin(Protocol):
     """An admission plugin; `handles` says cheaply whether it looks at a request at all."""
 

@@ -16,10 +16,11 @@ from aiohttp import web
 from minik8s.api.errors import Forbidden
 from minik8s.api.resources import CONFIGMAPS
 from minik8s.api.user import AUTHENTICATED, MASTERS, User
+from minik8s.apiserver.admission.plugin import Quiet
 from minik8s.apiserver.audit import Auditor
 from minik8s.apiserver.audit_log import MEGABYTE, AuditLog
 from minik8s.apiserver.audit_policy import LEVELS, policy_of
-from minik8s.apiserver.contract import Attributes
+from minik8s.apiserver.contract import PATCH_ANNOTATION, Admission, Attributes
 from minik8s.apiserver.http import HttpFace
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.base.clock import RealClock
@@ -266,3 +267,27 @@ async def test_what_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.Log
 
 def test_levels_rise() -> None:
     assert LEVELS == ("None", "Metadata", "Request", "RequestResponse")
+
+
+class Patching(Quiet):
+    """Notes what webhooks note of their patches."""
+
+    def handles(self, request: Admission) -> bool:
+        return True
+
+    async def admit(self, request: Admission) -> None:
+        request.annotations |= {PATCH_ANNOTATION + "round_0_index_0": "secret", "mutation.webhook.admission.k8s.io/x": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("audited", "shown"),
+    [(policy({"level": level}, omitStages=["RequestReceived"]), level != "Metadata") for level in LEVELS[1:]],
+    indirect=["audited"],
+)
+async def test_patches_of_webhooks_are_part_of_the_request(audited: Audited, shown: bool) -> None:
+    """ "Mutating webhook auditing annotations" of the dynamic admission control chapter."""
+    audited.plane.desk.admission.append(Patching())
+    await audited("POST", MAPS, MAP)
+    (event,) = audited.events()
+    assert "mutation.webhook.admission.k8s.io/x" in event["annotations"]
+    assert (PATCH_ANNOTATION + "round_0_index_0" in event["annotations"]) is shown

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -27,7 +27,7 @@ from minik8s.apiserver.admission.webhooks.hooks import Hook
 from minik8s.apiserver.admission.webhooks.metrics import CALL_FAILED, REFUSED, SERVER_FAILED, WebhookMetrics
 from minik8s.apiserver.admission.webhooks.patching import internal
 from minik8s.apiserver.catalogue import Catalogue
-from minik8s.apiserver.contract import Admission, Authorizer, Reader
+from minik8s.apiserver.contract import PATCH_ANNOTATION, Admission, Authorizer, Reader, ShownAs
 from minik8s.apiserver.outbound import Caller, CallFailed
 from minik8s.base.clock import Clock
 
@@ -38,9 +38,6 @@ MUTATING = "MutatingAdmissionWebhook"
 _MUTATION = "mutation.webhook.admission.k8s.io/"
 _FAILED_OPEN = {ADMIT: f"failed-open.{_MUTATION}", VALIDATE: "failed-open.validating.webhook.admission.k8s.io/"}
 AGENT = "kube-apiserver-admission"
-
-ShownAs = Callable[[Frozen, Resource, Resource], Awaitable[Frozen]]
-"""(object, the row that it is of, another row of its family) -> the object as that row shows it."""
 
 
 class HookFailed(Exception):
@@ -159,7 +156,8 @@ class Dispatcher:
         started = self.clock.monotonic()
         changed, code, why, refusal = False, 200, "", None
         try:
-            changed = await self._ask(hook, request, row, mutating=kind is ADMIT)
+            answer = await self._ask(hook, request, row, mutating=kind is ADMIT)
+            changed = bool(answer.patch) and await self._patch(hook, request, row, answer, place)
         except HookFailed as failed:
             code = failed.code
             if hook.ignores_failure:
@@ -177,7 +175,7 @@ class Dispatcher:
         )
         return changed, refusal
 
-    async def _ask(self, hook: Hook, request: Admission, row: Resource, *, mutating: bool) -> bool:
+    async def _ask(self, hook: Hook, request: Admission, row: Resource, *, mutating: bool) -> review.Answer:
         if request.dry_run and not hook.supports_dry_run:
             raise BadRequest(f'admission webhook "{hook.name}" does not support dry run')
         if not hook.version:
@@ -202,12 +200,12 @@ class Dispatcher:
         request.warnings += answer.warnings
         if not answer.allowed:
             raise Denied(review.denial(hook.name, answer.status))
-        return await self._patch(hook, request, row, answer)
+        return answer
 
-    async def _patch(self, hook: Hook, request: Admission, row: Resource, answer: review.Answer) -> bool:
-        """Whether the answer changed the object."""
+    async def _patch(self, hook: Hook, request: Admission, row: Resource, answer: review.Answer, place: str) -> bool:
+        """Whether the answer's patch changed the object."""
         try:
-            operations = patching.operations_of(answer.patch) if answer.patch else []
+            operations = patching.operations_of(answer.patch)
         except patching.UndecodablePatch as error:
             raise HookFailed(hook, f"received undecodable patch in webhook response: {error}", 503) from error
         if not operations:
@@ -226,6 +224,8 @@ class Dispatcher:
         if shown is not request.object:
             new = dict(await self.shown_as(new, row, request.resource))
         replace(request.object, new)
+        told = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": answer.patch_type}
+        request.annotations.setdefault(PATCH_ANNOTATION + place, orjson.dumps(told).decode())
         return changed
 
     def _fail_open(self, hook: Hook, request: Admission, kind: str, place: str, failed: HookFailed) -> ApiError | None:

@@ -223,6 +223,19 @@ async def test_warnings_and_annotations(room: Room) -> None:
     assert request.annotations == {"m.example.com/k": "1", "v.example.com/k": "2"}
 
 
+async def test_patches_are_told_to_the_audit_log(room: Room) -> None:
+    room.mutating("m", change({"op": "add", "path": "/data", "value": {"a": "b"}}))
+    told = (await room.ask()).annotations
+    patch = orjson.loads(told["patch.webhook.admission.k8s.io/round_0_index_0"])
+    assert patch == {
+        "configuration": "m",
+        "webhook": "m.example.com",
+        "patch": [{"op": "add", "path": "/data", "value": {"a": "b"}}],
+        "patchType": "JSONPatch",
+    }
+    assert orjson.loads(told["mutation.webhook.admission.k8s.io/round_0_index_0"])["mutated"]
+
+
 FAILED = 'failed calling webhook "v.example.com": '
 INVALID = FAILED + "received invalid webhook response: "
 BAD_ANSWERS: list[tuple[str, Answer, str]] = [

@@ -6,6 +6,7 @@ the admission policies' reference (admissionregistration/v1).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -59,28 +60,25 @@ class Hook(Generic[Body]):
 
     def __init__(self, policy: Frozen, compile_body: Callable[[Compiler, Frozen], Body]) -> None:
         self.name: str = policy["metadata"]["name"]
-        self.version: str = policy["metadata"]["resourceVersion"]
+        self.version = version_of(policy)
         self.spec: Frozen = policy["spec"]
         self.ignores_failure = self.spec.get("failurePolicy") == "Ignore"
         self.bindings: tuple[Binding, ...] = ()
         constraints = self.spec.get("matchConstraints") or {}
         self.criteria = criteria_of(constraints, constraints.get("resourceRules"))
         self._compile_body = compile_body
-        self._made: tuple[Compiler, Body] | None = None
+        self._body: Body | None = None
 
-    @property
-    def compiler(self) -> Compiler:
-        return self._compiled()[0]
+    async def compiled(self) -> Body:
+        """The expressions; compiled by a thread, as a policy may have many."""
+        if self._body is None:
+            self._body = await asyncio.to_thread(lambda: self._compile_body(Compiler(self.spec), self.spec))
+        return self._body
 
-    @property
-    def body(self) -> Body:
-        return self._compiled()[1]
 
-    def _compiled(self) -> tuple[Compiler, Body]:
-        if self._made is None:
-            compiler = Compiler(self.spec)
-            self._made = compiler, self._compile_body(compiler, self.spec)
-        return self._made
+def version_of(policy: Frozen) -> tuple[str, int]:
+    """What is another when a policy's spec is."""
+    return policy["metadata"].get("uid", ""), policy["metadata"].get("generation", 0)
 
 
 class Hooks(Generic[Body]):
@@ -106,9 +104,9 @@ class Hooks(Generic[Body]):
             policy = self._reader.get(self._policies, "", name)
             if policy is None:
                 continue
-            before = self._known.get(name)
-            same = before is not None and before.version == policy["metadata"]["resourceVersion"]
-            hook = before if before is not None and same else Hook(policy, self._compile_body)
+            hook = self._known.get(name)
+            if hook is None or hook.version != version_of(policy):
+                hook = Hook(policy, self._compile_body)
             hook.bindings = tuple(bound[name])
             known[name] = hook
         self._known = known

@@ -182,7 +182,7 @@ async def _invocations(
 async def _invoke(
     invocation: Invocation, request: Admission, scene: Scene, namespace: Frozen | None, rounds: Rounds, failures: Failures
 ) -> None:
-    hook, row, mutations = invocation.hook, invocation.row, invocation.hook.body
+    hook, row, mutations = invocation.hook, invocation.row, await invocation.hook.compiled()
     inputs = await scene.inputs(request, row) | {"params": invocation.params}
     compiler = mutations.compiler
     holds, error = await patiently(

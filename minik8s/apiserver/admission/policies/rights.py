@@ -5,6 +5,9 @@ Source: "Authorization for paramKind" of the ValidatingAdmissionPolicy chapter; 
 
 from __future__ import annotations
 
+import asyncio
+from importlib import import_module
+
 from minik8s.api.errors import forbidden, invalid_object
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds.workload import spec_of
@@ -39,6 +42,10 @@ class ParameterRights(Quiet):
         if request.resource not in POLICIES and request.resource not in POLICY_OF:
             return False
         return request.operation in (Operation.CREATE, Operation.UPDATE) and not request.subresource
+
+    async def admit(self, request: Admission) -> None:
+        """Has CEL loaded beside the loop, before the kind's validation compiles the expressions."""
+        await asyncio.to_thread(import_module, "minik8s.api.kinds.admissionexpressions")
 
     async def validate(self, request: Admission) -> None:
         new, old = spec_of(request.object or {}), spec_of(request.old or {})

@@ -174,10 +174,13 @@ async def _refusals(
         except ConfigurationError as error:
             found += [] if hook.ignores_failure else [(binding, Denial(f"failed to configure binding: {error}"))]
             continue
-        namespace, inputs = scene.namespace(request), await scene.inputs(request, row) if params else {}
+        if not params:
+            continue
+        validation = await hook.compiled()
+        namespace, inputs = scene.namespace(request), await scene.inputs(request, row)
         for param in params:
             started = scene.clock.monotonic()
-            judgement = await patiently(partial(hook.body.judge, inputs | {"params": param}, namespace))
+            judgement = await patiently(partial(validation.judge, inputs | {"params": param}, namespace))
             told = partial(scene.metrics.failed, hook.name, binding.name, seconds=scene.clock.monotonic() - started)
             for denial in judgement.ignored:
                 told(denial.message, ALLOW)

@@ -55,7 +55,7 @@ class Door:
         obj = {
             "apiVersion": GROUP,
             "kind": kind,
-            "metadata": {"name": name, "resourceVersion": str(self.versions)},
+            "metadata": {"name": name, "generation": self.versions},
             "spec": spec,
         }
         resource = resources.of(obj)

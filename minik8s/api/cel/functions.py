@@ -19,7 +19,7 @@ Implementation = Callable[..., Any]
 class Overload:
     """One way to call a function."""
 
-    __slots__ = ("args", "function", "implementation", "member", "params", "result", "text")
+    __slots__ = ("args", "function", "implementation", "member", "params", "result")
 
     def __init__(
         self, function: str, member: bool, args: tuple[Type, ...], result: Type, implementation: Implementation
@@ -30,9 +30,6 @@ class Overload:
         self.result = result
         self.implementation = implementation
         self.params = tuple(sorted(set().union(*(free_of(t) for t in (*args, result)))))
-        self.text = (
-            f"{function}({', '.join(map(str, args))})"  # tells overloads of one function from another where cost depends on it
-        )
 
 
 Functions = Mapping[str, tuple[Overload, ...]]

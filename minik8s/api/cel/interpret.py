@@ -130,7 +130,7 @@ class _Maker:
         if of.kind == "struct" and of.plain:
             slot = self._slot_of(node.operand)
             return (_plain_field(operand, field) if slot is None else _field_of_variable(slot, field)), cost + 1
-        if of.kind == "map":
+        if of.kind in ("map", "dyn"):
             return _plain_key(operand, field), cost + 1
         return (lambda frame: operators.select(operand(frame), field)), cost + 1
 
@@ -350,7 +350,7 @@ _SPECIAL = {
 
 
 def _plain_key(operand: Run, key: str) -> Run:
-    """A key of what is a dict for sure, or nearly so."""
+    """A key of what is a dict, as a rule."""
 
     def run(frame: Frame) -> Any:
         value = operand(frame)

@@ -7,7 +7,6 @@ A type is a kind, a name and parameters. Structs also know their fields; opaque 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 
 class Type:
@@ -232,6 +231,3 @@ def renamed(t: Type, names: Mapping[str, Type]) -> Type:
     if t.kind == "param":
         return names.get(t.name, t)
     return Type(t.kind, t.name, tuple(renamed(p, names) for p in t.params), t.fields, t.plain) if t.params else t
-
-
-Value = Any

@@ -43,11 +43,6 @@ class Check:
         changes: dict[str, Any] = {field: value}
         return replace(self, **changes)
 
-    @property
-    def about_resource(self) -> bool:
-        """Whether a resource is meant and not a path."""
-        return not self.path
-
 
 Ask = Callable[[Check], tuple[bool, str, str]]
 

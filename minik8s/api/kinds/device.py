@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from minik8s.api import names
-from minik8s.api.errors import FieldError, duplicate, invalid, required, too_long, too_many
+from minik8s.api.errors import FieldError, duplicate, forbidden, invalid, required, too_long, too_many
 from minik8s.api.kind import Frozen, Kind, Object
 from minik8s.api.kinds import checks
 from minik8s.api.kinds.pod.resources import is_extended
@@ -108,7 +108,14 @@ def selector(value: Frozen, path: str) -> list[FieldError]:
     if value.get("cel") is None:
         return [required(f"{path}.cel")]
     expression, here = value["cel"].get("expression", ""), f"{path}.cel.expression"
-    return [too_long(here, LONGEST_DATA)] if len(expression) > LONGEST_DATA else []
+    if len(expression) > LONGEST_DATA:
+        return [too_long(here, LONGEST_DATA)]
+    from minik8s.api.kinds import deviceselector
+
+    text = deviceselector.problem(expression)
+    if text == deviceselector.TOO_COMPLEX:
+        return [forbidden(here, text)]
+    return [invalid(here, expression, text)] if text else []
 
 
 def selectors(values: Sequence[Frozen] | None, path: str) -> list[FieldError]:

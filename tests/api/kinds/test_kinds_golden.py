@@ -30,7 +30,6 @@ BEYOND = (
     "policies-map#1[34]",
     "policies-webhook-calls#*",
     "policies-apiservice#*",
-    "cfg-dra#[23]",  # CEL
     "cfg-dra#10",
     "cfg-flow#1[34]",
     "svc-cidrs#8",

@@ -97,7 +97,7 @@ class ControlPlane:
             shown_as=self.desk.shown_as,
             metrics=self.metrics,
         )
-        self.aggregation = Aggregation(self.desk, self.caller, clock, settings.front_proxy)
+        self.aggregation = Aggregation(self.desk, self.caller, clock, self.metrics, settings.front_proxy)
         self.desk.admission.append(Webhooks(self.desk.reader, self._webhook_dispatcher))
         reviews.install(self.desk, authorizer, self.authenticator)
         self.desk.flow.seats = settings.seats

@@ -27,6 +27,10 @@ class Value:
     def set(self, labels: Labels, value: float) -> None:
         self._values[labels] = value
 
+    def forget(self) -> None:
+        """Nothing is known any more: for gauges whose labels are the names of what may go away."""
+        self._values.clear()
+
     def get(self, labels: Labels = ()) -> float:
         return self._values.get(labels, 0)
 

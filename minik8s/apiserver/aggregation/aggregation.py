@@ -22,6 +22,7 @@ from multidict import CIMultiDict
 from minik8s.api.call import Call
 from minik8s.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from minik8s.api.kind import Frozen, Object
+from minik8s.api.kinds.apiservice import available_condition
 from minik8s.api.resources import APISERVICES, CUSTOMRESOURCEDEFINITIONS, ENDPOINTSLICES, SERVICES
 from minik8s.api.user import MASTERS, User
 from minik8s.apiserver.aggregation import availability, proxy, registration
@@ -32,6 +33,7 @@ from minik8s.apiserver.authn import ADMIN
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.outbound import Caller, CallFailed, slices_of
 from minik8s.base.clock import Clock, rfc3339
+from minik8s.base.metrics import Metrics, Value
 from minik8s.base.tasks import Owner
 
 log = logging.getLogger(__name__)
@@ -52,12 +54,19 @@ AGGREGATOR = User("system:kube-aggregator", (MASTERS,))
 class Aggregation:
     """That of one API server. `identity` is the PEM file of the certificate and key that it shows to others."""
 
-    def __init__(self, desk: FrontDesk, caller: Caller, clock: Clock, identity: str = "") -> None:
+    def __init__(self, desk: FrontDesk, caller: Caller, clock: Clock, metrics: Metrics, identity: str = "") -> None:
         self._desk, self._caller, self._clock, self._identity = desk, caller, clock, identity
         self._remotes: dict[str, _Remote] = {}
         self._owner: Owner | None = None
         self._refreshing = False
         self._registering = asyncio.Event()
+        self._failures = metrics.counter(
+            "aggregator_unavailable_apiservice_total",
+            "How often an APIService became unavailable, and why.",
+            ("name", "reason"),
+        )
+        unavailable = metrics.gauge("aggregator_unavailable_apiservice", "Whether an APIService is unavailable.", ("name",))
+        metrics.collect.append(lambda: self._collect(unavailable))
 
     async def run(self, owner: Owner) -> None:
         """Follows changes until it is cancelled. `owner` holds the tasks of remote servers."""
@@ -77,6 +86,12 @@ class Aggregation:
     async def pass_on(self, http: web.BaseRequest, route: Route, user: User) -> web.StreamResponse:
         """The answer of a route's server to a request that `user` may make."""
         return await proxy.pass_on(http, route, user, self._caller)
+
+    def _collect(self, unavailable: Value) -> None:
+        unavailable.forget()
+        for obj in self._desk.reader.list(APISERVICES):
+            condition = available_condition(obj)
+            unavailable.set((obj["metadata"]["name"],), condition is None or condition["status"] != "True")
 
     # --- routes --------------------------------------------------------------------------------------------------------
 
@@ -190,6 +205,9 @@ class Aggregation:
         obj = self._desk.reader.get(APISERVICES, "", name)
         if obj is None or (told := availability.changed(obj, verdict, rfc3339(self._clock.now()))) is None:
             return True
+        before = available_condition(obj)
+        if verdict[0] != "True" and (before is None or before["status"] == "True" or before.get("reason") != verdict[1]):
+            self._failures.add((name, verdict[1]), 1)
         return await self._try(Call("update", APISERVICES, name=name, subresource="status", body=told))
 
     async def swaggers(self) -> list[tuple[Route, Frozen]]:

@@ -140,8 +140,12 @@ async def test_a_server_that_is_down_and_comes_back(world: World, monkeypatch: p
     assert "connection refused" in told.lower()
     await world.until(lambda: not world.plane.desk.catalogue.remote[GROUP, VERSION].available)
     assert await world.ask(FLUNDERS) == UNAVAILABLE
+    lines = world.plane.metrics.text().splitlines()
+    assert f'aggregator_unavailable_apiservice{{name="{NAME}"}} 1' in lines
+    assert f'aggregator_unavailable_apiservice_total{{name="{NAME}",reason="FailedDiscoveryCheck"}} 1' in lines
     await world.backend.start(port)
     await world.says("Passed")
+    assert f'aggregator_unavailable_apiservice{{name="{NAME}"}} 0' in world.plane.metrics.text().splitlines()
 
 
 async def test_it_dies_between_two_checks(world: World) -> None:

@@ -1,4 +1,4 @@
-"""How calls run: what carries one out is chosen beforehand, its operands are evaluated, it is carried out, its cost is counted.
+"""How calls run, and fields are read: what carries a call out is chosen beforehand, then its operands are evaluated, its cost is counted.
 
 The shapes below are the same thing for one, two and more operands, for a constant second one, and for costs that are measured; most of
 an evaluation's time goes by here. Knows `functions`, `operators`, `values`.
@@ -134,6 +134,56 @@ def _measured(
         return result
 
     return run_constant if len(runs) == 2 and second is not VARIES else run
+
+
+def key_of(operand: Run, key: str) -> Run:
+    """A key of what is a dict, as a rule."""
+
+    def run(frame: Frame) -> Any:
+        value = operand(frame)
+        try:
+            return value[key]
+        except KeyError:
+            raise EvaluationError(f"no such key: {key}") from None
+        except TypeError:
+            return operators.select(value, key)
+
+    return run
+
+
+def field_of(operand: Run, field: str) -> Run:
+    """A field of a typed object that is used as JSON has it: null ones are absent."""
+
+    def run(frame: Frame) -> Any:
+        value = operand(frame)
+        try:
+            found = value[field]
+        except KeyError:
+            found = None
+        except TypeError:
+            return operators.select(value, field)
+        if found is None:
+            raise EvaluationError(f"no such key: {field}")
+        return found
+
+    return run
+
+
+def field_of_variable(slot: int, field: str) -> Run:
+    """As `field_of` of a variable: the most frequent of all expressions."""
+
+    def run(frame: Frame) -> Any:
+        try:
+            found = frame[slot][field]
+        except KeyError:
+            found = None
+        except TypeError:
+            return operators.select(frame[slot], field)
+        if found is None:
+            raise EvaluationError(f"no such key: {field}")
+        return found
+
+    return run
 
 
 def _no_such(function: str, args: tuple[Any, ...]) -> EvaluationError:

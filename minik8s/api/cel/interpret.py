@@ -12,7 +12,7 @@ from typing import Any
 
 from minik8s.api.cel import costs, folds, operators
 from minik8s.api.cel.ast import Call, Const, Entry, Fold, Ident, ListOf, MapOf, Node, Select, StructOf
-from minik8s.api.cel.calls import LIMIT, SPENT, VARIES, Frame, Run, call, carrier
+from minik8s.api.cel.calls import LIMIT, SPENT, VARIES, Frame, Run, call, carrier, field_of, field_of_variable, key_of
 from minik8s.api.cel.errors import CostError, EvaluationError, no_overload
 from minik8s.api.cel.types import Type
 from minik8s.api.cel.values import Built, Optional
@@ -94,8 +94,8 @@ class _Maker:
             return VARIES if any(item is VARIES for item in items) else items
         if isinstance(node, MapOf) and not any(entry.optional for entry in node.entries):
             pairs = [(self._constant(entry.key), self._constant(entry.value)) for entry in node.entries]
-            varies = any(key is VARIES or value is VARIES for key, value in pairs)
-            return VARIES if varies else {operators.map_key(key): value for key, value in pairs}
+            varies = any(not isinstance(key, str) or value is VARIES for key, value in pairs)
+            return VARIES if varies else dict(pairs)
         if isinstance(node, Call) and node.function in _CONVERSIONS and len(node.args) == 1:
             value = self._constant(node.args[0])
             if value is not VARIES:
@@ -129,9 +129,9 @@ class _Maker:
             return (lambda frame: test(operand(frame), field)), cost
         if of.kind == "struct" and of.plain:
             slot = self._slot_of(node.operand)
-            return (_plain_field(operand, field) if slot is None else _field_of_variable(slot, field)), cost + 1
+            return (field_of(operand, field) if slot is None else field_of_variable(slot, field)), cost + 1
         if of.kind in ("map", "dyn"):
-            return _plain_key(operand, field), cost + 1
+            return key_of(operand, field), cost + 1
         return (lambda frame: operators.select(operand(frame), field)), cost + 1
 
     # --- calls
@@ -347,56 +347,6 @@ _SPECIAL = {
     "or": "_or_value",
     "orValue": "_or_value",
 }
-
-
-def _plain_key(operand: Run, key: str) -> Run:
-    """A key of what is a dict, as a rule."""
-
-    def run(frame: Frame) -> Any:
-        value = operand(frame)
-        try:
-            return value[key]
-        except KeyError:
-            raise EvaluationError(f"no such key: {key}") from None
-        except TypeError:
-            return operators.select(value, key)
-
-    return run
-
-
-def _plain_field(operand: Run, field: str) -> Run:
-    """A field of a typed object that is used as JSON has it: null ones are absent."""
-
-    def run(frame: Frame) -> Any:
-        value = operand(frame)
-        try:
-            found = value[field]
-        except KeyError:
-            found = None
-        except TypeError:
-            return operators.select(value, field)
-        if found is None:
-            raise EvaluationError(f"no such key: {field}")
-        return found
-
-    return run
-
-
-def _field_of_variable(slot: int, field: str) -> Run:
-    """As `_plain_field` of a variable: the most frequent of all expressions."""
-
-    def run(frame: Frame) -> Any:
-        try:
-            found = frame[slot][field]
-        except KeyError:
-            found = None
-        except TypeError:
-            return operators.select(frame[slot], field)
-        if found is None:
-            raise EvaluationError(f"no such key: {field}")
-        return found
-
-    return run
 
 
 def _member(item: Any, members: frozenset[str]) -> bool:

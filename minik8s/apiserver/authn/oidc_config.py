@@ -1,14 +1,17 @@
 """Which issuers of tokens count, and what their claims mean: from the `--oidc-*` flags, or from an AuthenticationConfiguration.
 
 `issuer_of_flags` and `issuers_of` give `oidc.Issuer`s; ValueError says in a line what can't be used. Source: "Authenticating", OpenID
-Connect Tokens, of the Kubernetes documentation (apiserver.config.k8s.io/v1); KEP-3331. CEL expressions are refused.
+Connect Tokens, of the Kubernetes documentation (apiserver.config.k8s.io/v1); KEP-3331. Neighbour: `oidc_expressions.py` (CEL).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from minik8s.api.user import User
+from minik8s.apiserver.authn import oidc_expressions
 from minik8s.apiserver.authn.oidc import ALGORITHMS, Claims, Issuer
 from minik8s.apiserver.authn.serviceaccounts import InvalidToken
 
@@ -60,11 +63,9 @@ def issuers_of(written: Any) -> list[Issuer]:
 
 
 def _issuer(written: Any, where: str) -> Issuer:
-    _only(written, ("issuer", "claimMappings", "claimValidationRules"), where)
-    issuer, mappings = written.get("issuer") or {}, written.get("claimMappings") or {}
-    fields = ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy")
-    _only(issuer, fields, f"{where}.issuer")
-    _only(mappings, ("username", "groups", "uid"), f"{where}.claimMappings")
+    _only(written, ("issuer", "claimMappings", "claimValidationRules", "userValidationRules"), where)
+    issuer = written.get("issuer") or {}
+    _only(issuer, ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy"), f"{where}.issuer")
     url, audiences = issuer.get("url", ""), tuple(issuer.get("audiences") or ())
     for name in ("url", "discoveryURL"):
         if (text := issuer.get(name, "")) and not text.startswith("https://"):
@@ -73,44 +74,98 @@ def _issuer(written: Any, where: str) -> Issuer:
         raise ValueError(f"{where}.issuer: url and audiences are required")
     if len(audiences) > 1 and issuer.get("audienceMatchPolicy") != "MatchAny":
         raise ValueError(f"{where}.issuer.audienceMatchPolicy: must be MatchAny for multiple audiences")
-    username, groups, uid = (
-        _mapping(mappings, name, f"{where}.claimMappings.{name}") for name in ("username", "groups", "uid")
-    )
-    if not username[0]:
-        raise ValueError(f"{where}.claimMappings.username: a claim is required")
-    rules = []
-    for number, rule in enumerate(written.get("claimValidationRules") or ()):
-        _only(rule, ("claim", "requiredValue"), f"{where}.claimValidationRules[{number}]")
-        rules.append(_required(rule.get("claim", ""), rule.get("requiredValue", "")))
-    return Issuer(
+    username, groups, uid, extra = _mappings(written.get("claimMappings") or {}, f"{where}.claimMappings")
+    found = Issuer(
         url,
         audiences,
-        _username(*username),
-        _groups(*groups),
-        _uid(uid[0]),
-        rules=rules,
+        username,
+        groups,
+        uid,
+        extra,
+        rules=[_rule(rule, at) for rule, at in _numbered(written, "claimValidationRules", where)],
+        user_rules=[_user_rule(rule, at) for rule, at in _numbered(written, "userValidationRules", where)],
         algorithms=ALGORITHMS,
         authority=issuer.get("certificateAuthority", ""),
         discovery=issuer.get("discoveryURL", ""),
     )
+    _check_email(written, where)
+    return found
 
 
-def _mapping(mappings: Mapping[str, Any], name: str, where: str) -> tuple[str, str]:
+def _numbered(holder: Mapping[str, Any], field: str, where: str) -> list[tuple[Any, str]]:
+    return [(each, f"{where}.{field}[{number}]") for number, each in enumerate(holder.get(field) or ())]
+
+
+def _mappings(
+    written: Any, where: str
+) -> tuple[
+    Callable[[Claims], str],
+    Callable[[Claims], Sequence[str]],
+    Callable[[Claims], str],
+    Callable[[Claims], Mapping[str, tuple[str, ...]]],
+]:
+    """(username, groups, uid, extra), each by a claim or an expression."""
+    _only(written, ("username", "groups", "uid", "extra"), where)
+    username, groups, uid = (_mapping(written, name, f"{where}.{name}") for name in ("username", "groups", "uid"))
+    if not username[0] and not username[2]:
+        raise ValueError(f"{where}.username: a claim or an expression is required")
+    keys = []
+    for each, at in _numbered(written, "extra", where):
+        _only(each, ("key", "valueExpression"), at)
+        if "/" not in (key := each.get("key", "")) or key != key.lower():
+            raise ValueError(f"{at}.key: {key!r} must be a domain-prefixed path in lower case, such as example.org/foo")
+        keys.append((key, each.get("valueExpression", "")))
+    return (
+        oidc_expressions.name(username[2], f"{where}.username") if username[2] else _username(*username[:2]),
+        oidc_expressions.texts(groups[2], f"{where}.groups") if groups[2] else _groups(*groups[:2]),
+        oidc_expressions.text(uid[2], f"{where}.uid") if uid[2] else _uid(uid[0]),
+        oidc_expressions.extras(keys, f"{where}.extra") if keys else lambda claims: {},
+    )
+
+
+def _mapping(mappings: Mapping[str, Any], name: str, where: str) -> tuple[str, str, str]:
+    """(claim, prefix, expression)"""
     mapping = mappings.get(name) or {}
-    _only(mapping, ("claim", "prefix"), where)
-    if name != "uid" and mapping.get("claim") and mapping.get("prefix") is None:
+    _only(mapping, ("claim", "prefix", "expression"), where)
+    claim, prefix, expression = mapping.get("claim", ""), mapping.get("prefix"), mapping.get("expression", "")
+    if expression and (claim or prefix is not None):
+        raise ValueError(f"{where}: claim and prefix can't be set beside an expression")
+    if name != "uid" and claim and prefix is None:
         raise ValueError(f'{where}.prefix: required when claim is set; may be ""')
-    return mapping.get("claim", ""), mapping.get("prefix") or ""
+    return claim, prefix or "", expression
+
+
+def _rule(rule: Any, where: str) -> Callable[[Claims], None]:
+    _only(rule, ("claim", "requiredValue", "expression", "message"), where)
+    if expression := rule.get("expression"):
+        return oidc_expressions.claim_rule(expression, rule.get("message", ""), where)
+    return _required(rule.get("claim", ""), rule.get("requiredValue", ""))
+
+
+def _user_rule(rule: Any, where: str) -> Callable[[User], None]:
+    _only(rule, ("expression", "message"), where)
+    return oidc_expressions.user_rule(rule.get("expression", ""), rule.get("message", ""), where)
+
+
+def _check_email(written: Mapping[str, Any], where: str) -> None:
+    """A name that is an address must not be one that nobody verified."""
+    mappings = written.get("claimMappings") or {}
+    if not re.search(r"\bclaims\.email\b", expression := (mappings.get("username") or {}).get("expression", "")):
+        return
+    others = [each.get("valueExpression", "") for each in mappings.get("extra") or ()]
+    others += [rule.get("expression", "") for rule in written.get("claimValidationRules") or ()]
+    if not any(re.search(r"\bclaims\.\??email_verified\b", text) for text in (expression, *others)):
+        raise ValueError(
+            f"{where}.claimMappings.username.expression: claims.email_verified must be used there, in an extra or in a validation "
+            "rule when claims.email is used"
+        )
 
 
 def _only(holder: Any, known: Sequence[str], where: str) -> None:
     if not isinstance(holder, Mapping):
         raise ValueError(f"{where} must hold keys and values")  # noqa: TRY004  # of a file, as all that is wrong with it
-    for name in holder:
-        if name in ("expression", "extra", "userValidationRules", "message"):
-            raise ValueError(f"{where}: CEL expressions ({name}) are not supported")
-        if name not in known:
-            raise ValueError(f"{where}: unknown or unsupported field {name!r}")
+    if wrong := [str(name) for name in holder if name not in known]:
+        raise ValueError(f"{where}: unknown or unsupported field {wrong[0]!r}")
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------

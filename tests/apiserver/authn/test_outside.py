@@ -261,15 +261,49 @@ def test_a_configuration_of_issuers() -> None:
         issuer.username(claims | {"email_verified": False})
 
 
+EXPRESSIONS = {
+    "claimMappings": {
+        "username": {"expression": "claims.email_verified ? 'x:' + claims.email : ''"},
+        "groups": {"expression": "claims.roles.split(',')"},
+        "uid": {"expression": "claims.sub"},
+        "extra": [{"key": "example.org/tenant", "valueExpression": "claims.?tenant.orValue('')"}],
+    },
+    "claimValidationRules": [{"expression": "claims.exp - claims.iat <= 3600", "message": "lives too long"}],
+    "userValidationRules": [{"expression": "!user.username.startsWith('x:system')", "message": "is the system's"}],
+}
+
+
+async def test_expressions_over_claims(provider: Provider, clock: SetClock) -> None:
+    issuer = {"url": provider.url, "audiences": ["you", "me"], "audienceMatchPolicy": "MatchAny"}
+    (found,) = issuers_of(configured(issuer=issuer | {"certificateAuthority": provider.authority}, **EXPRESSIONS))
+    verifier = OpenIDConnect(found, clock)
+    claims = {"email": "jane", "email_verified": True, "roles": "dev,ops", "iat": int(NOW), "exp": int(NOW) + 60, "tenant": "t"}
+    user = User("x:jane", ("dev", "ops", AUTHENTICATED), "jane", {"example.org/tenant": ("t",)})
+    assert await verified(verifier, provider.token(**claims)) == user
+    for wrong, told in (
+        ({"email_verified": False}, "empty name"),
+        ({"iat": int(NOW) - 7200}, "lives too long"),
+        ({"email": "system:x"}, "is the system's"),
+        ({"roles": 7}, "error evaluating"),
+    ):
+        with pytest.raises(InvalidToken, match=told):
+            verifier.verify(provider.token(**claims | wrong))
+    await verifier.close()
+
+
 @pytest.mark.parametrize(
     ("written", "told"),
     [
+        (configured(claimMappings={"username": {"expression": "claims.email"}}), "email_verified"),
+        (configured(claimMappings={"username": {"expression": "claims."}}), "compilation failed"),
+        (configured(claimMappings={"username": {"expression": "'x'", "claim": "sub"}}), "beside an expression"),
+        (configured(userValidationRules=[{"expression": "'x'"}]), "must evaluate to bool"),
         ({}, "no AuthenticationConfiguration"),
         (configured(issuer={"url": "http://i", "audiences": ["me"]}), "no https"),
         (configured(issuer={"url": "https://i"}), "required"),
         (configured(issuer={"url": "https://i", "audiences": ["a", "b"]}), "MatchAny"),
         (configured(claimMappings={"username": {"claim": "sub"}}), "prefix"),
-        (configured(extra=1), "not supported"),
+        (configured(extra=1), "unsupported"),
         ({**configured(), "jwt": configured()["jwt"] * 2}, "same url"),
     ],
 )

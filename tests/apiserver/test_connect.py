@@ -250,6 +250,35 @@ async def test_services_over_ipv6(house: House) -> None:
     assert house.targets == ["tcp:[fd00::1]:80"]
 
 
+async def test_a_service_whose_slices_name_no_node_is_dialled_from_here(house: House) -> None:
+    """ "Services without selectors": somebody wrote the EndpointSlice."""
+
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text="outside")
+
+    outside = web.Server(answer)
+    listener = await asyncio.get_running_loop().create_server(outside, "127.0.0.1", 0)
+    service: Any = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    await house.desk.handle(ANONYMOUS, Call("create", SERVICES, "a", body=service))
+    ends: Any = {
+        "metadata": {"name": "s", "labels": {"kubernetes.io/service-name": "s"}},
+        "addressType": "IPv4",
+        "ports": [{"port": listener.sockets[0].getsockname()[1], "name": ""}],
+        "endpoints": [{"addresses": ["127.0.0.1"]}],
+    }
+    listed = house.desk.reader.list
+
+    def with_loopback(resource: Any, namespace: str = "") -> Any:  # the API takes no such slice
+        return [ends] if resource is ENDPOINTSLICES else listed(resource, namespace)
+
+    house.desk.reader.list = with_loopback  # type: ignore[method-assign]
+    async with house.session.get("http://x/api/v1/namespaces/a/services/s/proxy/") as response:
+        assert (response.status, await response.text()) == (200, "outside")
+    assert not house.targets
+    listener.close()
+    await outside.shutdown(timeout=0.05)
+
+
 CHOICES = "a container name must be specified for pod two, choose one of: [i x y]"
 
 

@@ -43,11 +43,11 @@ class Webhooks(Quiet):
             reader.on_change(resource, self._changed)
 
     def handles(self, request: Admission) -> bool:
+        if request.resource.group == EXEMPT_GROUP:
+            return False
         if self._stale:
             self._refresh()
-        if not self._there or request.resource.group == EXEMPT_GROUP:
-            return False
-        return self._mutating.may_match(request) or self._validating.may_match(request)
+        return self._there and (self._mutating.may_match(request) or self._validating.may_match(request))
 
     async def admit(self, request: Admission) -> None:
         if self._dispatcher is not None:
@@ -61,15 +61,14 @@ class Webhooks(Quiet):
         self._stale = True
 
     def _refresh(self) -> None:
-        self._stale = False
         mutating = list(self._reader.list(MUTATINGWEBHOOKCONFIGURATIONS))
         validating = list(self._reader.list(VALIDATINGWEBHOOKCONFIGURATIONS))
         self._there = bool(mutating or validating)
-        if not self._there:
-            return
-        if self._dispatcher is None:
-            from minik8s.apiserver.admission.webhooks.hooks import Index
+        if self._there:
+            if self._dispatcher is None:
+                from minik8s.apiserver.admission.webhooks.hooks import Index
 
-            self._dispatcher, self._mutating, self._validating = self._make(), Index(), Index()
-        self._mutating.read(mutating)
-        self._validating.read(validating)
+                self._dispatcher, self._mutating, self._validating = self._make(), Index(), Index()
+            self._mutating.read(mutating)
+            self._validating.read(validating)
+        self._stale = False

@@ -69,7 +69,8 @@ def warnings(new: Frozen, old: Frozen | None) -> list[str]:
     from minik8s.api.kinds import crd_validation
 
     before = set(crd_validation.odd_formats(old)) if old is not None else set()
-    return [f'unrecognized format "{name}"' for name in crd_validation.odd_formats(new) if name not in before]
+    odd = dict.fromkeys(crd_validation.odd_formats(new))
+    return [f'unrecognized format "{name}"' for name in odd if name not in before]
 
 
 KIND = Kind(

@@ -6,7 +6,7 @@ Source: KEP-2876; limits and messages are upstream's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minik8s.api import cel
@@ -31,7 +31,6 @@ class Costs:
     """How often the values of a schema can occur (None: nobody knows), and what all rules so far may cost."""
 
     root: bool = True  # it is that of a resource
-    suppressed: bool = False  # single rules may cost what they will
     often: int | None = 1
     spent: list[tuple[str, int]] = field(default_factory=list)
 
@@ -39,7 +38,10 @@ class Costs:
         """For a field of a node, or its elements."""
         most = _most_elements(node)
         often = None if self.often is None or most is None else min(self.often * most, MOST)
-        return replace(self, root=bool(each.get(EMBEDDED)), often=often)
+        root = bool(each.get(EMBEDDED))
+        if often == self.often and root == self.root:
+            return self
+        return Costs(root, often, self.spent)
 
     def errors_of(self, node: Node, path: str, place: Place) -> list[FieldError]:
         """What is wrong with the rules of a node."""
@@ -75,7 +77,7 @@ class Costs:
 
     def _spend(self, path: str, what: str, cost: int) -> list[FieldError]:
         self.spent.append((path, cost))
-        if self.suppressed or cost <= cel.EXPRESSION_LIMIT:
+        if cost <= cel.EXPRESSION_LIMIT:
             return []
         return [forbidden(path, exceeds(what, cost, cel.EXPRESSION_LIMIT))]
 

@@ -61,10 +61,12 @@ class Found:
 
 
 def errors_of(root: Node, path: str, *, status: bool, known: bool = False) -> list[FieldError]:
-    """What is wrong with the schema at this path. `status`: the subresource is served; `known`: the schema was accepted before,
-    so that no rule of it costs too much.
+    """What is wrong with the schema at this path. `status`: the subresource is served; `known`: the schema was accepted before, and is so
+    again.
     """
     errors = _root_errors(root, path, status=status)
+    if known:
+        return errors
     said = spine.keywords(root)
     odd = spine.unsupported(root) if said & spine.UNSUPPORTED or "items" in said else ""
     wrong = [] if odd else spine.errors_of(root, path)
@@ -75,7 +77,7 @@ def errors_of(root: Node, path: str, *, status: bool, known: bool = False) -> li
     if not odd and not wrong and RULES in said:
         from minik8s.api.structural.costs import Costs
 
-        costs = Costs(suppressed=known)
+        costs = Costs()
     found = Found()
     _of_node(root, path, Place(root=True), costs, found)
     errors += found.schema + found.rules

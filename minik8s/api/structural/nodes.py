@@ -62,27 +62,16 @@ def properties(node: Node) -> Mapping[str, Node]:
     return node.get("properties") or {}
 
 
-def additional(node: Node) -> Node | bool | None:
-    """The schema of values with other keys; True: anything, False: none may be, None: not told."""
-    found: Node | bool | None = node.get("additionalProperties")
-    return found
-
-
 def values(node: Node) -> Node | None:
     """The schema of the values of a map."""
     found = node.get("additionalProperties")
-    return found if isinstance(found, Mapping) else None
+    return found if found is not None and isinstance(found, Mapping) else None
 
 
 def items(node: Node) -> Node | None:
     """The schema of a list's items."""
     found = node.get("items")
-    return found if isinstance(found, Mapping) else None
-
-
-def field_of(node: Node, name: str) -> Node | None:
-    """The schema of a field, or of a map's value."""
-    return properties(node).get(name) or values(node)
+    return found if found is not None and isinstance(found, Mapping) else None
 
 
 def visitor(node: Node, action: Callable[[Node], Visit | None]) -> Visit | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from minik8s.api import schema
@@ -12,8 +11,8 @@ from minik8s.api.structural import embedded, pruning, schemas
 from minik8s.api.structural.nodes import EMBEDDED, META, RULES, Node, items, ordered, properties, rooted
 from minik8s.api.structural.spine import keywords
 
-Around = Callable[[Any], Any]
-"""The smallest object in which a value stands where its schema does."""
+Steps = tuple[Any, Any] | None
+"""The way from an object to a value in it: (way to the holder, field, or None for an element)."""
 _TYPED = {"apiVersion": "validation/v1", "kind": "Validation"}
 
 
@@ -21,39 +20,38 @@ def errors_of(root: Node, path: str) -> list[FieldError]:
     """What is wrong with the defaults of a resource's schema."""
     errors: list[FieldError] = []
     resource = {**root, EMBEDDED: True}
-    _visit(resource, resource, path, _object, False, errors)
+    _visit(resource, resource, path, None, False, errors)
     return errors
 
 
-def _object(value: Any) -> Any:
+def _visit(node: Node, root: Node, path: str, steps: Steps, inside_meta: bool, errors: list[FieldError]) -> None:
+    embeds = bool(node.get(EMBEDDED))
+    if embeds:
+        inside_meta, steps, root = False, None, node
+    if node.get("default") is not None:
+        found = _in_meta(node, root, path, steps) if inside_meta else _unpruned(node, path)
+        errors += found or _rule_errors(node, f"{path}.default", root=node is root)
+    if (each := items(node)) is not None:
+        _visit(each, root, f"{path}.items", (steps, None), inside_meta, errors)
+    for name, field in properties(node).items():
+        meta = inside_meta or (embeds and name in META)
+        _visit(field, root, f"{path}.properties[{name}]", (steps, name), meta, errors)
+
+
+def _around(value: Any, steps: Steps) -> Any:
+    """The smallest object in which a value stands where its schema does."""
+    while steps is not None:
+        value = [value] if steps[1] is None else {steps[1]: value}
+        steps = steps[0]
     return {**_TYPED, **value} if isinstance(value, dict) else value
 
 
-def _visit(node: Node, root: Node, path: str, around: Around, inside_meta: bool, errors: list[FieldError]) -> None:
-    if node.get(EMBEDDED):
-        inside_meta, around, root = False, _object, node
-    if node.get("default") is not None:
-        found = _in_meta(node, root, path, around) if inside_meta else _unpruned(node, path)
-        errors += found or _rule_errors(node, f"{path}.default", root=node is root)
-    each = items(node)
-    if each is not None:
-        _visit(each, root, f"{path}.items", lambda value: around([value]), inside_meta, errors)
-    for name, field in properties(node).items():
-        inner = _within(around, name)
-        meta = inside_meta or (bool(node.get(EMBEDDED)) and name in META)
-        _visit(field, root, f"{path}.properties[{name}]", inner, meta, errors)
-
-
-def _within(around: Around, name: str) -> Around:
-    return lambda value: around({name: value})
-
-
-def _in_meta(node: Node, root: Node, path: str, around: Around) -> list[FieldError]:
+def _in_meta(node: Node, root: Node, path: str, steps: Steps) -> list[FieldError]:
     """A default within apiVersion, kind or metadata must make these valid."""
     default, here = node["default"], f"{path}.default"
     wrong: list[FieldError] = []
     try:
-        whole, _ = pruning.value(root, around(thawed(default)))
+        whole, _ = pruning.value(root, _around(thawed(default), steps))
         embedded.validate(whole, None, wrong)
         told = str(wrong[0]) if len(wrong) == 1 else f"[{', '.join(map(str, wrong))}]"
     except schema.UnfitError as error:

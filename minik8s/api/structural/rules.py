@@ -6,8 +6,9 @@ error becomes a warning (KEP-4008). Source: KEP-2876.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from minik8s.api import cel
@@ -99,46 +100,41 @@ class Rule:
 
 
 class Ruled:
-    """A node that has rules, at itself or below."""
+    """A node that has rules, at itself or below. Its own are compiled when there is a value to try them on."""
 
-    def __init__(
-        self, node: Node, rules: list[Rule], below: Mapping[str, Ruled], rest: Ruled | None, item: Ruled | None
-    ) -> None:
+    def __init__(self, source: Node, node: Node, *, root: bool) -> None:
         self.node = node
-        self.rules = rules
-        self.also: list[Ruled] = []  # those of allOf
-        self.fields = below
-        self.rest = rest
-        self.item = item
+        self.facts: Sequence[Mapping[str, Any]] = source.get(RULES) or ()
         self.keys = tuple(node.get(MAP_KEYS) or ()) if node.get(LIST_TYPE) == "map" else ()
+        self._root = root
+        known = properties(node)
+        below = {name: _nested(each, known.get(name)) for name, each in properties(source).items()}
+        self.fields = {name: found for name, found in below.items() if found}
+        self.rest, self.item = _nested(values(source), values(node)), _nested(items(source), items(node))
+        self.also = [found for each in source.get("allOf") or () if (found := Ruled(each, node, root=root)).has_rules]
+
+    @property
+    def has_rules(self) -> bool:
+        return bool(self.facts or self.fields or self.rest or self.item or self.also)
+
+    @cached_property
+    def rules(self) -> list[Rule]:
+        declared = cel.schema_type(self.node, root=self._root)
+        return [Rule(self.node, declared, each) for each in self.facts]
 
 
 def compiled(node: Node, *, root: bool = True) -> Ruled | None:
     """The rules of a schema; None if it has none."""
-    return _compiled(node, node, root=root)
-
-
-def _compiled(source: Node, node: Node, *, root: bool) -> Ruled | None:
-    """The rules of `source`, which is the node itself or a part of its allOf."""
-    facts = source.get(RULES) or ()
-    declared = cel.schema_type(node, root=root) if facts else None
-    rules = [Rule(node, declared, each) for each in facts]
-    below = {}
-    for name, each in properties(source).items():
-        target = properties(node).get(name)
-        if target is not None and (found := _compiled(each, target, root=bool(target.get(EMBEDDED)))):
-            below[name] = found
-    rest, item = _nested(values(source), values(node)), _nested(items(source), items(node))
-    also = [found for each in source.get("allOf") or () if (found := _compiled(each, node, root=root))]
-    if not (rules or below or rest or item or also):
-        return None
-    ruled = Ruled(node, rules, below, rest, item)
-    ruled.also = also
-    return ruled
+    ruled = Ruled(node, node, root=root)
+    return ruled if ruled.has_rules else None
 
 
 def _nested(source: Node | None, node: Node | None) -> Ruled | None:
-    return None if source is None or node is None else _compiled(source, node, root=bool(node.get(EMBEDDED)))
+    """The rules of `source`, which is the node itself or what a part of its allOf says of it."""
+    if source is None or node is None:
+        return None
+    ruled = Ruled(source, node, root=bool(node.get(EMBEDDED)))
+    return ruled if ruled.has_rules else None
 
 
 class _Stop(Exception):
@@ -162,7 +158,7 @@ class _Trial:
     def visit(self, ruled: Ruled, value: Any, path: Path, old: Any, same: Unchanged, outer: Unchanged) -> None:
         if value is None:
             return
-        if ruled.rules:
+        if ruled.facts:
             self._rules(ruled, value, path, old, same)
         for also in ruled.also:
             self.visit(also, value, path, old, outer, outer)

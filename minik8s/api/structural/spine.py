@@ -24,6 +24,20 @@ from minik8s.api.structural.nodes import (
 )
 
 UNSUPPORTED = {"id", "$schema", "$ref", "additionalItems", "patternProperties", "definitions", "dependencies"}
+_SCALARS = {"string", "integer", "number", "boolean"}
+_SPINAL = {
+    "items",
+    "properties",
+    "additionalProperties",
+    EMBEDDED,
+    PRESERVE,
+    INT_OR_STRING,
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "pattern",
+}
 _COMBINED = {"allOf", "anyOf", "oneOf", "not", "pattern"}
 ROOT, ITEM, FIELD = "at the root", "for specified array items", "for specified object fields"
 _EMPTY, _UNDEFINED, _FALSE = (
@@ -79,6 +93,8 @@ def errors_of(root: Node, path: str) -> list[FieldError]:
 
 
 def _of_node(node: Node, level: str, path: str) -> Iterator[FieldError]:
+    if level == FIELD and node.get("type") in _SCALARS and not node.keys() & _SPINAL:
+        return
     kind, more, embedded = node.get("type") or "", node.get("additionalProperties"), bool(node.get(EMBEDDED))
     each = items(node)
     if kind == "array" and each is None:

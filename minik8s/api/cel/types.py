@@ -136,6 +136,7 @@ class Bindings:
 
     def __init__(self) -> None:
         self._bound: dict[str, Type] = {}
+        self._trail: list[tuple[str, Type | None]] = []  # what was bound before, to undo what led nowhere
         self._count = 0
 
     def fresh(self) -> Type:
@@ -145,11 +146,19 @@ class Bindings:
 
     def assignable(self, pairs: list[tuple[Type, Type]]) -> bool:
         """Whether each first fits each second; if so, what that says of parameters is kept."""
-        before = dict(self._bound)
+        self._trail.clear()
         if all(self._fits(a, b) for a, b in pairs):
             return True
-        self._bound = before
+        for name, before in reversed(self._trail):
+            if before is None:
+                del self._bound[name]
+            else:
+                self._bound[name] = before
         return False
+
+    def _bind(self, name: str, to: Type) -> None:
+        self._trail.append((name, self._bound.get(name)))
+        self._bound[name] = to
 
     def resolve(self, t: Type, free_as_dyn: bool = False) -> Type:
         """The type with its parameters replaced by what they stand for."""
@@ -191,12 +200,12 @@ class Bindings:
             if self._fits(t, bound):
                 wider = t if less_specific(t, bound) else bound
                 if not self._occurs(parameter, wider):
-                    self._bound[parameter.name] = wider
+                    self._bind(parameter.name, wider)
                 return True, True
             return False, True
         if self._occurs(parameter, t):
             return False, False
-        self._bound[parameter.name] = t
+        self._bind(parameter.name, t)
         return True, False
 
     def _occurs(self, parameter: Type, t: Type) -> bool:

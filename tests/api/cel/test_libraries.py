@@ -71,6 +71,9 @@ def test_functions(text: str, answer: Any) -> None:
     assert cel.compile(text, cel.Env({})).evaluate({}) == answer
 
 
+COST = "operation cancelled: actual cost limit exceeded"
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
@@ -85,7 +88,12 @@ def test_functions(text: str, answer: Any) -> None:
         ("semver('1.2')", "No Major.Minor.Patch elements found"),
         ("'%d'.format(dyn(['a']))", "error during formatting: decimal clause can only be used on integers, was given string"),
         ("'%s %s'.format(dyn(['a']))", "index 1 out of range"),
-        ("lists.range(2000000)", "operation cancelled: actual cost limit exceeded"),
+        ("lists.range(1000).map(x, lists.range(1000).map(y, '0123456789').join('')).join('----')", COST),
+        (
+            "lists.range(9).map(x, 'abcd'.replace('', 'abcdefgh'.replace('', 'abcdefgh'))).size() == 1 ? '' : 'a'.charAt(9)",
+            "index out of range: 9",
+        ),
+        ("lists.range(2000000)", COST),
     ],
 )
 def test_failures(text: str, error: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minik8s.api import regex
-from minik8s.api.cel.errors import EvaluationError
+from minik8s.api.cel.errors import CostError, EvaluationError
 from minik8s.api.cel.libraries.formatting import formatted
 
 _SPACE = "\t\n\v\f\r \u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -16,6 +16,22 @@ _UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 _QUOTED = str.maketrans(
     {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
 )
+
+
+MOST = 10_000_000  # characters that a function makes at most: more costs more than any evaluation may
+
+
+def _affordable(length: int) -> None:
+    """CostError before a text is made that is too long to pay for."""
+    if length > MOST:
+        raise CostError()
+
+
+def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
+    if len(new) > len(old):
+        count = text.count(old)
+        _affordable(len(text) + (count if limit < 0 else min(count, limit)) * len(new))
+    return text.replace(old, new, limit)
 
 
 def _beyond(index: int) -> EvaluationError:
@@ -67,6 +83,7 @@ def _join(parts: list[Any], separator: str = "") -> str:
     for part in parts:
         if not isinstance(part, str):
             raise EvaluationError(f"join: invalid input: {part}")
+    _affordable(sum(map(len, parts)) + len(parts) * len(separator))
     return separator.join(parts)
 
 
@@ -103,8 +120,8 @@ DECLARED: dict[str, Callable[..., Any]] = {
     "string.lastIndexOf(string, int) -> int": _last_index_of,
     "string.lowerAscii() -> string": lambda text: text.translate(_LOWER),
     "string.upperAscii() -> string": lambda text: text.translate(_UPPER),
-    "string.replace(string, string) -> string": str.replace,
-    "string.replace(string, string, int) -> string": str.replace,
+    "string.replace(string, string) -> string": _replace,
+    "string.replace(string, string, int) -> string": _replace,
     "string.split(string) -> list(string)": _split,
     "string.split(string, int) -> list(string)": _split,
     "string.substring(int) -> string": _substring,

@@ -97,7 +97,7 @@ class Quotas:
         there |= {
             held: obj
             for held, (of, obj) in self._held.items()
-            if held != uid and of is resource and obj["metadata"].get("namespace") == namespace
+            if held != uid and of.group_resource == resource.group_resource and obj["metadata"].get("namespace") == namespace
         }
         total = dict.fromkeys(names, quantity.ZERO)
         for obj in there.values():

@@ -46,6 +46,7 @@ class Informers:
         self._rng = rng
         self._owner = Owner(name)
         self._informers: dict[tuple[Resource, str, str, str], Informer] = {}
+        self._tasks: dict[tuple[Resource, str, str, str], asyncio.Task[None]] = {}
 
     def of(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> Informer:
         """The informer of that kind and selection; the first to ask starts it."""
@@ -55,8 +56,14 @@ class Informers:
                 self._client, resource, namespace, labels=labels, fields=fields, clock=self._clock, rng=self._rng
             )
             self._informers[key] = informer
-            self._owner.start(informer.run(), resource.plural)
+            self._tasks[key] = self._owner.start(informer.run(), resource.plural)
         return informer
+
+    def forget(self, resource: Resource) -> None:
+        """Ends the informers of a resource that is served no more."""
+        for key in [key for key in self._informers if key[0] is resource]:
+            del self._informers[key]
+            self._tasks.pop(key).cancel()
 
     async def synced(self) -> None:
         """Returns when every informer asked for so far has its first list."""
@@ -66,6 +73,7 @@ class Informers:
     async def stop(self) -> None:
         await self._owner.stop()
         self._informers.clear()
+        self._tasks.clear()
 
 
 class Informer:

@@ -109,9 +109,18 @@ class _Controller:
         self.reconciler: Reconciler[Id] = Reconciler("garbage-collector", self._reconcile, context.clock, workers=8)
         self._informers: dict[Resource, Informer] = {}
         for resource in collected():
-            informer = self._informers[resource] = context.informer(resource)
-            informer.add_index("owners", _owner_uids)
-            informer.on_change(self._handler(resource))
+            self._follow(resource)
+        context.custom.follow(self._follow, self._informers.pop)
+
+    def _follow(self, resource: Resource) -> None:
+        informer = self._informers[resource] = self._context.informer(resource)
+        informer.add_index("owners", _owner_uids)
+        informer.on_change(self._handler(resource))
+
+    def _resource_of(self, reference: Object) -> Resource | None:
+        group, _, version = reference["apiVersion"].rpartition("/")
+        kind = reference["kind"]
+        return BY_KIND.get((group, version, kind)) or self._context.custom.of_kind(group, version, kind)
 
     def _handler(self, resource: Resource) -> Any:
         def handler(old: Object | None, new: Object | None) -> None:
@@ -142,7 +151,7 @@ class _Controller:
     def _queue_owners(self, obj: Object) -> None:
         """Owners that wait for this one in the foreground."""
         for reference in obj["metadata"].get("ownerReferences") or ():
-            resource = _resource_of(reference)
+            resource = self._resource_of(reference)
             if resource is None or resource not in self._informers:
                 continue
             namespace = obj["metadata"].get("namespace", "") if resource.namespaced else ""
@@ -155,6 +164,8 @@ class _Controller:
 
     async def _reconcile(self, key: Id) -> float | None:
         resource, namespace, name = key
+        if resource not in self._informers:
+            return None
         obj = self._informers[resource].get(namespace, name)
         if obj is None:
             return None
@@ -167,7 +178,7 @@ class _Controller:
     async def _owner_states(self, obj: Object) -> tuple[list[str], list[str]]:
         missing, waiting = [], []
         for reference in obj["metadata"].get("ownerReferences") or ():
-            resource = _resource_of(reference)
+            resource = self._resource_of(reference)
             if resource is None:
                 continue  # a kind that is not served: nobody can say that its object is gone
             namespace = obj["metadata"].get("namespace", "") if resource.namespaced else ""
@@ -243,8 +254,3 @@ def _id(resource: Resource, obj: Object) -> Id:
 
 def _owner_uids(obj: Object) -> list[str]:
     return [reference["uid"] for reference in obj["metadata"].get("ownerReferences") or ()]
-
-
-def _resource_of(reference: Object) -> Resource | None:
-    group, _, version = reference["apiVersion"].rpartition("/")
-    return BY_KIND.get((group, version, reference["kind"]))

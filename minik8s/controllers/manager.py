@@ -17,6 +17,7 @@ from minik8s.client.client import Client
 from minik8s.client.events import EventRecorder
 from minik8s.client.informer import Informer, Informers
 from minik8s.client.workqueue import Key, Reconciler
+from minik8s.controllers.customs import CustomKinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,14 @@ class Context:
     rng: Random
     events: EventRecorder
     settings: ControllerSettings = field(default_factory=ControllerSettings)
+    customs: CustomKinds | None = None  # shared by all controllers; `custom` makes it where there is none
+
+    @property
+    def custom(self) -> CustomKinds:
+        """The custom resources that there are."""
+        if self.customs is None:
+            self.customs = CustomKinds(self.informers)
+        return self.customs
 
     def informer(self, resource: Resource) -> Informer:
         return self.informers.of(resource)
@@ -73,11 +82,12 @@ class Manager:
         self._informers = informers
         self._reconcilers: list[Reconciler[Any]] = []
         self._recorders: list[EventRecorder] = []
+        customs = CustomKinds(informers)
         for name, start in controllers.items():
             client = clients(name)
             events = EventRecorder(client, clock, rng, EVENT_SOURCES.get(name, name))
             self._recorders.append(events)
-            self._reconcilers += start(Context(client, informers, clock, rng, events, settings))
+            self._reconcilers += start(Context(client, informers, clock, rng, events, settings, customs))
 
     async def start(self) -> None:
         """Waits for the informers, then lets the controllers work."""

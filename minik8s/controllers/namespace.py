@@ -123,9 +123,15 @@ def start_deletion(context: Context) -> list[Reconciler[Key]]:
             reconciler.add(("", obj["metadata"]["namespace"]))
 
     namespaces.on_change(changed)
+
+    def follow(resource: Resource) -> None:
+        if resource.namespaced:
+            context.informer(resource).on_change(content_changed)
+
     for resource in namespaced_kinds():
         if resource is not EVENTS:  # they go at once, and are too many to be kept
-            context.informer(resource).on_change(content_changed)
+            follow(resource)
+    context.custom.follow(follow, lambda _: None)
     return [reconciler]
 
 
@@ -133,7 +139,7 @@ async def _empty(context: Context, namespace: str) -> tuple[dict[Resource, list[
     """Deletes what is in the namespace: (what is still there by kind, what could not be done)."""
     left: dict[Resource, list[Object]] = {}
     failures: list[str] = []
-    for resource in namespaced_kinds():
+    for resource in [*namespaced_kinds(), *(row for row in context.custom.rows() if row.namespaced)]:
         if PODS in left:
             break  # pods end before what they may need is taken from them
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from minik8s.api.errors import NotFound
 from minik8s.api.resources import RESOURCEQUOTAS, Resource
 from minik8s.api.usage import usage_of, used
+from minik8s.client.informer import Informer
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.garbage import collected
 from minik8s.controllers.manager import Context, enqueue, key_of
@@ -21,7 +22,7 @@ Object = Mapping[str, Any]
 
 def start(context: Context) -> list[Reconciler[Key]]:
     quotas = context.informer(RESOURCEQUOTAS)
-    informers = {resource: context.informer(resource) for resource in collected() if resource.namespaced}
+    informers: dict[Resource, Informer] = {}
 
     async def reconcile(key: Key) -> float | None:
         quota = quotas.get(*key)
@@ -57,7 +58,16 @@ def start(context: Context) -> list[Reconciler[Key]]:
 
         return changed
 
+    def come(resource: Resource) -> None:
+        if resource.namespaced:
+            informer = informers[resource] = context.informer(resource)
+            informer.on_change(follow(resource))
+
+    def gone(resource: Resource) -> None:
+        informers.pop(resource, None)
+
     quotas.on_change(enqueue(reconciler))
-    for resource, informer in informers.items():
-        informer.on_change(follow(resource))
+    for resource in collected():
+        come(resource)
+    context.custom.follow(come, gone)
     return [reconciler]

@@ -126,7 +126,8 @@ class Definitions:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await asyncio.get_running_loop().run_in_executor(None, importlib.import_module, "minik8s.api.structural")
+            async with self._clock.hold():
+                await asyncio.get_running_loop().run_in_executor(None, importlib.import_module, "minik8s.api.structural")
             try:
                 await self._round()
                 failures = 0

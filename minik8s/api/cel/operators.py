@@ -266,7 +266,7 @@ def present(value: Any, field: str) -> bool:
         return value.present and present(value.value, field)
     if isinstance(value, list):
         raise EvaluationError("unsupported index type 'string' in list")
-    raise EvaluationError(f"no such key: {field}")
+    return False
 
 
 def optional_index(value: Any, key: Any) -> Optional:

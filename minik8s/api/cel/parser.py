@@ -166,8 +166,8 @@ class _Parser:
                 continue
             if self._next.kind not in ("IDENTIFIER", "ESC_IDENTIFIER"):
                 raise self._no_field(optional is not None or qualified(node) is not None)
-            name = self._take()
-            field = name.text.strip("`")
+            name = self._name()
+            field = name.text
             if optional:
                 node = Call(token.offset, "_?._", [node, Const(name.offset, field)])
             elif name.kind == "IDENTIFIER" and (opened := self._accept("(")) is not None:
@@ -175,6 +175,12 @@ class _Parser:
             else:
                 node = Select(token.offset, node, field)
         return node
+
+    def _name(self) -> Token:
+        token = self._expect("IDENTIFIER", "ESC_IDENTIFIER")
+        if token.kind == "ESC_IDENTIFIER":
+            self._wrong(token.offset, "unsupported syntax: '`'")  # Kubernetes doesn't turn it on
+        return token
 
     def _no_field(self, certain: bool) -> _SyntaxError:
         """No name behind a dot; `certain`: only a name could follow."""
@@ -275,8 +281,8 @@ class _Parser:
         while not self._accept("}"):
             optional = self._accept("?") is not None
             if named:
-                token = self._expect("IDENTIFIER", "ESC_IDENTIFIER")
-                key: Node = Const(token.offset, token.text.strip("`"))
+                token = self._name()
+                key: Node = Const(token.offset, token.text)
             else:
                 key = self._expression()
             colon = self._expect(":")

@@ -76,11 +76,12 @@ def evaluate(text: str, d: Any = None) -> Any:
         ("[1, 0].exists(x, 1 / x == 1)", True),
         ("[0, 2].all(x, 4 / x == 1)", False),
         ("d.a[1].b", "deep"),
+        ("has(d.n.x) || has(d.a[0].x)", False),
         ("has(self.m.one)", True),
     ],
 )
 def test_answers(text: str, answer: Any) -> None:
-    found = evaluate(text, {"a": [0, {"b": "deep"}]})
+    found = evaluate(text, {"a": [0, {"b": "deep"}], "n": None})
     assert found == answer
     assert type(found) is type(answer) or isinstance(found, cel.UInt)
 
@@ -145,6 +146,7 @@ EXPECTING = (
         ("9223372036854775808", ["1:1: invalid int literal"]),
         ("self.l.all(1, true)", ["1:12: argument must be a simple name"]),
         ("self.l.all(x, x, true)", ["1:15: duplicate variable name: x"]),
+        ("self.`a` == 'x'", ["1:6: unsupported syntax: '`'"]),
         ("has(self)", ["1:5: invalid argument to has() macro"]),
         (
             "nothing.x == 1 && other",

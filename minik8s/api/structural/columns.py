@@ -10,6 +10,7 @@ import orjson
 from minik8s.api.kind import AGE, NAME, Column, Frozen
 from minik8s.api.printing import age, since
 from minik8s.api.structural.jsonpath import JsonPath, JsonPathError
+from minik8s.api.structural.nodes import float_text
 
 Cells = Callable[[Frozen, float], list[Any]]
 _AGE_ONLY: Sequence[Frozen] = (
@@ -68,9 +69,8 @@ def text(value: Any) -> str:
     """A value as Go prints it; objects and lists as JSON."""
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and (value != 0 and not 1e-4 <= abs(value) < 1e21):
-        mantissa, _, exponent = repr(value).partition("e")
-        return f"{mantissa}e{int(exponent or 0):+03d}"
+    if isinstance(value, float):
+        return float_text(value)
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 

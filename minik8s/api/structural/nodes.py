@@ -7,6 +7,7 @@ when something is told: a `str` is a field, an `int` an index, a `Key` the key o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from minik8s.api.errors import FieldError
@@ -56,6 +57,16 @@ def ordered(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: ordered(value[key]) for key in sorted(value)}
     return [ordered(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def float_text(value: float) -> str:
+    """A number as Go's %v shows it: with an exponent beyond six digits."""
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    point = len(digits) + int(exponent) - 1
+    if -4 <= point < 6:
+        return f"{Decimal(repr(value)).normalize():f}"
+    shown = "".join(map(str, digits))
+    return f"{'-' if sign else ''}{shown[0]}{'.' + shown[1:] if shown[1:] else ''}e{point:+03d}"
 
 
 def properties(node: Node) -> Mapping[str, Node]:

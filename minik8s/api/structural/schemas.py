@@ -16,7 +16,7 @@ import orjson
 from minik8s.api import regex
 from minik8s.api.errors import FieldError, invalid, required, too_long, too_many, unsupported
 from minik8s.api.structural import formats
-from minik8s.api.structural.nodes import INT_OR_STRING, LIST_TYPE, MAP_KEYS, Node, Path, items, ordered, properties
+from minik8s.api.structural.nodes import INT_OR_STRING, LIST_TYPE, MAP_KEYS, Node, Path, float_text, items, ordered, properties
 
 Check = Callable[[Any, Path, "list[FieldError]", Any], int]
 """(value, path, errors, old value or UNRELATED) -> how much matched."""
@@ -179,10 +179,8 @@ def _not_listed(errors: list[FieldError], path: Path, value: Any, enum: Any) -> 
 
 
 def number_text(value: float) -> str:
-    """A number of a schema as messages show it."""
-    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e21):
-        return str(int(value))
-    return repr(value)
+    """A bound as messages show it."""
+    return str(value) if isinstance(value, int) else float_text(value)
 
 
 # --- strings -------------------------------------------------------------------------------------------------------------
@@ -272,7 +270,7 @@ def _of_numbers(node: Node, kind: str, form: str) -> list[_NumberCheck]:
 
 def _bound(limit: float, native: bool, value: Any) -> float:
     """A whole number is compared with a whole bound."""
-    return math.trunc(limit) if native and type(value) is int else limit
+    return math.trunc(limit) if native and type(value) is int else float(limit)
 
 
 def _multiple_of(factor: float, native: bool, node: Node) -> _NumberCheck:

@@ -13,7 +13,7 @@ from minik8s.api.kind import Frozen, Kind, Object
 from minik8s.api.kinds.changes import keep
 from minik8s.api.managed import shapes
 from minik8s.api.structural import columns, defaulting, embedded, lists, openapi, pruning, schemas
-from minik8s.api.structural.nodes import RULES, Node, Visit, properties
+from minik8s.api.structural.nodes import EMBEDDED, LIST_TYPE, RULES, Node, Visit, properties
 from minik8s.api.structural.spine import keywords
 
 if TYPE_CHECKING:
@@ -106,8 +106,13 @@ class Version:
         return pruning.compiled(self.schema, self.name, self.kind)
 
     @cached_property
+    def _said(self) -> set[str]:
+        """All keywords of the schema: what it doesn't say, nobody need look for."""
+        return keywords(self.schema)
+
+    @cached_property
     def _complete(self) -> defaulting.Fill | None:
-        return defaulting.compiled(self.schema)
+        return defaulting.compiled(self.schema) if "default" in self._said else None
 
     @cached_property
     def _check(self) -> schemas.Check:
@@ -120,16 +125,16 @@ class Version:
 
     @cached_property
     def _lists(self) -> Visit | None:
-        return lists.compiled(self.schema)
+        return lists.compiled(self.schema) if LIST_TYPE in self._said else None
 
     @cached_property
     def _embedded(self) -> Visit | None:
-        return embedded.compiled(self.schema)
+        return embedded.compiled(self.schema) if EMBEDDED in self._said else None
 
     @cached_property
     def _ruled(self) -> Ruled | None:
         """The rules in CEL, whose room is only entered where there are some."""
-        if RULES not in keywords(self.schema):
+        if RULES not in self._said:
             return None
         from minik8s.api.structural import rules
 

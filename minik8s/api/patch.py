@@ -80,7 +80,6 @@ def read(data: bytes, content_type: str, directive: str = decode.WARN, *, custom
         accepted = ", ".join(PATCH_TYPES[each] for each in OF_CUSTOM)
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {accepted}",
-            {},
             reason="UnsupportedMediaType",
         )
     if kind is None:

@@ -109,10 +109,10 @@ def resource_list(resources: Sequence[Resource], group: str, version: str) -> di
         if all(row.custom is not None for row in resources if row.group == group):
             return None
         raise NotFound("the server could not find the requested resource", {})
-    entries = [entry for row in rows for entry in _entries(row, resources)]
+    entries = [entry for row in sorted(rows, key=lambda row: row.plural) for entry in _entries(row, resources)]
     listed = {
         "groupVersion": rows[0].api_version,
-        "resources": sorted(entries, key=lambda entry: str(entry["name"])),
+        "resources": entries if rows[0].custom else sorted(entries, key=lambda entry: str(entry["name"])),
     }
     return {"kind": "APIResourceList", **({"apiVersion": "v1"} if group else {}), **listed}
 
@@ -183,7 +183,7 @@ def _entries(row: Resource, resources: Iterable[Resource]) -> Iterable[dict[str,
     if "list" in row.verbs and "create" in row.verbs and _shows_storage(row, resources):
         entry["storageVersionHash"] = _storage_hash(row)
     yield entry
-    for name in row.subresources:
+    for name in sorted(row.subresources, reverse=row.custom is not None):  # upstream tells of a custom status before the scale
         spoken = SUBRESOURCES[name]
         entry = {
             "name": f"{row.plural}/{name}",

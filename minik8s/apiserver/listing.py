@@ -86,7 +86,7 @@ def selection_of(request: Request) -> Selection:
     getters = rules_of(request.resource).fields
     labels = selectors.parse_labels(request.query.get("labelSelector", ""))
     fields = selectors.parse_fields(request.query.get("fieldSelector", ""))
-    fields.check(getters)
+    fields.check(getters or selectors.METADATA_FIELDS if request.resource.custom is not None else getters)
     return Selection(request.namespace, request.name or fields.exact("metadata.name") or "", labels, fields, getters)
 
 

@@ -173,7 +173,13 @@ def _check_subresource(request: Request, method: str, rest: list[str]) -> None:
     elif len(rest) > 3:
         raise NotFound(NO_SUCH_RESOURCE, {})
     if method not in _SUBRESOURCE_METHODS[request.subresource]:
-        raise not_allowed()
+        raise not_allowed() if request.resource.custom is None else _not_supported(request.resource, method)
+
+
+def _not_supported(resource: Resource, method: str) -> MethodNotAllowed:
+    verb = READ_VERBS.get(method, method.lower())
+    message = f'{verb} is not supported on resources of kind "{resource.group_resource}"'
+    return MethodNotAllowed(message, {"group": resource.group, "kind": resource.plural})
 
 
 def not_allowed() -> MethodNotAllowed:

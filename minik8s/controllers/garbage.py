@@ -110,7 +110,10 @@ class _Controller:
         self._informers: dict[Resource, Informer] = {}
         for resource in collected():
             self._follow(resource)
-        context.custom.follow(self._follow, self._informers.pop)
+        context.custom.follow(self._follow, self._forget)
+
+    def _forget(self, resource: Resource) -> None:
+        del self._informers[resource]
 
     def _follow(self, resource: Resource) -> None:
         informer = self._informers[resource] = self._context.informer(resource)

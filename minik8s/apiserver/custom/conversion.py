@@ -77,7 +77,7 @@ class ByWebhook:
 
         named = f"conversion webhook for {_named(objects[0])}"
         if not self._version:
-            raise InternalError("no supported conversion review versions")
+            raise _failed("no supported conversion review versions")
         uid = self._new_uid()
         try:
             answer = await self._caller.post(
@@ -85,13 +85,18 @@ class ByWebhook:
             )
             found = answered(self._version, uid, answer)
         except (CallFailed, ValueError) as error:
-            raise InternalError(f"{named} failed: {error}") from None
+            raise _failed(f"{named} failed: {error}") from None
         if len(found) != len(objects):
-            raise InternalError(f"{named} returned {len(found)} objects, expected {len(objects)}")
+            raise _failed(f"{named} returned {len(found)} objects, expected {len(objects)}")
         try:
             return [restored(old, new, api_version) for old, new in zip(objects, found, strict=True)]
         except InvalidConversionError as error:
-            raise InternalError(f"{named} returned invalid {error.what}: {error}") from None
+            raise _failed(f"{named} returned invalid {error.what}: {error}") from None
+
+
+def _failed(message: str) -> InternalError:
+    """As upstream: a 500 without a reason."""
+    return InternalError(message, reason="")
 
 
 def question(version: str, uid: str, objects: Sequence[Frozen], api_version: str) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from minik8s.api.custom import Scale
-from minik8s.api.errors import BadRequest, InternalError, NotFound, invalid, invalid_object
+from minik8s.api.errors import BadRequest, InternalError, NotFound
 from minik8s.api.kind import Frozen, Object
 from minik8s.apiserver import bodies
 from minik8s.apiserver.cache import Entry
@@ -31,7 +31,8 @@ async def scale(registry: Registry, request: Request) -> Answer:
     if request.verb == "get":
         obj = (await registry.read(request)).obj
         if _at(obj, paths.spec_replicas) is None:
-            raise InternalError(_missing(paths, "does not exist"))
+            missing = _missing(paths, "does not exist")
+            raise InternalError(f"Internal error occurred: {missing}", {"causes": [{"message": missing}]})
         return scale_of(obj, paths)
     if bodies.is_apply(request):
         return await _apply(registry, request, paths)
@@ -51,9 +52,6 @@ async def scale(registry: Registry, request: Request) -> Answer:
             if document is not None and _at(old, paths.spec_replicas) is None:
                 raise BadRequest(_missing(paths, "cannot be empty"))
             replicas = 0
-        if replicas < 0:
-            error = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
-            raise invalid_object("Scale", "autoscaling", request.name, [error])
         new = bodies.private(old)
         _set(new, paths.spec_replicas, replicas)
         await registry.track(request, new, old)

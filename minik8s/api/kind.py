@@ -80,6 +80,7 @@ class Kind:
     name_rule: str = "subdomain"  # of NAME_RULES in api/names.py: subdomain, label, label1035, path, ...
     columns: Sequence[Column] = (NAME, AGE)
     row: Callable[[Frozen, float], list[Any]] | None = None  # (object, now) -> cells; None: name and age
+    row_order: Callable[[Frozen], Any] | None = None  # key by which a Table's rows are sorted; None: by namespace and name
     row_conditions: Callable[[Frozen], list[Object]] | None = None  # a row's metav1.TableRowConditions, where it has some
     fields: Mapping[str, Callable[[Frozen], str]] = field(default_factory=dict)  # selectable besides metadata.name/namespace
     graceful: Callable[[Frozen, int | None], int] | None = None  # (object, asked seconds) -> grace period; None: at once

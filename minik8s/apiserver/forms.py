@@ -193,6 +193,8 @@ async def encode_page(page: Page, resource: Resource, form: Form, clock: Clock, 
         return await _protobuf_page(page, resource, form, metadata, clock)
     objects = [served(entry, resource) for entry in page.entries]
     if form.view == "Table":
+        if (order := rules_of(resource).row_order) is not None:
+            objects = sorted(objects, key=order)
         return dump(table(objects, resource, form, clock.now(), include or "Metadata", metadata), form)
     if form.view == "PartialObjectMetadata":
         asked = f"you requested {form.view}, but the requested object is a list"

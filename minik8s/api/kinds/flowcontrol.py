@@ -222,6 +222,7 @@ SCHEMA = Kind(
         Column("MissingPL", description="Whether there is no such level."),
     ),
     row=schema_row,
+    row_order=lambda obj: (spec_of(obj).get("matchingPrecedence", 0), obj["metadata"]["name"]),
 )
 
 # --- PriorityLevelConfigurations -------------------------------------------------------------------------------------

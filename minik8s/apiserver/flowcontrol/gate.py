@@ -7,6 +7,7 @@ the loop serves one of them, so that between two of them the loop takes what els
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,6 +65,7 @@ class Gate:
         self._classifier: Classifier | None = None  # None: the configuration has changed
         self._futures: dict[Waiting, asyncio.Future[None]] = {}
         self._began: float | None = None  # when the first request of this turn of the loop came
+        self._context = contextvars.Context()  # an empty one: cheaper than a copy of each request's
         self._serving = False  # `_serve` is called in the next turn
         for resource in (FLOWSCHEMAS, PRIORITYLEVELCONFIGURATIONS):
             reader.on_change(resource, self._forget)
@@ -111,7 +113,7 @@ class Gate:
         width = min(width, level.widest)
         if self._began is None:
             self._began = now
-            asyncio.get_running_loop().call_soon(self._next_turn)
+            asyncio.get_running_loop().call_soon(self._next_turn, context=self._context)
         if not level.waiting and now - self._began <= TURN and fairness.fits(level, width):
             fairness.take(level, width)
             traffic.at_once += 1

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import secrets
 import signal
 import ssl
 import sys
@@ -81,6 +82,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
             data / "agent-token", "node", pki.server_ca.pair.certificate, options.agent_token or token.secret
         )
         admin_token = authn.admin_token(data / "admin-token")
+        own = jointoken.token_for(secrets.token_hex(32), jointoken.NODE, pki.server_ca.pair.certificate)
     with _one_line("cannot open the store"):
         store = await open_store(options.datastore_endpoint, data / "state.db", clock)
     stack.push_async_callback(store.close)
@@ -88,7 +90,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     beside = Owner("beside", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     stack.push_async_callback(beside.stop)
     if not options.disable_agent:  # at once: it loads while the rest starts, and waits for it
-        beside.start(_agent_beside(options, str(agent_token), clock), "agent")
+        beside.start(_agent_beside(options, str(own), clock), "agent")
 
     networks = [ipaddress.ip_network(text) for text in options.service_cidr.split(",")]
     with _one_line("cannot set up access"):
@@ -101,7 +103,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         service_networks=networks,
         seats=options.max_requests_inflight + options.max_mutating_requests_inflight,
         service_account_key=pki.service_account_key,
-        static_tokens=authn.static_tokens(admin_token, token, agent_token, listed=listed),
+        static_tokens=authn.static_tokens(admin_token, token, agent_token, own=own, listed=listed),
         issuers=issuers,
         pod_security=pod_security,
         not_ready_toleration=options.default_not_ready_toleration_seconds,

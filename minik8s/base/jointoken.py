@@ -17,6 +17,8 @@ from pathlib import Path
 from minik8s.base.pki import write_private
 
 SERVER, NODE = "server", "node"
+OWN_AGENT = "system:bootstrap:own-agent"
+"""The user of a server's own agent, which joins with a token that the server makes anew at each start and tells nobody else."""
 
 
 @dataclass(frozen=True, slots=True)

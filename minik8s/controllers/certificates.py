@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, NODES, SUBJECTACCESSREVIEWS
+from minik8s.base import jointoken
 from minik8s.base.clock import parse_time, rfc3339
 from minik8s.base.pki import CertificateRequest, parse_request
 from minik8s.client.workqueue import Key, Reconciler
@@ -102,8 +103,10 @@ def start(context: Context) -> list[Reconciler[Key]]:
 
     nodes = context.informer(NODES)
 
-    def is_node(name: str) -> bool:
-        return nodes.get("", name) is not None
+    async def rejected(csr: Object) -> str:
+        """Why a join token gets no certificate of that node. The server's own agent may have lost its key."""
+        trusted = csr["spec"].get("username") == jointoken.OWN_AGENT
+        return await nodekeys.claim(client, _parsed(csr), lambda name: not trusted and nodes.get("", name) is not None)
 
     async def reconcile(key: Key) -> float | None:
         csr = requests.get(*key)
@@ -116,9 +119,8 @@ def start(context: Context) -> list[Reconciler[Key]]:
         if not condition(csr, "Approved") and not condition(csr, "Denied"):
             if (right := await granted(csr)) is None:
                 return float(_PENDING_LIFETIME + 1)
-            rejected = "" if right == "selfnodeclient" else await nodekeys.claim(client, _parsed(csr), is_node)
-            if rejected:
-                decided = _with(csr, "Denied", nodekeys.REJECTED, rejected, now)
+            if right != "selfnodeclient" and (why := await rejected(csr)):
+                decided = _with(csr, "Denied", nodekeys.REJECTED, why, now)
             else:
                 decided = _with(csr, "Approved", "AutoApproved", _APPROVALS[right], now)
             csr = await client.update(CERTIFICATESIGNINGREQUESTS, decided, subresource="approval")

@@ -22,6 +22,7 @@ from minik8s.apiserver.authn.bootstrap_tokens import BootstrapTokens
 from minik8s.apiserver.authn.connections import ADMIN, Connections, certificate_user, peer_user
 from minik8s.apiserver.authn.serviceaccounts import InvalidToken, NotOurs, ServiceAccountTokens
 from minik8s.apiserver.contract import Reader
+from minik8s.base import jointoken
 from minik8s.base.clock import Clock
 from minik8s.base.jointoken import JoinToken
 from minik8s.base.pki import write_private
@@ -159,9 +160,13 @@ def admin_token(path: Path) -> str:
     return path.read_text().strip()
 
 
-def static_tokens(admin: str, *joins: JoinToken, listed: Mapping[str, User] | None = None) -> StaticTokens:
-    """The admin's token, the join tokens, these both whole and as bare secrets, and those of a file."""
+def static_tokens(
+    admin: str, *joins: JoinToken, own: JoinToken | None = None, listed: Mapping[str, User] | None = None
+) -> StaticTokens:
+    """The admin's token, the join tokens, these both whole and as bare secrets, that of the server's own agent, and those of a file."""
     users = {**(listed or {}), admin: ADMIN}
+    if own is not None:
+        users[str(own)] = User(jointoken.OWN_AGENT, (BOOTSTRAPPERS, AUTHENTICATED))
     for token in joins:
         user = User(f"system:bootstrap:{token.kind}", (BOOTSTRAPPERS, AUTHENTICATED))
         users |= {str(token): user, token.secret: user}

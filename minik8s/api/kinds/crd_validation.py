@@ -6,6 +6,8 @@ Upstream's messages name the fields of an older form, in which what all versions
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,8 +39,9 @@ def validate_create(crd: Frozen) -> list[FieldError]:
 
 def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
     spec, before = new["spec"], old["spec"]
-    errors = [*_spec(spec, before)]
-    fixed = [("scope",), ("names", "kind")] if _is_established(old) else []
+    established = _is_established(old)
+    errors = [*_spec(spec, before, established=established)]
+    fixed = [("scope",), ("names", "kind")] if established else []
     for keys in (*fixed, ("group",), ("names", "plural")):
         value, was = _at(spec, keys), _at(before, keys)
         errors += [] if value == was else [invalid(f"spec.{'.'.join(keys)}", value, names.IMMUTABLE)]
@@ -135,7 +138,7 @@ def _preserves(crd: Frozen, old: Frozen | None) -> Errors:
 # --- the spec --------------------------------------------------------------------------------------------------------
 
 
-def _spec(spec: Frozen, old: Frozen | None) -> Errors:
+def _spec(spec: Frozen, old: Frozen | None, *, established: bool = False) -> Errors:
     versions = spec.get("versions") or []
     yield from _group(spec.get("group", ""))
     yield from _choice(spec.get("scope", ""), "spec.scope", ("Cluster", "Namespaced"))
@@ -156,7 +159,7 @@ def _spec(spec: Frozen, old: Frozen | None) -> Errors:
             yield required(f"spec.names.{key}")
     yield from _names(spec["names"], "spec.names")
     yield from _parts(versions, old)
-    yield from _conversion(spec, old)
+    yield from _conversion(spec, old, established=established)
 
 
 def _parts(versions: Sequence[Frozen], old: Frozen | None) -> Errors:
@@ -336,7 +339,7 @@ def _selectable(selectable: Sequence[Frozen], schema: Node, path: str, *, unlimi
 # --- conversion ------------------------------------------------------------------------------------------------------
 
 
-def _conversion(spec: Frozen, old: Frozen | None) -> Errors:
+def _conversion(spec: Frozen, old: Frozen | None, *, established: bool) -> Errors:
     conversion = spec.get("conversion") or {}
     strategy, path = conversion.get("strategy", ""), "spec.conversion"
     hook = conversion.get("webhook") or {}
@@ -349,6 +352,10 @@ def _conversion(spec: Frozen, old: Frozen | None) -> Errors:
             yield required(f"{path}.webhookClientConfig", "required when strategy is set to Webhook")
         else:
             yield from webhook.client_config(config, f"{path}.webhookClientConfig")
+            if established and not _bundle_problem(_bundle((old or {}).get("conversion") or {})):
+                bundle = _bundle(conversion)
+                if problem := _bundle_problem(bundle):
+                    yield invalid(f"{path}.webhookClientConfig.caBundle", bundle, problem)
         yield from _reviews(reviews, f"{path}.conversionReviewVersions", old)
         return
     detail = "should not be set when strategy is not set to Webhook"
@@ -356,6 +363,24 @@ def _conversion(spec: Frozen, old: Frozen | None) -> Errors:
         yield forbidden(f"{path}.webhookClientConfig", detail)
     if reviews:
         yield forbidden(f"{path}.conversionReviewVersions", detail)
+
+
+def _bundle(conversion: Frozen) -> str:
+    return ((conversion.get("webhook") or {}).get("clientConfig") or {}).get("caBundle") or ""
+
+
+def _bundle_problem(bundle: str) -> str:
+    """What is wrong with a bundle of certificates (base64). It may be bad until the definition is established: then it is needed."""
+    if not bundle:
+        return ""
+    try:
+        found = _CERTIFICATE.findall(base64.b64decode(bundle))
+    except ValueError:
+        found = []
+    return "" if found else "unable to load root certificates: unable to parse bytes as PEM block"
+
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 
 def _reviews(reviews: Sequence[str], path: str, old: Frozen | None) -> Errors:

@@ -30,7 +30,8 @@ from minik8s.api.structural.nodes import (
 from minik8s.api.structural.schemas import NOWHERE, key_of
 
 LONGEST_MESSAGE = 5 * 1024
-OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
+_SPENT = "failed due to running out of cost budget, no further validation rules will be run"
+OUT_OF_BUDGET = f"validation {_SPENT}"
 
 Unchanged = tuple[Any, Any] | None
 """A value and its old one, by which is judged whether something changed."""
@@ -181,74 +182,72 @@ class _Trial:
 
     def _rules(self, ruled: Ruled, value: Any, path: Path, old: Any, same: Unchanged) -> None:
         kind = ruled.node.get("type") or ""
-        bindings: Mapping[str, Any] = {"self": value, "oldSelf": old}
+        plain: Mapping[str, Any] = {"self": value, "oldSelf": old}
         for rule in ruled.rules:
-            here = shown(path) or NOWHERE
             if rule.error:
-                self.errors.append(invalid(here, kind, f"rule compile error: {rule.error}"))
+                self._add(path, kind, f"rule compile error: {rule.error}")
             if rule.program is None or (rule.uses_old and old is None and not rule.optional):
                 continue
-            if rule.optional:
-                bindings = {"self": value, "oldSelf": cel.NONE if old is None else cel.Optional(old)}
-            answer = self._evaluate(rule, bindings, here, kind)
+            optional = {"self": value, "oldSelf": cel.NONE if old is None else cel.Optional(old)} if rule.optional else None
+            bindings = optional or plain
+            answer = self._evaluate(rule, bindings, path, kind)
             if answer is None or answer is True:
                 continue
-            target = shown(_joined(path, rule.path)) or NOWHERE
+            target = _joined(path, rule.path)
             detail = self._message(rule, bindings, target, kind)
-            error = _failure(target, value if kind not in ("object", "array") else _OMITTED, detail, rule.facts.get("reason"))
+            shown_value = value if kind not in ("object", "array") else _OMITTED
+            error = _failure(shown(target) or NOWHERE, shown_value, detail, rule.facts.get("reason"))
             if not rule.uses_old and same is not None and same[0] == same[1]:
                 self.warnings.append(str(error))
             else:
                 self.errors.append(error)
 
-    def _evaluate(self, rule: Rule, bindings: Mapping[str, Any], here: str, kind: str) -> Any:
+    def _add(self, path: Path, kind: str, detail: str) -> None:
+        self.errors.append(invalid(shown(path) or NOWHERE, kind, detail))
+
+    def _evaluate(self, rule: Rule, bindings: Mapping[str, Any], path: Path, kind: str) -> Any:
         """The answer of a rule; None if there is none, which then is among the errors."""
         assert rule.program is not None
         try:
             answer = rule.program.evaluate(bindings, self.meter)
         except cel.CostError as error:
             detail = f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {rule.told}"
-            self.errors.append(invalid(here, kind, OUT_OF_BUDGET if self._is_spent() else detail))
+            self._add(path, kind, OUT_OF_BUDGET if self._is_spent() else detail)
             raise _Stop from None
         except cel.EvaluationError as error:
-            self._spend(here, kind)
+            self._spend(path, kind)
             if str(error).startswith("no such overload"):
-                detail = f"'{error}': call arguments did not match a supported operator, function or macro signature for rule: {rule.told}"
+                why = "call arguments did not match a supported operator, function or macro signature"
+                self._add(path, kind, f"'{error}': {why} for rule: {rule.told}")
             else:
-                detail = f"{error} evaluating rule: {rule.told}"
-            self.errors.append(invalid(here, kind, detail))
+                self._add(path, kind, f"{error} evaluating rule: {rule.told}")
             return None
-        self._spend(here, kind)
+        self._spend(path, kind)
         return answer
 
     def _is_spent(self) -> bool:
         return bool(self.meter.cost > cel.REQUEST_BUDGET)
 
-    def _spend(self, here: str, kind: str) -> None:
+    def _spend(self, path: Path, kind: str) -> None:
         if self._is_spent():
-            self.errors.append(invalid(here, kind, OUT_OF_BUDGET))
+            self._add(path, kind, OUT_OF_BUDGET)
             raise _Stop
 
-    def _message(self, rule: Rule, bindings: Mapping[str, Any], here: str, kind: str) -> str:
+    def _message(self, rule: Rule, bindings: Mapping[str, Any], path: Path, kind: str) -> str:
         fallback = str(rule.facts["message"]).strip() if rule.facts.get("message") else f"failed rule: {rule.told}"
         if rule.message is None:
             return fallback
-        shown_rule = '"' + str(rule.facts["messageExpression"]).replace('"', '\\"') + '"'
         try:
             text = rule.message.evaluate(bindings, self.meter)
         except cel.CostError:
-            detail = (
-                f"no further validation rules will be run due to call cost exceeds limit for messageExpression: {shown_rule}"
-            )
-            self.errors.append(invalid(here, kind, detail))
+            shown_rule = '"' + str(rule.facts["messageExpression"]).replace('"', '\\"') + '"'
+            why = "no further validation rules will be run due to call cost exceeds limit"
+            self._add(path, kind, f"{why} for messageExpression: {shown_rule}")
             raise _Stop from None
         except cel.EvaluationError:
             return fallback
         if self._is_spent():
-            detail = (
-                "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run"
-            )
-            self.errors.append(invalid(here, kind, detail))
+            self._add(path, kind, f"messageExpression evaluation {_SPENT}")
             raise _Stop
         text = str(text).strip()
         return text if text and "\n" not in text and len(text.encode()) <= LONGEST_MESSAGE else fallback

@@ -28,7 +28,7 @@ from minik8s.apiserver.flowcontrol.gate import SEATS
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.metrics import watch_cache
 from minik8s.apiserver.outbound import Caller
-from minik8s.apiserver.provision import provision_defaults
+from minik8s.apiserver.provision import provision_defaults, provision_flowcontrol
 from minik8s.base.clock import Clock
 from minik8s.base.metrics import Metrics, watch_process
 from minik8s.base.tasks import Owner
@@ -123,8 +123,8 @@ class ControlPlane:
         """Reads the store and makes what must exist."""
         await self.desk.start(owner)
         await provision_defaults(self.desk, self._settings.service_networks)
-        conditions = flow_report.keep_conditions(self.desk.reader, partial(self.desk.handle, authn.ADMIN), self.clock)
-        owner.start(conditions, "flow-conditions")
+        handle, ensure = partial(self.desk.handle, authn.ADMIN), partial(provision_flowcontrol, self.desk)
+        owner.start(flow_report.keep_objects(self.desk.reader, handle, ensure, self.clock), "flow-objects")
         owner.start(self.aggregation.run(owner), "aggregation")
         self.authenticator.accounts.used = TokenUse(partial(self.desk.handle, authn.ADMIN), owner).note
 

@@ -29,13 +29,18 @@ async def provision_defaults(desk: FrontDesk, networks: Sequence[Network]) -> No
     await _ensure_all(desk, (obj for obj in wanted if obj["kind"] != "Namespace"), bootstrap.reconcile)
     await _ensure_all(desk, [kubernetes_service.default_cidr([str(network) for network in networks])], kubernetes_service.grown)
     await _ensure_all(desk, registration.builtin(), registration.reconcile)
-    for levels_or_schemas in flowcontrol_defaults.objects():
-        await _ensure_all(desk, levels_or_schemas, flowcontrol_defaults.reconcile)
+    await provision_flowcontrol(desk)
 
 
 async def provision_trust(desk: FrontDesk, client_ca: bytes, front_proxy_ca: bytes) -> None:
     """What aggregated API servers need to know of this one's authorities (PEM)."""
     await _ensure_all(desk, [trust.config_map(client_ca.decode(), front_proxy_ca.decode())], trust.reconcile)
+
+
+async def provision_flowcontrol(desk: FrontDesk) -> None:
+    """The FlowSchemas and PriorityLevelConfigurations that every server has: at start, and whenever somebody changed one."""
+    for levels_or_schemas in flowcontrol_defaults.objects():
+        await _ensure_all(desk, levels_or_schemas, flowcontrol_defaults.reconcile)
 
 
 async def provision_services(desk: FrontDesk, cluster_ip: str, address: str, port: int, dns: str) -> None:

@@ -145,8 +145,10 @@ def with_dangling(schema: Mapping[str, Any], levels: Iterable[str], now: float) 
     return {**schema, "status": {"conditions": [*others, {**wanted, "lastTransitionTime": rfc3339(now)}]}}
 
 
-async def keep_conditions(reader: Reader, handle: Callable[[Call], Awaitable[Any]], clock: Clock) -> None:
-    """Writes the conditions whenever a schema or level changes, for ever."""
+async def keep_objects(
+    reader: Reader, handle: Callable[[Call], Awaitable[Any]], ensure: Callable[[], Awaitable[None]], clock: Clock
+) -> None:
+    """Whenever a schema or level changes: `ensure`s those that must exist, and writes the conditions. Runs for ever."""
     changed = asyncio.Event()
     for resource in (FLOWSCHEMAS, PRIORITYLEVELCONFIGURATIONS):
         reader.on_change(resource, changed.set)
@@ -154,11 +156,15 @@ async def keep_conditions(reader: Reader, handle: Callable[[Call], Awaitable[Any
     while True:
         await changed.wait()
         changed.clear()
+        try:
+            await ensure()
+        except (Conflict, NotFound):  # it has changed again, which is told too
+            continue
         levels = [level["metadata"]["name"] for level in reader.list(PRIORITYLEVELCONFIGURATIONS)]
         for schema in list(reader.list(FLOWSCHEMAS)):
             wanted = with_dangling(schema, levels, clock.now())
             if wanted is not None:
                 try:
                     await handle(Call("update", FLOWSCHEMAS, "", wanted["metadata"]["name"], "status", body=wanted))
-                except (Conflict, NotFound):  # it has changed again, which is told too
+                except (Conflict, NotFound):
                     continue

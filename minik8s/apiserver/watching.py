@@ -79,7 +79,7 @@ class Watch:
             return initial
         while True:
             remaining = self.deadline - self._clock.monotonic()
-            if remaining <= 0 or self._watcher.ended:
+            if remaining <= 0 or (self._watcher.ended and not self._watcher.pending):
                 return []
             try:
                 async with self._clock.timeout(min(remaining, BOOKMARK_PERIOD) if self.bookmarks else remaining):

@@ -85,17 +85,16 @@ class CustomCollection(Collection):
         self.define(row, rows, converter)
 
     def define(self, row: Resource, rows: Sequence[Resource], converter: Converter) -> None:
-        """The definition changed: what was made by the old one is gone, and its watches end, for their clients to begin anew."""
+        """The definition changed: what was made by the old one is gone."""
         self.resource = row
         self.head = b'{"kind":"%s","apiVersion":"%s",' % (row.kind.encode(), row.api_version.encode())
         self._rows = {each.api_version: each for each in rows}
         self._shown = {each: Collection(each, {}) for each in rows}
         self._converter = converter
         self._views.clear()
-        self.end_watches()
 
     def end_watches(self) -> None:
-        """Ends all open watches in order."""
+        """Ends all open watches in order, for their clients to begin anew."""
         for watcher in self.watchers():
             watcher.end()
 

@@ -183,6 +183,7 @@ class Definitions:
                 defined.served, defined.digest = (), digest
                 return
             self._define(defined, spec)
+            defined.collection.end_watches()
             defined.digest = digest
         if any(row.terminating != terminating for row in defined.rows):
             defined.rows = tuple(replace(row, terminating=terminating) for row in defined.rows)

@@ -294,6 +294,20 @@ async def test_a_changed_definition_ends_its_watches_in_order(desk: Desk) -> Non
     watch.close()
 
 
+async def test_a_watch_sees_the_objects_of_a_definition_go_and_then_ends(desk: Desk) -> None:
+    await desk.define(definition())
+    await desk.create("x")
+    watch = await desk.watch(desk.row())
+    await desk.ask("delete", CUSTOMRESOURCEDEFINITIONS, "widgets.example.com")
+    await desk.settled()
+    assert [event.type for event in [*await watch.next(), *await watch.next()] if isinstance(event, Shown)] == [
+        "ADDED",
+        "DELETED",
+    ]
+    assert await watch.next() == []
+    watch.close()
+
+
 async def test_pages_of_a_list(desk: Desk) -> None:
     await desk.define(definition(*TWO))
     for n in range(5):

@@ -34,7 +34,7 @@ from minik8s.apiserver import upgrades
 from minik8s.apiserver.admission.matching import kind_of
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Reader
-from minik8s.apiserver.outbound import Place, places, slices_of
+from minik8s.apiserver.outbound import Place, explain, places, slices_of
 from minik8s.apiserver.request import Request, is_true, readable
 from minik8s.tunnel.mux import Refused
 from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
@@ -46,6 +46,7 @@ _KEPT_BACK = HOP_BY_HOP | {"authorization", "host", "content-length"}
 """Headers of a request that do not go on: credentials are the API server's alone, framing is each connection's own."""
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would add: what is proxied arrives as its sender sent it."""
+REDIRECTED = "the backend attempted to redirect this request, which is not permitted"
 _KUBELET_PATH = {"exec": "exec", "attach": "attach", "portforward": "portForward", "log": "containerLogs"}
 
 
@@ -184,8 +185,12 @@ async def forward(
     url: str,
     headers: Mapping[str, str],
     tls: ssl.SSLContext | bool = True,
+    *,
+    redirects: bool = True,
 ) -> web.StreamResponse:
-    """Passes a request on and streams the answer back; where both sides agree to an upgrade, joins them."""
+    """Passes a request on and streams the answer back; where both sides agree to an upgrade, joins them. Without `redirects`, one that
+    sends the client elsewhere is not passed on (CVE-2022-3172).
+    """
     body = http.content if _has_body(http) and method == http.method and "Upgrade" not in headers else None
     try:
         async with session.request(
@@ -202,6 +207,8 @@ async def forward(
                 if "Upgrade" not in headers:
                     raise ServiceUnavailable("error trying to reach service: an upgrade that nobody asked for")
                 return await upgrades.join(http, answer)
+            if not redirects and 300 <= answer.status < 400 and "Location" in answer.headers:
+                return web.Response(status=502, text=REDIRECTED)
             kept = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP)
             response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
             await response.prepare(http)
@@ -210,7 +217,7 @@ async def forward(
             await response.write_eof()
             return response
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise ServiceUnavailable(f"error trying to reach service: {error}") from None
+        raise ServiceUnavailable(f"error trying to reach service: {explain(error)}") from None
 
 
 def _headers(http: web.BaseRequest, kept: Callable[[str], bool]) -> CIMultiDict[str]:

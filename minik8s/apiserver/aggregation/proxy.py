@@ -39,7 +39,8 @@ async def pass_on(http: web.BaseRequest, route: Route, user: User, caller: Calle
         return _plain(str(error), 500)
     path = quote(readable(http.path_qs), safe=string.punctuation)
     try:
-        return await forward(http, session, http.method, route.endpoint.address + path, _headers(http, user), tls)
+        url = route.endpoint.address + path
+        return await forward(http, session, http.method, url, _headers(http, user), tls, redirects=False)
     except ServiceUnavailable as error:
         if getattr(http.writer, "output_size", 0):
             raise  # the answer has begun

@@ -78,6 +78,8 @@ class Backend:
         self.asked.append((http.method, http.path_qs, http.headers.copy()))
         if self.mood == "slow":
             await asyncio.sleep(30)
+        if self.mood == "elsewhere":
+            return web.Response(status=302, headers={"Location": "https://evil.example.com/"})
         if self.mood == "broken":
             return web.Response(status=500, text="out of order\n")
         match http.path:

@@ -37,6 +37,9 @@ NOT_TRIED = FieldError(
 )
 
 
+_NOTHING: Node = {"type": "object"}
+
+
 class Version:
     """The CustomType of a version. `scale` is None where the subresource isn't served."""
 
@@ -46,6 +49,7 @@ class Version:
         self.group: str = spec["group"]
         self.name: str = version["name"]
         self.kind: str = accepted.get("kind") or spec["names"]["kind"]
+        self.api_version = f"{self.group}/{self.name}"
         self._version = version
         self._versions: Sequence[Frozen] = spec["versions"]
         subresources = version.get("subresources") or {}
@@ -65,7 +69,15 @@ class Version:
     # --- CustomType --------------------------------------------------------------------------------------------------
 
     def conform(self, body: Frozen) -> tuple[Object, list[str]]:
+        if body.get("apiVersion") != self.api_version and self._is_of_no_version(body):
+            return pruning.compiled(_NOTHING, self.name, self.kind)(body)
         return self._conform(body)
+
+    def _is_of_no_version(self, body: Frozen) -> bool:
+        """Whether a body claims to be of a version that there isn't: nothing is known of its fields."""
+        group, _, version = str(body.get("apiVersion", "")).rpartition("/")
+        known = {each["name"] for each in self._versions}
+        return (group, body.get("kind")) == (self.group, self.kind) and version not in known
 
     def complete(self, obj: Object) -> None:
         if self._complete:
@@ -175,7 +187,7 @@ class Version:
         return errors + self._rule_errors(errors, new, old)
 
     def _type_errors(self, obj: Frozen) -> list[FieldError]:
-        wanted = {"kind": self.kind, "apiVersion": f"{self.group}/{self.name}"}
+        wanted = {"kind": self.kind, "apiVersion": self.api_version}
         return [invalid(key, obj.get(key, ""), f"must be {value}") for key, value in wanted.items() if obj.get(key) != value]
 
     def _list_errors(self, new: Frozen, old: Frozen | None) -> list[FieldError]:
@@ -223,7 +235,7 @@ class Version:
         rank = names.version_rank(self.name)
         better = [each["name"] for each in self._versions if each.get("served") and not each.get("deprecated")]
         best = min(better, key=names.version_rank, default=self.name)
-        told = f"{self.group}/{self.name} {self.kind} is deprecated"
+        told = f"{self.api_version} {self.kind} is deprecated"
         return f"{told}; use {self.group}/{best} {self.kind}" if names.version_rank(best) < rank else told
 
     def _warnings(self, new: Frozen, old: Frozen | None) -> list[str]:

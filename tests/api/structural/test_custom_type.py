@@ -122,3 +122,12 @@ def test_what_does_not_fit_its_schema_is_nobodys() -> None:
     assert ownership.update(None, widget("text"), "me", context) == []
     assert ownership.update(None, widget({"ports": "text"}), "me", context) == []
     assert ownership.update(None, widget({"ports": []}), "me", context)
+
+
+def test_of_a_version_that_is_not_there_no_field_is_known() -> None:
+    version = of_spec({"type": "object"})
+    obj, unknown = version.conform(widget({}) | {"apiVersion": "a.example.com/v9"})
+    assert "spec" not in obj
+    assert unknown == ['unknown field "spec"']
+    assert [error.field for error in version.rules.validate_create(obj)] == ["apiVersion"]
+    assert version.conform(widget({}) | {"apiVersion": "a.example.com/v9", "kind": "Dog"})[1] == []

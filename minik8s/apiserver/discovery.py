@@ -233,7 +233,16 @@ def _singular(row: Resource) -> str:
     return row.singular or row.kind.lower()
 
 
+_STORED_AS = {
+    "CustomResourceDefinition": "apiextensions.k8s.io/v1beta1",
+    "MutatingAdmissionPolicy": "admissionregistration.k8s.io/v1beta1",
+    "MutatingAdmissionPolicyBinding": "admissionregistration.k8s.io/v1beta1",
+}
+"""Kinds that upstream's release stores in an older version than it serves, and tells so by the hash."""
+
+
 def _storage_hash(row: Resource) -> str:
     """Tells the form that a resource is stored in: the start of a hash of its group, version and kind."""
-    stored = f"{row.stored_as or f'{row.group}/{row.version}'}/{row.kind}"
+    home = _STORED_AS.get(row.kind) if row.custom is None else None
+    stored = f"{home or row.stored_as or f'{row.group}/{row.version}'}/{row.kind}"
     return base64.b64encode(hashlib.sha256(stored.encode()).digest()[:8]).decode()

@@ -6,7 +6,7 @@ containers are simulated.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,12 +75,14 @@ class Cluster:
         return self.plane.client(User(user, (*groups, AUTHENTICATED)))
 
     async def apply(self, manifest: str | Path | Object | Iterable[Object]) -> list[Object]:
-        """Creates what a manifest (YAML text, a file, objects) describes, or patches what is there; as the server has it then."""
+        """Creates what a manifest (YAML text, a file, objects) describes, or patches what is there; as the server has it then. What
+        a CustomResourceDefinition defines is served before the next object's turn.
+        """
         return [await self._apply_one(obj) for obj in _objects(manifest)]
 
     async def get(self, what: str, namespace: str = "default") -> Object | None:
         """`deployment/web`, `po/a`, `node/n`: the object, None where there is none."""
-        resource, name = find(what)
+        resource, name = find(what, self._served)
         try:
             return await self.client.get(resource, name, namespace if resource.namespaced else "")
         except NotFound:
@@ -88,12 +90,12 @@ class Cluster:
 
     async def all(self, what: str, namespace: str = "default", *, labels: str = "", fields: str = "") -> list[Object]:
         """All `pods`, `deploy`, ... of a namespace."""
-        resource = find_resource(what)
+        resource = find_resource(what, self._served)
         answer = await self.client.list(resource, namespace if resource.namespaced else "", labels=labels, fields=fields)
         return list(answer.get("items") or ())
 
     async def delete(self, what: str, namespace: str = "default", *, grace_period: int | None = None) -> None:
-        resource, name = find(what)
+        resource, name = find(what, self._served)
         await self.client.delete(resource, name, namespace if resource.namespaced else "", grace_period=grace_period)
 
     async def wait_for(
@@ -104,7 +106,7 @@ class Cluster:
 
         TimeoutError after `timeout` of the cluster's time tells the object's status and its events.
         """
-        resource, name = find(what)
+        resource, name = find(what, self._served)
         namespace = namespace if resource.namespaced else ""
         wanted = until if callable(until) else _named(until)
         seconds = parse_duration(timeout) if isinstance(timeout, str) else timeout
@@ -120,15 +122,23 @@ class Cluster:
         return obj
 
     async def _apply_one(self, obj: Object) -> Object:
-        resource = resources.of(dict(obj))
+        resource = self.plane.desk.catalogue.of(obj)
         if resource is None:
             raise LookupError(f"{obj.get('apiVersion')} {obj.get('kind')} is not served")
         meta = obj["metadata"]
         namespace = meta.get("namespace") or "default" if resource.namespaced else ""
         try:
-            return await self.client.create(resource, obj, namespace)
+            made = await self.client.create(resource, obj, namespace)
         except AlreadyExists:
-            return await self.client.patch(resource, meta["name"], namespace, obj, kind="strategic")
+            kind = "merge" if resource.custom is not None else "strategic"
+            return await self.client.patch(resource, meta["name"], namespace, obj, kind=kind)
+        if resource is resources.CUSTOMRESOURCEDEFINITIONS:
+            await self.wait_for(f"crd/{meta['name']}", "Established", timeout=10)
+        return made
+
+    @property
+    def _served(self) -> tuple[Resource, ...]:
+        return self.plane.desk.catalogue.resources
 
     async def _states(self, resource: Resource, name: str, namespace: str) -> AsyncGenerator[Object | None, None]:
         """The object as it is and as it changes, for ever; None while there is none."""
@@ -191,17 +201,17 @@ def _takes_pods(node: Object | None) -> bool:
     return node is not None and not node["spec"].get("taints") and _named("Ready")(node)
 
 
-def find(what: str) -> tuple[Resource, str]:
+def find(what: str, served: Sequence[Resource] = resources.RESOURCES) -> tuple[Resource, str]:
     """The resource and the name in `deployment/web`."""
     kind, slash, name = what.partition("/")
     if not slash or not name:
         raise LookupError(f"{what!r} is not KIND/NAME")
-    return find_resource(kind), name
+    return find_resource(kind, served), name
 
 
-def find_resource(kind: str) -> Resource:
+def find_resource(kind: str, served: Sequence[Resource] = resources.RESOURCES) -> Resource:
     """By plural, singular, short name or kind, as kubectl; `deployments.apps` too."""
-    for resource in resources.RESOURCES:
+    for resource in served:
         names = {resource.plural, resource.kind.lower(), resource.group_resource, *resource.short_names}
         if kind.lower() in names and resource.verbs:
             return resource

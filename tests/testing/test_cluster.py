@@ -132,3 +132,28 @@ async def test_a_node_fails(cluster: Cluster, clock: VirtualClock) -> None:
     await clock.advance("6m")
     pods = [pod for pod in await cluster.all("pods") if "deletionTimestamp" not in pod["metadata"]]
     assert [(pod["spec"]["nodeName"], pod["status"]["phase"]) for pod in pods] == [("node-1", "Running")] * 3
+
+
+@pytest.mark.cluster(nodes=0, scheduler=False)
+async def test_a_manifest_may_define_what_it_then_uses(cluster: Cluster) -> None:
+    await cluster.apply("""
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: crontabs.stable.example.com}
+spec:
+  group: stable.example.com
+  scope: Namespaced
+  names: {plural: crontabs, singular: crontab, kind: CronTab, listKind: CronTabList, shortNames: [ct]}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+---
+apiVersion: stable.example.com/v1
+kind: CronTab
+metadata: {name: mine}
+spec: {image: a}
+""")
+    changed = {"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": "mine"}, "spec": {"image": "b"}}
+    await cluster.apply(changed)
+    found = await cluster.get("ct/mine")
+    assert found is not None
+    assert found["spec"] == {"image": "b"}

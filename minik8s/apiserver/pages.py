@@ -70,7 +70,7 @@ def _discovery(catalogue: Catalogue, address: str) -> PageHandler:
         if http.path.startswith("/api/") or http.path == "/api" or http.path.strip("/").count("/") > 1:
             _only_read(http)  # upstream's group lists answer any method
         accept = http.headers.get("Accept", "")
-        aggregated = http.path.strip("/") in ("api", "apis") and prefers_aggregated(accept)
+        aggregated = http.path in ("/api", "/apis") and prefers_aggregated(accept)
         found = discovery.document(http.path, catalogue.resources, address, aggregated=aggregated)
         if catalogue.remote:
             found = documents.discovered(http.path, found, catalogue.remote)
@@ -123,7 +123,7 @@ def _openapi_index(catalogue: Catalogue) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
         found = openapi.index(catalogue.resources)
         body = orjson.dumps(documents.index(found, catalogue.remote) if catalogue.remote else found)
-        return _cached(http, body, discovery.etag(body))
+        return _cached(http, body, discovery.etag(body), "text/plain; charset=utf-8")  # as upstream has it
 
     return handler
 

@@ -46,9 +46,9 @@ def swagger(document: Object, others: Iterable[tuple[Route, Frozen]]) -> Object:
     paths, definitions = dict(document.get("paths") or {}), dict(document.get("definitions") or {})
     for route, other in others:
         below = path_of(route.group, route.version) + "/"
-        own = {path: item for path, item in (other.get("paths") or {}).items() if path.startswith(below)}
+        own = {path: item for path, item in _dict(other.get("paths")).items() if path.startswith(below)}
         paths = own | paths
-        definitions = _needed(own, other.get("definitions") or {}) | definitions
+        definitions = _needed(own, _dict(other.get("definitions"))) | definitions
     return {**document, "paths": paths} | ({"definitions": definitions} if definitions else {})
 
 
@@ -126,13 +126,19 @@ def _aggregated_resources(listed: Iterable[Mapping[str, Any]]) -> list[Object]:
         name, _, subresource = str(row.get("name", "")).partition("/")
         entry = found.setdefault(name, {"resource": name})
         spoken = {field: row.get(field, "") for field in ("group", "version", "kind")}
-        told: Object = {"responseKind": spoken, "verbs": list(row.get("verbs") or ())}
+        verbs = row.get("verbs")
+        told: Object = {"responseKind": spoken, "verbs": verbs if isinstance(verbs, list) else []}
         if subresource:
             entry.setdefault("subresources", []).append({"subresource": subresource, **told})
             continue
         told |= {"scope": "Namespaced" if row.get("namespaced") else "Cluster", "singularResource": row.get("singularName", "")}
         entry |= told | {field: row[field] for field in ("shortNames", "categories") if row.get(field)}
     return list(found.values())
+
+
+def _dict(value: Any) -> Object:
+    """What another server says is not always what it should be."""
+    return value if isinstance(value, dict) else {}
 
 
 def _needed(paths: Frozen, definitions: Frozen) -> Object:

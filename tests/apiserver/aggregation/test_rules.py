@@ -144,3 +144,20 @@ def test_groups_and_versions_by_priority() -> None:
 )
 def test_which_requests_go_elsewhere(path: str, found: bool) -> None:
     assert (routes.find(path, {("a.b", "v1"): route("a.b", "v1", 1, 1)}) is not None) is found
+
+
+@pytest.mark.parametrize(
+    "row", [{}, {"name": 5, "verbs": 5}, {"name": "a/b", "verbs": None}, {"verbs": "get", "shortNames": 1}]
+)
+def test_nonsense_of_another_server_spoils_nothing(row: dict[str, Any]) -> None:
+    told = Route("v1.a.b", "a.b", "v1", Endpoint(), 1, 1, True, Found((row,), fresh=True))
+    document = discovery.aggregated_list(RESOURCES, core=False)
+    found = documents.discovered("/apis", document, {("a.b", "v1"): told})
+    assert found is not None
+    assert found["items"][:-1] == document["items"]
+
+
+@pytest.mark.parametrize("other", [{}, {"paths": 5}, {"paths": {"/apis/a.b/v1/x": 5}, "definitions": []}])
+def test_nor_does_nonsense_as_openapi(other: dict[str, Any]) -> None:
+    found = documents.swagger({"swagger": "2.0", "paths": {}}, [(route("a.b", "v1", 1, 1), other)])
+    assert found["swagger"] == "2.0"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from minik8s.api.errors import TooManyRequests
@@ -61,7 +61,8 @@ class Gate:
         """All that the levels share; set before the first request."""
         self.fairness = Fairness()
         self.traffic: dict[tuple[str, str], Traffic] = {}  # by level and schema
-        self.waits: list[tuple[Traffic, float]] = []  # seconds that served ones waited, since they were last asked for
+        self.waited: Callable[[Traffic, float], None] = _unheard
+        """Told how many seconds one waited that is served now."""
         self._classifier: Classifier | None = None  # None: the configuration has changed
         self._futures: dict[Waiting, asyncio.Future[None]] = {}
         self._began: float | None = None  # when the first request of this turn of the loop came
@@ -158,7 +159,7 @@ class Gate:
                 self.fairness.withdraw(place)
             else:  # its turn came at the last moment
                 self.fairness.finished(place, 0.0)
-                self._wake()
+            self._wake()  # others may fit now
             if isinstance(error, TimeoutError):
                 raise _rejected(traffic, "time-out") from None
             traffic.rejected["cancelled"] = traffic.rejected.get("cancelled", 0) + 1
@@ -166,8 +167,7 @@ class Gate:
         finally:
             traffic.waiting -= 1
             traffic.waiting_seats -= width
-        if len(self.waits) < _KEPT_WAITS:
-            self.waits.append((traffic, self._clock.monotonic() - now))
+        self.waited(traffic, self._clock.monotonic() - now)
         return place
 
     def _next_turn(self) -> None:
@@ -193,7 +193,8 @@ class Gate:
         return self.classifier.levels
 
 
-_KEPT_WAITS = 100_000
+def _unheard(_: Traffic, __: float) -> None:
+    return None
 
 
 def _rejected(traffic: Traffic, reason: str) -> TooManyRequests:

@@ -12,7 +12,7 @@ from minik8s.api.kind import Object
 from minik8s.api.kinds.flowcontrol import DANGLING
 from minik8s.api.resources import FLOWSCHEMAS, PRIORITYLEVELCONFIGURATIONS
 from minik8s.apiserver.contract import Reader
-from minik8s.apiserver.flowcontrol.classify import level_of
+from minik8s.apiserver.flowcontrol.classify import Traffic, level_of
 from minik8s.apiserver.flowcontrol.gate import Gate
 from minik8s.base.clock import Clock, rfc3339, rfc3339_micro
 from minik8s.base.metrics import Metrics
@@ -60,13 +60,14 @@ def install(metrics: Metrics, gate: Gate) -> None:
                 rejected.set((*key, reason), count)
             waits.observe((*key, "true"), 0.0, found.at_once - counted.get(key, 0))
             counted[key] = found.at_once
-        for kept, seconds in gate.waits:
-            waits.observe((kept.level, kept.schema, "true"), seconds)
-        gate.waits.clear()
         for name, level in gate.fairness.levels.items():
             for field, metric in levels.items():
                 metric.set((name,), getattr(level.limits, field))
 
+    def waited(traffic: Traffic, seconds: float) -> None:
+        waits.observe((traffic.level, traffic.schema, "true"), seconds)
+
+    gate.waited = waited
     metrics.collect.append(collect)
 
 

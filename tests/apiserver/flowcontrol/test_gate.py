@@ -91,6 +91,21 @@ async def test_who_goes_away_leaves_its_place(shelf: Any, clock: Any) -> None:
     assert await ask(made, LATE, PODS, 0.1, clock) == 0
 
 
+async def test_who_waited_behind_one_that_gave_up_goes_on(shelf: Any, clock: Any) -> None:
+    made = gate(shelf, clock, seats=13)
+    running = [asyncio.ensure_future(ask(made, FLOOD, PODS, 100.0, clock)) for _ in range(20)]
+    await clock.sleep(1)
+    level = made.fairness.levels["global-default"]
+    assert level.waiting
+    wide, narrow = (asyncio.ensure_future(ask(made, LATE, PODS, 0.1, clock, width)) for width in (2, 1))
+    await clock.sleep(1)
+    for each in (*running, wide):
+        each.cancel()
+    assert await narrow < 5
+    await asyncio.gather(*running, wide, return_exceptions=True)
+    assert level.in_use == 0
+
+
 async def test_a_level_without_queues_rejects(shelf: Any, clock: Any) -> None:
     made = gate(shelf, clock)
     nobody = User("nobody")

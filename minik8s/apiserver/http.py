@@ -371,7 +371,8 @@ class HttpFace:
 
     async def _page_of(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
         path, user = attributes.path, attributes.user
-        handler = self._pages.get(path) or self._pages.get(path.rstrip("/")) or self._prefixed(path)
+        handler = self._pages.get(path) or (None if path.startswith(_EXACT) else self._pages.get(path.rstrip("/")))
+        handler = handler or self._prefixed(path)
         if path not in paths.AGENTS:  # those judge for themselves
             self._desk.check(attributes, context.annotations)
         if handler is None and path not in ("/", ""):
@@ -391,6 +392,8 @@ class HttpFace:
         return None
 
 
+_EXACT = ("/healthz", "/livez", "/readyz", "/openapi")
+"""Pages that are not the same with a slash behind them."""
 _WITH_BODY = {"create", "update", "patch"}
 _NO_VIEWS = {"eviction", "binding", "token"}
 

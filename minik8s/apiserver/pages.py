@@ -10,7 +10,7 @@ import gzip
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs
 
 import orjson
@@ -31,6 +31,7 @@ from minik8s.base.metrics import Metrics
 if TYPE_CHECKING:
     from minik8s.apiserver.aggregation.aggregation import Aggregation
 
+T = TypeVar("T")
 Check = Callable[[], str]
 """Empty where all is well, else what is wrong."""
 
@@ -61,7 +62,7 @@ def pages(
         own = {name: check for name, check in checks.items() if name not in leave_out}
         found[probe] = _health(probe, own)
         found[probe + "/*"] = _single_check(probe, own)
-    found["/"] = _paths(found)
+    found["/"] = found["/index.html"] = _paths(found)
     return found
 
 
@@ -110,7 +111,7 @@ def _openapi_v2(catalogue: Catalogue, aggregation: Aggregation | None) -> PageHa
         others = await aggregation.swaggers() if aggregation else []
         if others:
             return Content(orjson.dumps(documents.swagger(orjson.loads(gzip.decompress(packed)), others)))
-        etag = f'"{openapi_v2.digest(rows)}"'
+        etag = f'"{await _off_loop(catalogue, openapi_v2.digest, rows)}"'
         if "gzip" in http.headers.get("Accept-Encoding", ""):
             found = _cached(http, packed, etag)
             return replace(found, headers={**found.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding, Accept"})
@@ -121,7 +122,7 @@ def _openapi_v2(catalogue: Catalogue, aggregation: Aggregation | None) -> PageHa
 
 def _openapi_index(catalogue: Catalogue) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
-        found = openapi.index(catalogue.resources)
+        found = await _off_loop(catalogue, openapi.index, catalogue.resources)
         body = orjson.dumps(documents.index(found, catalogue.remote) if catalogue.remote else found)
         return _cached(http, body, discovery.etag(body), "text/plain; charset=utf-8")  # as upstream has it
 
@@ -131,12 +132,19 @@ def _openapi_index(catalogue: Catalogue) -> PageHandler:
 def _openapi_document(catalogue: Catalogue) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
         name = http.path.removeprefix("/openapi/v3/")
-        body = openapi.document(name, catalogue.resources)
+        body = await _off_loop(catalogue, openapi.document, name, catalogue.resources)
         if body is None:
-            return Content(b"404 page not found\n", "text/plain; charset=utf-8", 404)
+            return Content(b"", "", 404)
         return _cached(http, body, f'"{openapi.digest(name, catalogue.resources)}"')
 
     return handler
+
+
+async def _off_loop(catalogue: Catalogue, make: Callable[..., T], *arguments: Any) -> T:
+    """What `make` gives; off the event loop where custom resources, whose schemas may be big, have a part in it."""
+    if not catalogue.custom:
+        return make(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(None, make, *arguments)
 
 
 def _cached(http: web.BaseRequest, body: bytes, etag: str, media: str = "application/json") -> Content:
@@ -149,6 +157,7 @@ def _cached(http: web.BaseRequest, body: bytes, etag: str, media: str = "applica
 
 def _fixed(make: Callable[[], Mapping[str, Any]], media: str = "application/json") -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
+        require(media, http.headers.get("Accept", ""))
         return Content(orjson.dumps(make()), media)
 
     return handler

@@ -125,7 +125,8 @@ def raw_attributes(method: str, path: str, user: User) -> Attributes:
 
 def _parse(method: str, group: str, version: str, rest: list[str], table: Mapping[tuple[str, str, str], Resource]) -> Request:
     namespace = ""
-    if rest[0] == "namespaces" and len(rest) > 2 and (group or rest[2] not in ("finalize", "status")):
+    scoped = rest[0] == "namespaces" and len(rest) > 2 and (bool(group) or rest[2] not in ("finalize", "status"))
+    if scoped:
         namespace, rest = rest[1], rest[2:]
     if (resource := table.get((group, version, rest[0]))) is None:
         raise _unknown(group, table)
@@ -140,8 +141,10 @@ def _parse(method: str, group: str, version: str, rest: list[str], table: Mappin
         _check_subresource(request, method, rest)
         request.verb = READ_VERBS.get(method, "")
     elif name:
-        if not set(resource.verbs) - {"create"}:
+        if not set(resource.verbs) - {"create"} or (resource.namespaced and not namespace and not scoped):
             raise NotFound(NO_SUCH_RESOURCE, {})
+        if resource.namespaced and not namespace and method in ("GET", "HEAD"):
+            raise BadRequest("Namespace parameter required.")
         request.verb = READ_VERBS.get(method, "")
         if request.verb == "create" or (resource.namespaced and not namespace):
             raise not_allowed()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from aiohttp import HttpVersion11, web
 
@@ -65,7 +66,8 @@ async def answer(
         await stream.run(response, clock)
         await response.write_eof()
     except ApiError as error:
-        await response.write(forms.event_frame("ERROR", error.to_status(), form))
+        with suppress(ConnectionError):  # who is gone needs no word
+            await response.write(forms.event_frame("ERROR", error.to_status(), form))
     except (TimeoutError, ConnectionError):
         if http.transport is not None:
             http.transport.abort()

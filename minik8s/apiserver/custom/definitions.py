@@ -112,8 +112,12 @@ class Definitions:
         stored = next(version["name"] for version in spec["versions"] if version.get("storage"))
         names = spec["names"]
         row = Resource(spec["group"], stored, names["plural"], names["kind"], namespaced=spec["scope"] == "Namespaced")
-        collection = CustomCollection(row, [row], ByName(), self._clock)
-        self._cache.adopt(collection)
+        try:
+            collection = self._cache.of_custom(row)  # what another definition left behind
+            collection.define(row, [row], ByName())
+        except NotFound:
+            collection = CustomCollection(row, [row], ByName(), self._clock)
+            self._cache.adopt(collection)
         return _Defined(collection, spec["group"], outline=_outline(definition))
 
     def _drop(self, defined: _Defined) -> None:

@@ -93,6 +93,19 @@ async def test_a_definition_waits_for_finalizers_and_nothing_is_created_meanwhil
         await desk.defined()
 
 
+async def test_what_a_definition_left_behind_is_there_again_with_the_next(desk: Desk) -> None:
+    """Who takes the finalizer of a definition away by force, leaves its objects."""
+    await desk.define(definition())
+    await desk.ask("create", desk.row(), body={"metadata": {"name": "x", "finalizers": ["example.com/hold"]}})
+    await desk.ask("delete", CUSTOMRESOURCEDEFINITIONS, "widgets.example.com")
+    await desk.settled()
+    await change(desk, {"metadata": {"finalizers": None}})
+    with pytest.raises(NotFound):
+        await desk.defined()
+    await desk.define(definition())
+    assert [item["metadata"]["name"] for item in (await desk.ask("list", desk.row()))["items"]] == ["x"]
+
+
 async def test_after_a_restart_all_is_there_at_once(clock: VirtualClock, desk: Desk) -> None:
     await desk.define(definition(*TWO))
     made = await desk.create("x")

@@ -135,6 +135,7 @@ class HttpFace:
         self._metrics = metrics
         self._fanout = streams.Fanout()
         self._yaml = bigyaml.Reader(desk.clock)
+        self._ids = Random(desk.rng.getrandbits(128))  # noqa: S311  # ids are no secrets, and many
 
     def server(self) -> web.Server:
         """A factory of connections' protocols, for `loop.create_server`."""
@@ -149,7 +150,7 @@ class HttpFace:
 
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         request = _HttpRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=BODY_LIMIT)
-        request.rng = self._desk.rng
+        request.rng = self._ids
         return request
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:

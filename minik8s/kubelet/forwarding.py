@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 from aiohttp import web
 
+from minik8s.base import spdy
 from minik8s.base.tasks import Owner
-from minik8s.kubelet import spdy
 from minik8s.kubelet.channels import HEARTBEAT, MAX_MESSAGE
 from minik8s.runtime.base import RuntimeFailed, Streams
 
@@ -45,7 +45,7 @@ async def tunnel(request: web.Request, dial: Dial) -> web.WebSocketResponse:
 class _Session:
     def __init__(self, socket: web.WebSocketResponse, dial: Dial) -> None:
         self._socket, self._dial = socket, dial
-        self._decoder, self._encoder = spdy.Decoder(), spdy.Encoder()
+        self._decoder, self._encoder = spdy.Decoder(server=True), spdy.Encoder()
         self._errors: dict[str, int] = {}  # request id -> its error stream
         self._connections: dict[int, _Connection] = {}  # by data stream
         self._owner = Owner("port-forward")

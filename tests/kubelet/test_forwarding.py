@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from minik8s.kubelet import spdy
+from minik8s.base import spdy
 from minik8s.kubelet.forwarding import PROTOCOL
 from minik8s.kubelet.server import application
 
@@ -120,13 +120,3 @@ async def test_pings_and_what_is_not_asked_for(client: Client) -> None:
 async def test_rubbish_ends_the_session(client: Client) -> None:
     await client.control(1, struct.pack(">IIH", 1, 0, 0) + b"not compressed")
     assert (await client.socket.receive(timeout=5)).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
-
-
-def test_the_dictionary_is_the_protocols() -> None:
-    assert (len(spdy.DICTIONARY), zlib.adler32(spdy.DICTIONARY)) == (1423, 0xE3C6A7C2)
-
-
-@pytest.mark.parametrize("frame", [b"\x80\x02\0\1\0\0\0\0", b"\x80\x03\0\1\x00\x20\0\0"])
-def test_other_versions_and_huge_frames(frame: bytes) -> None:
-    with pytest.raises(spdy.BadFrame):
-        list(spdy.Decoder().feed(frame))

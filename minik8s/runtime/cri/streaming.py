@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from minik8s.base import spdy
 from minik8s.base.clock import Clock
 from minik8s.runtime.base import RuntimeFailed
-from minik8s.runtime.cri import spdy
 
 STDOUT, STDERR = 1, 2
 _COMMAND, _PORTS = "v4.channel.k8s.io", "portforward.k8s.io"
@@ -48,7 +48,7 @@ class SpdyStreams:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._encoder, self._decoder = spdy.Encoder(), spdy.Decoder()
+        self._encoder, self._decoder = spdy.Encoder(), spdy.Decoder(server=False)
         self._numbers: dict[str, int] = {}
         self._outputs: dict[int, int] = {}
         self._status = bytearray()
@@ -89,8 +89,8 @@ class SpdyStreams:
                             await self._send(raw)
                         case spdy.GoAway():
                             open_streams.clear()
-        except OSError:
-            pass  # the runtime is gone: the Status is missing
+        except (OSError, spdy.BadFrame):
+            pass  # the runtime is gone, or speaks nonsense: the Status is missing
         finally:
             self._ended.set()
         if "data" in self._numbers and self._status:

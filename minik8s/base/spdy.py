@@ -1,6 +1,8 @@
-"""SPDY/3.1 frames, the server's side of it, as kubectl's port-forward speaks it inside a WebSocket. Pure.
+"""SPDY/3.1 frames, as far as Kubernetes streams over them. Pure. As a server: kubectl's port-forward inside a WebSocket
+(kubelet/forwarding.py); as a client: exec, attach and port-forward of a CRI runtime (runtime/cri/streaming.py).
 
-Limits: no flow control and no SETTINGS (the clients' library, moby/spdystream, knows neither). Source: the SPDY Protocol, draft 3.1.
+Limits: no flow control and no SETTINGS (the library on the other side, moby/spdystream, knows neither): back-pressure is TCP's.
+Source: the SPDY Protocol, draft 3.1.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
+    """The stream is over in both directions."""
+
     stream: int
 
 
@@ -54,16 +58,17 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class GoAway:
-    pass
+    """The other side ends the connection."""
 
 
 Frame = Opened | Data | Reset | Ping | GoAway
 
 
 class Decoder:
-    """Bytes as they come, frames out; unknown ones are passed over, as the protocol asks."""
+    """Bytes as they come, frames out; unknown ones are passed over, as the protocol asks. `server`: the side that reads them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, server: bool) -> None:
+        self._foreign = int(server)  # clients' pings are odd, servers' even: the rest answers ours
         self._left = bytearray()
         self._inflate = zlib.decompressobj(zdict=DICTIONARY)
 
@@ -84,9 +89,9 @@ class Decoder:
                 continue
             if first >> 16 & 0x7FFF != 3:
                 raise BadFrame("not SPDY/3")
-            yield from self._control(first & 0xFFFF, raw, flags)
+            yield from self._read(first & 0xFFFF, raw, flags)
 
-    def _control(self, kind: int, raw: bytes, flags: int) -> Iterator[Frame]:
+    def _read(self, kind: int, raw: bytes, flags: int) -> Iterator[Frame]:
         body = raw[8:]
         if kind == _SYN_STREAM and len(body) >= 10:
             stream = _word(body) & 0x7FFFFFFF
@@ -97,7 +102,7 @@ class Decoder:
             self._headers(body[4:])  # nobody asks for them, but they are part of the compressed stream
         elif kind == _RST_STREAM and len(body) >= 4:
             yield Reset(_word(body) & 0x7FFFFFFF)
-        elif kind == _PING and len(body) >= 4 and _word(body) % 2:
+        elif kind == _PING and len(body) >= 4 and _word(body) % 2 == self._foreign:
             yield Ping(raw)
         elif kind == _GOAWAY:
             yield GoAway()
@@ -117,15 +122,24 @@ class Decoder:
 
 
 class Encoder:
-    """Frames to send on one connection: the compression of headers goes on from one to the next."""
+    """Frames to send on one connection, by either side: the compression of headers goes on from one to the next."""
 
     def __init__(self) -> None:
         self._deflate = zlib.compressobj(zdict=DICTIONARY)
 
+    def open(self, stream: int, headers: Mapping[str, str], *, last: bool = False) -> bytes:
+        """SYN_STREAM; a client's streams are odd and rise, names of headers lower case. `last`: nothing will be sent on it."""
+        return _control(_SYN_STREAM, struct.pack(">IIH", stream, 0, 0) + self._packed(headers), _FIN if last else 0)
+
     def reply(self, stream: int) -> bytes:
         """SYN_REPLY without headers: the stream is accepted."""
-        packed = self._deflate.compress(struct.pack(">I", 0)) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
-        return _control_frame(_SYN_REPLY, struct.pack(">I", stream) + packed)
+        return _control(_SYN_REPLY, struct.pack(">I", stream) + self._packed({}))
+
+    def _packed(self, headers: Mapping[str, str]) -> bytes:
+        block = struct.pack(">I", len(headers))
+        for text in (part for pair in headers.items() for part in pair):
+            block += struct.pack(">I", len(text)) + text.encode()
+        return self._deflate.compress(block) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
 
 
 def data(stream: int, content: bytes, *, last: bool = False) -> bytes:
@@ -133,11 +147,11 @@ def data(stream: int, content: bytes, *, last: bool = False) -> bytes:
 
 
 def reset(stream: int) -> bytes:
-    return _control_frame(_RST_STREAM, struct.pack(">II", stream, _CANCEL))
+    return _control(_RST_STREAM, struct.pack(">II", stream, _CANCEL))
 
 
-def _control_frame(kind: int, content: bytes) -> bytes:
-    return struct.pack(">HHI", 0x8003, kind, len(content)) + content
+def _control(kind: int, content: bytes, flags: int = 0) -> bytes:
+    return struct.pack(">HHI", 0x8003, kind, flags << 24 | len(content)) + content
 
 
 def _word(block: bytes, position: int = 0) -> int:

@@ -32,12 +32,13 @@ class ApiError(Exception):
         super().__init__(message)
         self.message = message
         self.details = details
+        self.metadata: Mapping[str, Any] = {}  # metav1.ListMeta: how to go on with a list
         self.status_code = code or self.code
         self.status_reason = self.reason if reason is None else reason
 
     def to_status(self) -> dict[str, Any]:
         """The metav1.Status that a client gets."""
-        status: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+        status: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": dict(self.metadata), "status": "Failure"}
         if self.message:
             status["message"] = self.message
         if self.status_reason:

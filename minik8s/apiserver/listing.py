@@ -21,8 +21,12 @@ from minik8s.api.kinds.table import rules_of
 from minik8s.apiserver.cache import ALL, Cache, Collection, Entry, Interest, key_of
 from minik8s.apiserver.request import Request
 
-EXPIRED = (
-    "The provided continue parameter is too old to display a consistent list result. You must start a new list without it."
+EXPIRED = "The resourceVersion for the provided list is too old."
+EXPIRED_TOKEN = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
+    "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided "
+    "token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was "
+    "returned and now may show up in the list."
 )
 _TOKEN_FORM = "meta.k8s.io/v1"  # noqa: S105
 
@@ -113,7 +117,9 @@ async def list_page(cache: Cache, request: Request) -> Page:
             limit = 0  # any state will do: upstream gives all of its cache
         exact = match == "Exact" or (asked > 0 and limit > 0 and not match)
         revision = asked if exact and asked else cache.revision
-    older = {} if revision >= cache.revision else _undone(cache, collection, revision)
+    if revision < cache.oldest:
+        raise _expired(request, start)
+    older = {} if revision >= cache.revision else collection.undone(revision)
     keys = _keys(collection, selection, older)
     if start:
         keys = keys[bisect_left(keys, start) :]
@@ -165,12 +171,6 @@ def _keys(collection: Collection, selection: Selection, older: Mapping[str, Entr
     if found is None:
         return collection.keys(selection.namespace)
     return [key for key in found if key.startswith(prefix)] if prefix else found
-
-
-def _undone(cache: Cache, collection: Collection, revision: int) -> Mapping[str, Entry | None]:
-    if revision < cache.oldest:
-        raise Gone(EXPIRED)
-    return collection.undone(revision)
 
 
 async def catch_up(cache: Cache, asked: int, *, exact: bool = False) -> None:
@@ -253,8 +253,21 @@ def _unsupported_match(match: str, allowed: Sequence[str]) -> FieldError:
 def _write_token(namespace: str, key: str, revision: int) -> str:
     """Where the next page begins: just after `key`. Opaque to clients; upstream's form."""
     start = key[len(namespace) + 1 :] if namespace else key
-    token = orjson.dumps({"v": _TOKEN_FORM, "rv": revision, "start": start + "\0"})
+    return _encoded(start + "\0", revision)
+
+
+def _encoded(start: str, revision: int) -> str:
+    token = orjson.dumps({"v": _TOKEN_FORM, "rv": revision, "start": start})
     return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
+
+
+def _expired(request: Request, start: str) -> Gone:
+    """Of a list that began with a token, with another one that goes on from there in the state of then."""
+    if not start:
+        return Gone(EXPIRED)
+    error = Gone(EXPIRED_TOKEN)
+    error.metadata = {"continue": _encoded(start.removeprefix(f"{request.namespace}/") if request.namespace else start, -1)}
+    return error
 
 
 def _read_token(token: str, request: Request) -> tuple[int, str]:

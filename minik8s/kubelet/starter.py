@@ -8,6 +8,7 @@ Neighbours: `configs.py` for what the runtime is told; `worker.py` is the only c
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ from minik8s.kubelet.pod import ContainerSpec, Pod, Role, field_path, find_conta
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
 from minik8s.runtime.base import Runtime, RuntimeFailed, Sandbox, SandboxConfig
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -155,4 +158,6 @@ async def whole(work: Awaitable[T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("what was no longer waited for failed: %s", error)
         raise

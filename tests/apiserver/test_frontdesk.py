@@ -301,15 +301,18 @@ async def test_label_selectors_with_and_without_an_index(desk: Desk, selector: s
     assert "".join(await names(desk, labelSelector=selector)) == expected
 
 
-async def test_an_expired_token_says_so(desk: Desk, clock: VirtualClock) -> None:
+async def test_an_expired_token_comes_with_one_that_goes_on(desk: Desk, clock: VirtualClock) -> None:
     for name in "abc":
         await desk.create(SECRETS, name)
     page = await desk.ask("list", SECRETS, limit=1)
     await clock.advance("11m")
     await desk.create(SECRETS, "z")
     await clock.advance("11m")
-    with pytest.raises(Gone, match="continue parameter is too old"):
+    with pytest.raises(Gone, match="continue parameter is too old") as expired:
         await desk.ask("list", SECRETS, limit=1, continue_=page["metadata"]["continue"])
+    token = expired.value.to_status()["metadata"]["continue"]
+    page = await desk.ask("list", SECRETS, limit=2, continue_=token)
+    assert [item["metadata"]["name"] for item in page["items"]] == ["b", "c"]
 
 
 # --- watches ---------------------------------------------------------------------------------------------------------

@@ -51,7 +51,10 @@ class NodeLink:
         future = self._waiting[self._number] = asyncio.get_running_loop().create_future()
         number = self._number
         try:
-            writer.write(orjson.dumps({"id": number, "call": name, **arguments}) + b"\n")
+            try:
+                writer.write(orjson.dumps({"id": number, "call": name, **arguments}) + b"\n")
+            except (OSError, RuntimeError):  # uvloop's word for a line that is closed, before we have heard of it
+                raise RuntimeFailed("the node process ended") from None
             result: Mapping[str, Any] = await future
             return result
         finally:

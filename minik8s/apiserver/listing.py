@@ -22,7 +22,7 @@ from minik8s.apiserver.cache import ALL, Cache, Collection, Entry, Interest, key
 from minik8s.apiserver.request import Request
 
 EXPIRED = "The resourceVersion for the provided list is too old."
-EXPIRED_TOKEN = (
+EXPIRED_PAGE = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
     "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided "
     "token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was "
@@ -265,7 +265,7 @@ def _expired(request: Request, start: str) -> Gone:
     """Of a list that began with a token, with another one that goes on from there in the state of then."""
     if not start:
         return Gone(EXPIRED)
-    error = Gone(EXPIRED_TOKEN)
+    error = Gone(EXPIRED_PAGE)
     error.metadata = {"continue": _encoded(start.removeprefix(f"{request.namespace}/") if request.namespace else start, -1)}
     return error
 

@@ -32,6 +32,7 @@ from minik8s.api.errors import (
     Timeout,
     Unauthorized,
 )
+from minik8s.api.resources import CREATE_ONLY
 from minik8s.api.user import User
 from minik8s.apiserver import bigyaml, bodies, connect, forms, streams, watching
 from minik8s.apiserver.aggregation import routes
@@ -250,7 +251,7 @@ class HttpFace:
         watch = request.verb == "watch"
         context.form = forms.negotiate(
             http.headers.get("Accept", ""),
-            views=request.subresource not in _NO_VIEWS,
+            views=request.subresource not in _NO_VIEWS and request.resource.verbs != CREATE_ONLY,
             watching=watch,
             custom=request.resource.custom is not None,
         )

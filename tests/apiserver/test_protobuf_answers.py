@@ -129,6 +129,13 @@ async def test_metadata_but_no_tables(ask: Ask) -> None:
     assert (await ask("GET", MAPS, accept=PROTOBUF + TABLE))[0] == 406
 
 
+async def test_what_has_no_metadata_is_no_table(session: aiohttp.ClientSession) -> None:
+    """Conformance: "should return a 406 for a backend which does not implement metadata"."""
+    url = "http://minik8s/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    async with session.post(url, json={}, headers={"Accept": JSON + TABLE}) as answer:
+        assert (answer.status, (await answer.json())["reason"]) == (406, "NotAcceptable")
+
+
 async def test_a_watch_is_a_stream_of_frames(session: aiohttp.ClientSession, ask: Ask) -> None:
     await ask("POST", MAPS, config_map("first"))
     seen = []

@@ -49,7 +49,10 @@ def decode(
     obj, unknown = schema.conform(identified, group, version, kind) if custom is None else custom.conform(identified)
     if directive == STRICT and repeated and media == YAML:
         repeated = ["yaml: unmarshal errors:\n  " + "\n  ".join(repeated)]
-    return obj, judge(directive, version, kind, repeated + unknown)
+    found = repeated + unknown
+    if repeated and unknown and media == JSON and custom is None:
+        found = _as_they_come(data, found)
+    return obj, judge(directive, version, kind, found)
 
 
 def judge(directive: str, version: str, kind: str, found: list[str]) -> list[str]:
@@ -255,6 +258,26 @@ def _keys(value: Any) -> int:
     if type(value) is dict:
         return len(value) + sum(_keys(item) for item in value.values() if type(item) in (dict, list))
     return sum(map(_keys, value)) if type(value) is list else 0
+
+
+def _as_they_come(data: bytes, found: list[str]) -> list[str]:
+    """What is wrong with the fields of a JSON body, in the order of the text, as upstream's decoder meets it."""
+    order: dict[str, int] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, _Pairs):
+            seen = set()
+            for key, item in value:
+                here = f"{path}.{key}" if path else key
+                order.setdefault(f'{"duplicate" if key in seen else "unknown"} field "{here}"', len(order))
+                seen.add(key)
+                walk(item, here)
+        elif isinstance(value, list):
+            for i, item in enumerate(value):
+                walk(item, f"{path}[{i}]")
+
+    walk(json.loads(data, object_pairs_hook=_Pairs), "")
+    return sorted(found, key=lambda text: order.get(text, len(order)))
 
 
 class _Pairs(list[tuple[str, Any]]):

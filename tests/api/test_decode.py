@@ -134,6 +134,17 @@ def test_field_validation() -> None:
     )
 
 
+def test_unknown_and_repeated_fields_are_told_in_the_order_of_the_text() -> None:
+    """Conformance: "should detect unknown and duplicate fields of a typed object"."""
+    raw = b'{"metadata":{"x":1,"name":"a"},"data":{"k":"1","k":"2"},"extra":1,"data":{}}'
+    assert decode.decode(raw, JSON, *CONFIGMAP)[1] == [
+        'unknown field "metadata.x"',
+        'duplicate field "data.k"',
+        'unknown field "extra"',
+        'duplicate field "data"',
+    ]
+
+
 def test_field_validation_of_yaml() -> None:
     raw = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ydup}\ndata: {k: a}\ndata: {k: b}\n"
     obj, warnings = decode.decode(raw, YAML, *CONFIGMAP)

@@ -11,7 +11,7 @@ install: $(VENV)/.installed
 run: install
 	$(BIN)/minik8s server
 
-test: packages $(VENV)/.test
+test: packages $(VENV)/.test $(VENV)/node/.installed
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.lint
@@ -46,6 +46,13 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+# The official Node client, for tests/e2e/clients: quick to miss, so nothing fails where it can't be had.
+$(VENV)/node/.installed: | $(VENV)/bin/pip
+	@mkdir -p $(@D)
+	@npm install --silent --no-audit --no-fund --fetch-retries=0 --fetch-timeout=20000 --prefix $(@D) @kubernetes/client-node@1 \
+	    || echo "no Node client (npm is missing or has no registry): its test is skipped"
+	@touch $@
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lint]'

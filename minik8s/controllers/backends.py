@@ -15,7 +15,7 @@ from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import PODS, SERVICES, Resource
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, enqueue, key_of
-from minik8s.controllers.replicaset import condition
+from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 HEADLESS = "service.kubernetes.io/headless"

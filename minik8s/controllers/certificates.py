@@ -18,7 +18,7 @@ from minik8s.base.pki import CertificateRequest, parse_request
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import nodekeys
 from minik8s.controllers.manager import Context, enqueue
-from minik8s.controllers.replicaset import condition
+from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"

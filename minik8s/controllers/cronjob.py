@@ -21,7 +21,7 @@ from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import owners
 from minik8s.controllers.job import is_finished
 from minik8s.controllers.manager import Context, enqueue, is_ending_namespace
-from minik8s.controllers.replicaset import condition
+from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"

@@ -7,11 +7,11 @@ Source: kubernetes.io "DaemonSet".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minik8s.api import selectors
-from minik8s.api.errors import ApiError, NotFound
+from minik8s.api.errors import ApiError
 from minik8s.api.resources import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS
 from minik8s.base.backoff import Backoff
 from minik8s.client.events import NORMAL, WARNING
@@ -19,7 +19,7 @@ from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import claims, history, owners
 from minik8s.controllers import daemonset_rules as rules
 from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
-from minik8s.controllers.replicaset import is_ready, ready_since
+from minik8s.controllers.pods import create_pod, delete_pod, next_availability, settled
 
 Object = Mapping[str, Any]
 FAILED_PODS = Backoff(initial=1, maximum=900)
@@ -78,27 +78,20 @@ class _Controller:
         await history.forget(context, daemon_set, revisions, names)
         if refused is not None:
             raise refused
-        return min((each for each in (wait, self._next_availability(daemon_set, pods, now)) if each is not None), default=None)
+        available = next_availability(pods, daemon_set["spec"].get("minReadySeconds", 0), now)
+        return min((each for each in (wait, available) if each is not None), default=None)
 
     async def _perform(self, daemon_set: Object, plan: rules.Plan, revision: str) -> tuple[ApiError | None, float | None]:
         """(The first refusal, the seconds until a node whose pods fail may get another.)"""
         waits = [self._failed(daemon_set, pod) for pod in plan.ended]
         due = [pod for pod, wait in zip(plan.ended, waits, strict=True) if not wait]
         answers: list[Any] = await asyncio.gather(
-            *(self._delete(daemon_set, pod) for pod in [*plan.delete, *due]),
+            *(delete_pod(self._context, daemon_set, pod) for pod in [*plan.delete, *due]),
             *(self._create(daemon_set, node, revision) for node in plan.create),
             return_exceptions=True,
         )
-        versions, refused = [], None
-        for answer in answers:
-            if isinstance(answer, ApiError):
-                refused = refused or (None if is_ending_namespace(answer) else answer)
-            elif isinstance(answer, BaseException):
-                raise answer
-            elif answer is not None:
-                versions.append(int(answer["metadata"]["resourceVersion"]))
-        if versions:
-            await self._pods.caught_up(str(max(versions)))
+        refused = await settled(self._pods, answers)
+        refused = None if refused is None or is_ending_namespace(refused) else refused
         return refused, min((wait for wait in waits if wait), default=None)
 
     def _failed(self, daemon_set: Object, pod: Object) -> float:
@@ -118,22 +111,11 @@ class _Controller:
 
     async def _create(self, daemon_set: Object, node: str, revision: str) -> Object:
         try:
-            pod = await self._context.client.create(PODS, rules.new_pod(daemon_set, node, revision))
+            return await create_pod(self._context, daemon_set, rules.new_pod(daemon_set, node, revision))
         except ApiError as error:
             if not is_ending_namespace(error):
                 self._context.events.event(daemon_set, WARNING, "FailedCreate", f"Error creating: {error.message}")
             raise
-        self._context.events.event(daemon_set, NORMAL, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
-        return pod
-
-    async def _delete(self, daemon_set: Object, pod: Object) -> Object | None:
-        metadata = pod["metadata"]
-        try:
-            answer = await self._context.client.delete(PODS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
-        except NotFound:
-            return None
-        self._context.events.event(daemon_set, NORMAL, "SuccessfulDelete", f"Deleted pod: {metadata['name']}")
-        return answer
 
     async def _report(self, daemon_set: Object, pods: Sequence[Object], revision: str, now: float) -> None:
         status = rules.status_of(daemon_set, self._nodes.list(), pods, revision, now)
@@ -142,13 +124,6 @@ class _Controller:
         if status != daemon_set.get("status"):
             changed = await self._context.client.update(DAEMONSETS, {**daemon_set, "status": status}, subresource="status")
             await self._sets.caught_up(changed["metadata"]["resourceVersion"])
-
-    def _next_availability(self, daemon_set: Object, pods: Iterable[Object], now: float) -> float | None:
-        min_ready = daemon_set["spec"].get("minReadySeconds", 0)
-        if not min_ready:
-            return None
-        waits = [ready_since(pod) + min_ready - now for pod in pods if is_ready(pod)]
-        return min((wait for wait in waits if wait > 0), default=None)
 
 
 def _place(node: Object) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import backends
 from minik8s.controllers.backends import HEADLESS, TRIGGER_TIME, Port
 from minik8s.controllers.manager import Context, is_ending_namespace, key_of
-from minik8s.controllers.replicaset import is_ready
+from minik8s.controllers.pods import is_ready
 
 Object = Mapping[str, Any]
 MAX_ADDRESSES = 1000

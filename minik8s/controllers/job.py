@@ -21,8 +21,8 @@ from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import claims, owners
 from minik8s.controllers import job_rules as rules
-from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
-from minik8s.controllers.replicaset import condition, deletion_rank, pod_of
+from minik8s.controllers.manager import Context, enqueue, key_of
+from minik8s.controllers.pods import condition, create_pods, delete_pod, deletion_rank, pod_of, settled
 
 Object = Mapping[str, Any]
 OURS = "kubernetes.io/job-controller"
@@ -200,32 +200,10 @@ class _Controller:
     async def _perform(
         self, job: Object, found: rules.Tally, wanted: rules.Plan, pods: Sequence[Object], now: float
     ) -> ApiError | None:
-        """Creates in growing batches, deletes those that matter least; the first refusal, if any."""
+        """Deletes those that matter least, then creates; the first refusal, if any."""
         ranked = sorted(found.active, key=lambda pod: deletion_rank(pod, {}, now))
         await self._withdraw(job, ranked[: wanted.delete])
-        done, batch = 0, 1
-        while done < len(wanted.create):
-            chosen = wanted.create[done : done + batch]
-            made = [self._create(job, index, pods) for index in chosen]
-            answers: Sequence[Any] = await asyncio.gather(*made, return_exceptions=True)
-            if versions := [int(answer["metadata"]["resourceVersion"]) for answer in answers if isinstance(answer, Mapping)]:
-                await self._pods.caught_up(str(max(versions)))
-            for answer in answers:
-                if isinstance(answer, ApiError):
-                    return None if is_ending_namespace(answer) else self._refused(job, answer)
-                if isinstance(answer, BaseException):
-                    raise answer
-            done, batch = done + len(chosen), batch * 2
-        return None
-
-    def _refused(self, job: Object, error: ApiError) -> ApiError:
-        self._context.events.event(job, WARNING, "FailedCreate", f"Error creating: {error.message}")
-        return error
-
-    async def _create(self, job: Object, index: int | None, pods: Sequence[Object]) -> Object:
-        pod = await self._context.client.create(PODS, new_pod(job, index, pods))
-        self._context.events.event(job, NORMAL, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
-        return pod
+        return await create_pods(self._context, self._pods, job, [new_pod(job, index, pods) for index in wanted.create])
 
     async def _withdraw(self, job: Object, pods: Sequence[Object]) -> None:
         """Deletes pods that did nothing wrong: their end does not count as a failure."""
@@ -233,17 +211,7 @@ class _Controller:
         await self._delete(job, pods)
 
     async def _delete(self, job: Object, pods: Sequence[Object]) -> None:
-        versions = []
-        for pod in pods:
-            metadata = pod["metadata"]
-            try:
-                answer = await self._context.client.delete(PODS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
-            except NotFound:
-                continue
-            versions.append(int(answer["metadata"]["resourceVersion"]))
-            self._context.events.event(job, NORMAL, "SuccessfulDelete", f"Deleted pod: {metadata['name']}")
-        if versions:
-            await self._pods.caught_up(str(max(versions)))
+        await settled(self._pods, [await delete_pod(self._context, job, pod) for pod in pods])
 
 
 def new_pod(job: Object, index: int | None, pods: Sequence[Object]) -> Mutable:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minik8s.base.clock import parse_time
-from minik8s.controllers.replicaset import is_ready
+from minik8s.controllers.pods import is_ready
 
 Object = Mapping[str, Any]
 TRACKING = "batch.kubernetes.io/job-tracking"

@@ -17,7 +17,7 @@ from minik8s.base.clock import parse_time, rfc3339
 from minik8s.client.events import NORMAL
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, enqueue, key_of
-from minik8s.controllers.replicaset import condition
+from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 LEASE_NAMESPACE = "kube-node-lease"

@@ -14,7 +14,7 @@ from minik8s.api.resources import NODES, PODS
 from minik8s.base.clock import rfc3339
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, key_of
-from minik8s.controllers.replicaset import condition
+from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 ENDED_LIMIT = 12_500

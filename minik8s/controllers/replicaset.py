@@ -3,32 +3,42 @@
 `decide` says purely how many pods to create and which to delete; `status_of` what to report. Events, adoption and writes are the
 shell's. After its writes the shell waits until its informer holds them, so that no decision is made on a state before them.
 
-Source: kubernetes.io "ReplicaSet"; the order in which pods are deleted is that of its "scale down" rules (KEP-2255).
+Source: kubernetes.io "ReplicaSet".
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api import selectors
-from minik8s.api.errors import ApiError, NotFound
+from minik8s.api.errors import ApiError
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import PODS, REPLICASETS, REPLICATIONCONTROLLERS, Resource
-from minik8s.base.clock import parse_time, rfc3339
-from minik8s.client.events import NORMAL, WARNING
+from minik8s.base.clock import rfc3339
+from minik8s.client.events import WARNING
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import claims, owners
-from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
+from minik8s.controllers.manager import Context, enqueue, key_of
+from minik8s.controllers.pods import (
+    condition,
+    create_pods,
+    delete_pod,
+    deletion_rank,
+    is_active,
+    is_available,
+    is_ready,
+    next_availability,
+    pod_of,
+    settled,
+)
 
 Object = Mapping[str, Any]
 BURST = 500
 """Pods created or deleted in one go at most."""
-DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +57,6 @@ def decide(replica_set: Object, pods: Sequence[Object], related: Iterable[Object
     on_node = Counter(pod["spec"].get("nodeName", "") for pod in (related or pods) if is_active(pod))
     ranked = sorted(pods, key=lambda pod: deletion_rank(pod, on_node, now))
     return Plan(0, ranked[: min(surplus, BURST)])
-
-
-def is_active(pod: Object) -> bool:
-    """Whether a pod counts: not ended and not being deleted."""
-    return pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") and "deletionTimestamp" not in pod["metadata"]
-
-
-def condition(obj: Object, kind: str) -> Mapping[str, Any]:
-    """A status condition, empty where there is none."""
-    return next((c for c in obj.get("status", {}).get("conditions") or () if c["type"] == kind), {})
-
-
-def is_ready(pod: Object) -> bool:
-    return condition(pod, "Ready").get("status") == "True"
-
-
-def ready_since(pod: Object) -> float:
-    """When a ready pod became so; infinity for one that is not."""
-    ready = condition(pod, "Ready")
-    if ready.get("status") != "True":
-        return float("inf")
-    return parse_time(ready["lastTransitionTime"]) if ready.get("lastTransitionTime") else 0.0
-
-
-def is_available(pod: Object, min_ready: float, now: float) -> bool:
-    """Ready for at least `min_ready` seconds."""
-    return is_ready(pod) and (not min_ready or ready_since(pod) + min_ready <= now)
 
 
 def status_of(
@@ -162,7 +145,7 @@ class _Controller:
         await self._report(replica_set, active, failure)
         if failure is not None:
             raise failure
-        return self._next_availability(replica_set, active)
+        return next_availability(active, replica_set["spec"].get("minReadySeconds", 0), self._context.clock.now())
 
     async def _claim(self, replica_set: Object) -> list[Object]:
         """The pods that belong to it, after adoption and release."""
@@ -176,50 +159,15 @@ class _Controller:
         return [pod for other in family for pod in self._pods.indexed("controller", other["metadata"]["uid"])]
 
     async def _perform(self, replica_set: Object, plan: Plan) -> ApiError | None:
-        """Creates in growing batches (a template that is refused is asked for once, not 500 times), deletes all at once."""
-        done, batch = 0, 1
-        while done < plan.create:
-            size = min(batch, plan.create - done)
-            answers: Sequence[Any] = await asyncio.gather(
-                *(self._create(replica_set) for _ in range(size)), return_exceptions=True
-            )
-            if failure := await self._outcome(replica_set, answers, "creating"):
-                return failure
-            done, batch = done + size, batch * 2
-        answers = await asyncio.gather(*(self._delete(replica_set, pod) for pod in plan.delete), return_exceptions=True)
-        return await self._outcome(replica_set, answers, "deleting")
-
-    async def _outcome(self, replica_set: Object, answers: Sequence[Any], doing: str) -> ApiError | None:
-        """Waits until the informer has what was written; the first refusal, if any."""
-        failure = None
-        versions = []
-        for answer in answers:
-            if isinstance(answer, ApiError):
-                failure = failure or (None if is_ending_namespace(answer) else answer)
-            elif isinstance(answer, BaseException):
-                raise answer
-            elif answer is not None:
-                versions.append(int(answer["metadata"]["resourceVersion"]))
-        if versions:
-            await self._pods.caught_up(str(max(versions)))
-        if failure is not None:
-            reason = "FailedCreate" if doing == "creating" else "FailedDelete"
-            self._context.events.event(replica_set, WARNING, reason, f"Error {doing}: {failure.message}")
-        return failure
-
-    async def _create(self, replica_set: Object) -> Object:
-        pod = await self._context.client.create(PODS, pod_of(replica_set, self._resource))
-        self._context.events.event(replica_set, NORMAL, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
-        return pod
-
-    async def _delete(self, replica_set: Object, pod: Object) -> Object | None:
-        metadata = pod["metadata"]
-        try:
-            answer = await self._context.client.delete(PODS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
-        except NotFound:
-            return None
-        self._context.events.event(replica_set, NORMAL, "SuccessfulDelete", f"Deleted pod: {metadata['name']}")
-        return answer
+        """The first refusal, if any."""
+        wanted = [pod_of(replica_set, self._resource) for _ in range(plan.create)]
+        if refused := await create_pods(self._context, self._pods, replica_set, wanted):
+            return refused
+        deletions = (delete_pod(self._context, replica_set, pod) for pod in plan.delete)
+        refused = await settled(self._pods, await asyncio.gather(*deletions, return_exceptions=True))
+        if refused is not None:
+            self._context.events.event(replica_set, WARNING, "FailedDelete", f"Error deleting: {refused.message}")
+        return refused
 
     async def _report(self, replica_set: Object, active: Sequence[Object], failure: ApiError | None) -> None:
         uid = replica_set["metadata"]["uid"]
@@ -229,57 +177,3 @@ class _Controller:
             return
         changed = await self._context.client.update(self._resource, {**replica_set, "status": status}, subresource="status")
         await self._sets.caught_up(changed["metadata"]["resourceVersion"])
-
-    def _next_availability(self, replica_set: Object, active: Sequence[Object]) -> float | None:
-        """Seconds until the next ready pod counts as available."""
-        min_ready = replica_set["spec"].get("minReadySeconds", 0)
-        if not min_ready:
-            return None
-        now = self._context.clock.now()
-        waits = [
-            ready_since(pod) + min_ready - now for pod in active if is_ready(pod) and not is_available(pod, min_ready, now)
-        ]
-        return min(waits, default=None)
-
-
-def pod_of(owner: Object, resource: Resource) -> Mutable:
-    """A new pod of a workload's template, controlled by it."""
-    template = owner["spec"]["template"]
-    given = template.get("metadata", {})
-    metadata: Mutable = {
-        "generateName": f"{owner['metadata']['name']}-",
-        "namespace": owner["metadata"]["namespace"],
-        "labels": dict(given.get("labels") or {}),
-        "annotations": dict(given.get("annotations") or {}),
-        "ownerReferences": [owners.reference_to(owner, resource)],
-    }
-    if given.get("finalizers"):
-        metadata["finalizers"] = list(given["finalizers"])
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": dict(template["spec"])}
-
-
-def deletion_rank(pod: Object, on_node: Mapping[str, int], now: float) -> tuple[Any, ...]:
-    """Sorts the pods that are to go first to the front. Ages count in powers of two (KEP-2185), so that among pods of about the same
-    age chance (their uid) decides.
-    """
-    status = pod.get("status", {})
-    node = pod["spec"].get("nodeName", "")
-    restarts = max((c.get("restartCount", 0) for c in status.get("containerStatuses") or ()), default=0)
-    ready = is_ready(pod)
-    annotations = pod["metadata"].get("annotations") or {}
-    created = parse_time(pod["metadata"]["creationTimestamp"]) if pod["metadata"].get("creationTimestamp") else now
-    return (
-        bool(node),
-        {"Pending": 0, "Unknown": 1}.get(status.get("phase", "Pending"), 2),
-        ready,
-        int(annotations.get(DELETION_COST, "0")),
-        -on_node.get(node, 0),
-        _magnitude(now - ready_since(pod)) if ready else 0,
-        -restarts,
-        _magnitude(now - created),
-        pod["metadata"].get("uid", ""),
-    )
-
-
-def _magnitude(seconds: float) -> int:
-    return int(math.log2(seconds * 1e9)) if seconds > 0 else -1

@@ -18,7 +18,7 @@ from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import claims, history, owners
 from minik8s.controllers import statefulset_rules as rules
 from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
-from minik8s.controllers.replicaset import is_ready, ready_since
+from minik8s.controllers.pods import next_availability
 
 Object = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ class _Controller:
         await history.forget(self._context, stateful_set, revisions, live)
         if refused is not None:
             raise refused
-        return self._next_availability(stateful_set, pods, now)
+        return next_availability(pods, stateful_set["spec"].get("minReadySeconds", 0), now)
 
     async def _claim(self, stateful_set: Object) -> list[Object]:
         selector = selectors.of_object(stateful_set["spec"].get("selector"))
@@ -153,8 +153,3 @@ class _Controller:
         if status != stateful_set.get("status"):
             changed = await self._context.client.update(STATEFULSETS, {**stateful_set, "status": status}, subresource="status")
             await self._sets.caught_up(changed["metadata"]["resourceVersion"])
-
-    def _next_availability(self, stateful_set: Object, pods: Sequence[Object], now: float) -> float | None:
-        min_ready = stateful_set["spec"].get("minReadySeconds", 0)
-        waits = [ready_since(pod) + min_ready - now for pod in pods if is_ready(pod)] if min_ready else []
-        return min((wait for wait in waits if wait > 0), default=None)

@@ -16,7 +16,7 @@ from typing import Any
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import STATEFULSETS
 from minik8s.controllers import history
-from minik8s.controllers.replicaset import is_available, is_ready, pod_of
+from minik8s.controllers.pods import is_available, is_ready, pod_of
 
 Object = Mapping[str, Any]
 POD_NAME, POD_INDEX = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"

@@ -8,7 +8,8 @@ import pytest
 
 from minik8s.api.resources import PODS, REPLICASETS
 from minik8s.base.clock import rfc3339
-from minik8s.controllers.replicaset import decide, deletion_rank, status_of
+from minik8s.controllers.pods import deletion_rank
+from minik8s.controllers.replicaset import decide, status_of
 from minik8s.testing.clock import START, VirtualClock
 from minik8s.testing.cluster import Cluster
 

@@ -8,7 +8,7 @@ from typing import Any
 from minik8s.api.errors import FieldError, invalid, required, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import workload
-from minik8s.api.kinds.changes import immutable, keep
+from minik8s.api.kinds.changes import keep
 from minik8s.api.kinds.podtemplate import default_pod_template
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import NONE, age
@@ -76,10 +76,6 @@ def validate(daemonset: Frozen) -> list[FieldError]:
     return errors + workload.not_negative(spec, "spec", "revisionHistoryLimit")
 
 
-def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
-    return immutable(spec_of(new).get("selector"), spec_of(old).get("selector"), "spec.selector")
-
-
 def validate_status(new: Frozen, old: Frozen) -> list[FieldError]:
     errors = workload.not_negative(status_of(new), "status", *COUNTED)
     return errors + workload.not_decremented(status_of(new), status_of(old))
@@ -128,7 +124,7 @@ KIND = Kind(
     prepare_create=prepare_create,
     prepare_update=prepare_update,
     validate=validate,
-    validate_update=validate_update,
+    validate_update=workload.same_selector,
     validate_status=validate_status,
     warnings=workload.template_warnings,
     generation=True,

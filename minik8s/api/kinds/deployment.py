@@ -8,7 +8,7 @@ from typing import Any
 from minik8s.api.errors import FieldError, forbidden, invalid, required, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import workload
-from minik8s.api.kinds.changes import immutable, keep, keep_all_but_status
+from minik8s.api.kinds.changes import keep, keep_all_but_status
 from minik8s.api.kinds.podtemplate import default_pod_template
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import age
@@ -66,10 +66,6 @@ def validate(deployment: Frozen) -> list[FieldError]:
     return errors
 
 
-def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
-    return immutable(spec_of(new).get("selector"), spec_of(old).get("selector"), "spec.selector")
-
-
 def validate_status(new: Frozen, old: Frozen) -> list[FieldError]:
     errors = workload.status_counts(status_of(new), COUNTED, ("updatedReplicas", "readyReplicas", "availableReplicas"))
     return errors + workload.not_decremented(status_of(new), status_of(old))
@@ -111,7 +107,7 @@ KIND = Kind(
     prepare_update=prepare_update,
     prepare_status=prepare_status,
     validate=validate,
-    validate_update=validate_update,
+    validate_update=workload.same_selector,
     validate_status=validate_status,
     warnings=workload.warnings,
     generation=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from minik8s.api.errors import FieldError
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import workload
-from minik8s.api.kinds.changes import immutable, keep
+from minik8s.api.kinds.changes import keep
 from minik8s.api.kinds.podtemplate import default_pod_template
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import age
@@ -17,6 +17,16 @@ COUNTED = (
     "availableReplicas",
     "observedGeneration",
     "terminatingReplicas",
+)
+COLUMNS = (
+    NAME,
+    Column("Desired", "integer", description="How many pods are wanted."),
+    Column("Current", "integer", description="How many pods there are."),
+    Column("Ready", "integer", description="How many of them are ready."),
+    AGE,
+    workload.CONTAINERS,
+    workload.IMAGES,
+    workload.SELECTOR,
 )
 
 
@@ -41,25 +51,25 @@ def validate(replicaset: Frozen) -> list[FieldError]:
     return errors + workload.selector_and_template(spec, "ReplicaSet", "deployment")
 
 
-def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
-    return immutable(spec_of(new).get("selector"), spec_of(old).get("selector"), "spec.selector")
-
-
 def validate_status(new: Frozen, _old: Frozen) -> list[FieldError]:
     within = ("fullyLabeledReplicas", "readyReplicas", "availableReplicas")
     return workload.status_counts(status_of(new), COUNTED, within)
 
 
 def row(replicaset: Frozen, now: float) -> list[object]:
-    spec, status = spec_of(replicaset), status_of(replicaset)
+    return [*cells(replicaset, now), workload.selector_text(spec_of(replicaset).get("selector"))]
+
+
+def cells(obj: Frozen, now: float) -> list[object]:
+    """All but the selector."""
+    spec, status = spec_of(obj), status_of(obj)
     return [
-        replicaset["metadata"]["name"],
+        obj["metadata"]["name"],
         spec.get("replicas", 0),
         status.get("replicas", 0),
         status.get("readyReplicas", 0),
-        age(replicaset, now),
+        age(obj, now),
         *workload.template_cells(spec.get("template")),
-        workload.selector_text(spec.get("selector")),
     ]
 
 
@@ -68,19 +78,10 @@ KIND = Kind(
     prepare_create=prepare_create,
     prepare_update=prepare_update,
     validate=validate,
-    validate_update=validate_update,
+    validate_update=workload.same_selector,
     validate_status=validate_status,
     warnings=workload.warnings,
     generation=True,
-    columns=(
-        NAME,
-        Column("Desired", "integer", description="How many pods are wanted."),
-        Column("Current", "integer", description="How many pods there are."),
-        Column("Ready", "integer", description="How many of them are ready."),
-        AGE,
-        workload.CONTAINERS,
-        workload.IMAGES,
-        workload.SELECTOR,
-    ),
+    columns=COLUMNS,
     row=row,
 )

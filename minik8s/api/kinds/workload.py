@@ -13,6 +13,7 @@ from minik8s.api import names
 from minik8s.api.errors import FieldError, forbidden, invalid, required, unsupported
 from minik8s.api.kind import Column, Frozen
 from minik8s.api.kinds import checks
+from minik8s.api.kinds.changes import immutable
 from minik8s.api.kinds.podtemplate import validate_pod_template, warn_of_pod_template
 from minik8s.api.printing import NONE
 from minik8s.api.selectors import of_object, validate_selector
@@ -64,6 +65,11 @@ def selector_and_template(spec: Mapping[str, Any], owner: str, noun: str) -> lis
     if chosen and not chosen.matches(labels):
         errors.append(invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"))
     return errors + template_errors(template, owner)
+
+
+def same_selector(new: Frozen, old: Frozen) -> list[FieldError]:
+    """An update keeps `spec.selector`."""
+    return immutable(spec_of(new).get("selector"), spec_of(old).get("selector"), "spec.selector")
 
 
 def template_errors(template: Frozen, owner: str, path: str = "spec.template") -> list[FieldError]:

@@ -208,7 +208,12 @@ async def _listen(face: HttpFace, options: SimpleNamespace, tls: ssl.SSLContext,
     async def close() -> None:
         listener.close()
         local.close()
+        lines = [each.transport for each in protocol.connections]
         await protocol.shutdown(timeout=0.5)  # writes under way are answered, watches just end
+        for line in lines:
+            if line is not None:
+                line.abort()  # else an idle client's TLS would wait for its last word
+        await asyncio.sleep(0)
 
     stack.push_async_callback(close)
 

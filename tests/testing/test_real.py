@@ -1,13 +1,16 @@
 """The fixture `real_cluster`: a server as real clients meet it."""
 
+import http.client
 import os
 import shutil
+import ssl
 import stat
 import subprocess
 import sys
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +20,7 @@ from minik8s.client.client import Client
 from minik8s.client.http import HttpTransport
 from minik8s.client.informer import Informers
 from minik8s.client.kubeconfig import load
+from minik8s.testing.real import running
 
 pytestmark = pytest.mark.cluster(nodes=0)
 
@@ -37,6 +41,16 @@ async def test_our_client_over_http(real_cluster: Any) -> None:
     assert {"default", "kube-system"} <= names
     await informers.stop()
     await client.close()
+
+
+def test_it_ends_while_a_client_stays_connected(tmp_path: Path) -> None:
+    """Nobody waits for the last word of an idle client's TLS, and no transport is left behind (warnings are errors)."""
+    with running(tmp_path, nodes=0) as cluster:
+        where = urlsplit(cluster.url)
+        client = http.client.HTTPSConnection(where.hostname, where.port, context=ssl._create_unverified_context(), timeout=10)
+        client.request("GET", "/version")
+        client.getresponse().read()
+    client.close()
 
 
 @pytest.mark.e2e

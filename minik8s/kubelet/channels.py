@@ -1,7 +1,7 @@
 """exec, attach and port-forward over a WebSocket: the `channel.k8s.io` protocols, on the server's side.
 
-Each binary message begins with its channel: 0 stdin, 1 stdout, 2 stderr, 3 error (a Status at the end), 4 terminal size; v5 also
-255, which closes the channel that it names (so that stdin can end). With `base64.` in front, messages are text.
+Each message begins with a byte, its channel: 0 stdin, 1 stdout, 2 stderr, 3 error (a Status at the end), 4 terminal size; v5 also
+255, which closes the channel that it names (so that stdin can end). With `base64.` in front, messages are a digit and base64.
 Source: k8s.io/apimachinery/pkg/util/remotecommand, KEP-4006.
 """
 
@@ -37,7 +37,6 @@ HEARTBEAT = 30.0
 MAX_MESSAGE = 1024 * 1024
 LONGEST_SIDE = 1 << 16
 """Of a terminal: the kernel holds it in two bytes."""
-_CHANNELS = tuple("0123456789")
 
 
 class Channels:
@@ -69,13 +68,16 @@ class Channels:
         """The next message; None when the client is gone."""
         while True:
             message = await self._socket.receive()
-            if message.type is aiohttp.WSMsgType.BINARY and message.data:
-                return message.data[0], message.data[1:]
-            if message.type is aiohttp.WSMsgType.TEXT and message.data[:1] in _CHANNELS:
-                with contextlib.suppress(ValueError):  # what is no base64 is nobody's
-                    return int(message.data[0]), base64.b64decode(message.data[1:])
             if message.type not in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
                 return None
+            data = (
+                message.data.encode() if message.type is aiohttp.WSMsgType.TEXT else message.data
+            )  # Python's client sends either
+            if data and not self._text:
+                return data[0], data[1:]
+            if data[:1].isdigit():
+                with contextlib.suppress(ValueError):  # what is no base64 is nobody's
+                    return int(data[:1]), base64.b64decode(data[1:])
 
     async def finish(self, status: Mapping[str, Any]) -> None:
         """Tells how it ended and closes. Old protocols know text alone, and only of failure."""
@@ -103,7 +105,9 @@ async def run_command(channels: Channels, streams: Streams, command: Sequence[st
         done, _ = await asyncio.wait({inward, outward}, return_when=asyncio.FIRST_COMPLETED)
         if outward in done:
             outward.result()
-            await _cancelled(inward)  # aiohttp closes at once where somebody waits for messages, and what was just sent may be lost
+            await _cancelled(
+                inward
+            )  # aiohttp closes at once where somebody waits for messages, and what was just sent may be lost
             await channels.finish(exit_status(await streams.wait(), command))
     except (ConnectionError, RuntimeError):
         log.debug("the client of an exec is gone")

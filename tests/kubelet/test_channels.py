@@ -1,4 +1,4 @@
-"""exec over a WebSocket: what a process said last reaches its client. Source: KEP-4006 (WebSockets for kubectl)."""
+"""exec over a WebSocket: what is said reaches the other side. Source: KEP-4006 (WebSockets for kubectl)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import orjson
+import pytest
 from aiohttp import web
 
 from minik8s.kubelet.channels import ERROR, STDOUT, Channels, run_command
@@ -77,3 +78,38 @@ async def test_the_last_words_reach_the_client(tmp_path: Path) -> None:
 async def test_a_failure_reaches_it_too(tmp_path: Path) -> None:
     told = await talk(tmp_path, fails=True)
     assert orjson.loads(told[-1][1:])["message"] == "the session was interrupted"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message", "heard"),
+    [
+        ("v4.channel.k8s.io", b"\x00in", (0, b"in")),
+        ("v4.channel.k8s.io", "\x00\u00fc", (0, b"\xc3\xbc")),  # the official Python client sends text
+        ("v4.channel.k8s.io", '\x04{"Width":1}', (4, b'{"Width":1}')),
+        ("v5.channel.k8s.io", b"\xff\x00", (255, b"\x00")),
+        ("v4.base64.channel.k8s.io", "0aW4=", (0, b"in")),
+        ("v4.base64.channel.k8s.io", b"0aW4=", (0, b"in")),
+    ],
+)
+async def test_text_and_bytes_are_heard_alike(
+    tmp_path: Path, protocol: str, message: str | bytes, heard: tuple[int, bytes]
+) -> None:
+    found: list[tuple[int, bytes] | None] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        channels = await Channels.accept(request)  # type: ignore[arg-type]
+        found.append(await channels.receive())
+        await channels.close()
+        return channels.socket
+
+    server = web.Server(handle)
+    listener = await asyncio.get_running_loop().create_unix_server(server, str(tmp_path / "s"))
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(tmp_path / "s"))) as session,
+        session.ws_connect("http://kubelet/", protocols=[protocol]) as socket,
+    ):
+        await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
+        await socket.receive()
+    listener.close()
+    await server.shutdown(timeout=0.05)
+    assert found == [heard]

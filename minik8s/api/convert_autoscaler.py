@@ -13,8 +13,7 @@ import orjson
 
 from minik8s.api import schema
 from minik8s.api.errors import BadRequest
-from minik8s.api.kind import Frozen, Object
-from minik8s.api.kinds.changes import thawed
+from minik8s.api.kind import Frozen, Object, thawed
 
 V1, V2 = "autoscaling/v1", "autoscaling/v2"
 CPU_METRIC: Mapping[str, Any] = {

@@ -24,6 +24,15 @@ Frozen = Mapping[str, Any]
 """An object that is shared: nobody changes it."""
 
 
+def thawed(value: Any) -> Any:
+    """A private copy of shared data."""
+    if isinstance(value, Mapping):
+        return {key: thawed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [thawed(item) for item in value]
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of `kubectl get` (metav1.TableColumnDefinition). `priority` 1 shows with `-o wide` only."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from minik8s.api.kind import Frozen
+from minik8s.base.clock import parse_time
 
 NONE, UNKNOWN = "<none>", "<unknown>"
 
@@ -16,17 +15,12 @@ def age(obj: Frozen, now: float) -> str:
 
 def since(timestamp: str | None, now: float) -> str:
     """How long ago an API timestamp is, `<unknown>` without one."""
-    return human_duration(now - unix_time(timestamp)) if timestamp else UNKNOWN
+    return human_duration(now - parse_time(timestamp)) if timestamp else UNKNOWN
 
 
 def until(timestamp: str | None, now: float) -> str:
     """How far ahead an API timestamp is, `<unknown>` without one."""
-    return human_duration(unix_time(timestamp) - now) if timestamp else UNKNOWN
-
-
-def unix_time(timestamp: str) -> float:
-    """An API timestamp (RFC 3339, metav1.Time or MicroTime) in Unix seconds."""
-    return datetime.fromisoformat(timestamp).timestamp()
+    return human_duration(parse_time(timestamp) - now) if timestamp else UNKNOWN
 
 
 def human_duration(seconds: float) -> str:

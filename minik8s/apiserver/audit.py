@@ -17,9 +17,8 @@ import orjson
 
 from minik8s.api import decode
 from minik8s.api.errors import ApiError, InternalError
-from minik8s.api.user import User
+from minik8s.api.user import User, user_info
 from minik8s.apiserver import bodies, forms
-from minik8s.apiserver.audit_id import new_id
 from minik8s.apiserver.audit_log import AuditLog
 from minik8s.apiserver.audit_policy import COMPLETE, METADATA, NONE, PANIC, RECEIVED, REQUEST_RESPONSE, STARTED, Policy, Verdict
 from minik8s.apiserver.contract import PATCH_ANNOTATION, Attributes
@@ -28,6 +27,7 @@ from minik8s.apiserver.listing import Page
 from minik8s.apiserver.request import STREAMS, Request
 from minik8s.base.clock import Clock, rfc3339_micro
 from minik8s.base.metrics import Metrics
+from minik8s.base.uids import new_uid
 
 if TYPE_CHECKING:
     from minik8s.apiserver.frontdesk import Reply
@@ -58,7 +58,7 @@ class Auditor:
             return None
         if self.log.full:
             await self.log.room()
-        trail = Trail(self, verdict, asked, audit_id or new_id(self._rng), uri, sources, agent)
+        trail = Trail(self, verdict, asked, audit_id or new_uid(self._rng), uri, sources, agent)
         trail.stage(RECEIVED)
         return trail
 
@@ -224,12 +224,6 @@ class Trail:
 
 
 _STATUS = ("metadata", "status", "message", "reason", "details", "code")
-
-
-def user_info(user: User) -> dict[str, Any]:
-    """authentication.k8s.io/v1 UserInfo."""
-    known = {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra}
-    return {field: value for field, value in known.items() if value}
 
 
 def _reference(asked: Attributes) -> dict[str, str]:

@@ -36,7 +36,6 @@ from minik8s.api.resources import CREATE_ONLY
 from minik8s.api.user import User
 from minik8s.apiserver import bigyaml, bodies, connect, forms, streams, watching
 from minik8s.apiserver.aggregation import routes
-from minik8s.apiserver.audit_id import AUDIT_ID, new_id
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.authn.notyet import NotYet
 from minik8s.apiserver.contract import Attributes, Operation
@@ -48,6 +47,7 @@ from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watc
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.request import STREAMS, PathNotFound, Request, is_true, not_allowed, parse_path, raw_attributes, readable
+from minik8s.base.uids import new_uid
 from minik8s.tunnel import paths
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ _connections_log.addFilter(_NoBadRequests())
 
 T = TypeVar("T")
 
+AUDIT_ID = "Audit-Id"
+"""Every answer has one, also where nothing is audited."""
 FLOW = web.RequestKey("flow", Match)
 """Where a request holds the flow it belongs to."""
 SMALL_BODY, LARGE_ANSWER = 64 * 1024, 256 * 1024
@@ -412,7 +414,7 @@ class _HttpRequest(web.BaseRequest):
         trail = self.get(TRAIL)
         if trail is not None:
             trail.started(response.status)
-        response.headers[AUDIT_ID] = trail.id if trail else self.headers.get(AUDIT_ID) or new_id(self.rng)
+        response.headers[AUDIT_ID] = trail.id if trail else self.headers.get(AUDIT_ID) or new_uid(self.rng)
 
 
 def _sources(http: web.BaseRequest) -> tuple[str, ...]:

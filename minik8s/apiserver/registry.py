@@ -9,7 +9,6 @@ functions here, `admission/` has the plugins.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import Any
@@ -42,6 +41,7 @@ from minik8s.apiserver.contract import Admission, Operation, Plugin
 from minik8s.apiserver.quotas import Quotas
 from minik8s.apiserver.request import Request
 from minik8s.base.clock import Clock, parse_duration, rfc3339
+from minik8s.base.uids import new_uid
 from minik8s.store.base import Conflict, Store, StoreFailed
 from minik8s.store.base import Entry as Stored
 
@@ -360,7 +360,7 @@ class Registry:
         _drop_repeated_owners(metadata, request.warnings)
         for name in _SERVER_METADATA:
             metadata.pop(name, None)
-        metadata["uid"] = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        metadata["uid"] = new_uid(self._rng)
         metadata["creationTimestamp"] = rfc3339(self.clock.now())
         if request.resource.namespaced:
             metadata["namespace"] = request.namespace

@@ -29,7 +29,7 @@ from minik8s.api.resources import (
     Resource,
 )
 from minik8s.api.selectors import EQUALS, FieldRequirement, FieldSelector, parse_fields
-from minik8s.api.user import User
+from minik8s.api.user import User, user_info
 from minik8s.apiserver import bodies
 from minik8s.apiserver.authn import Authenticator, InvalidToken
 from minik8s.apiserver.authn.notyet import NotYet
@@ -173,13 +173,6 @@ def token_review(review: Object, authenticator: Authenticator) -> Object:
         return review | {"metadata": {}, "status": {"error": str(error), "user": {}}}
     status = {"authenticated": True, "user": user_info(identity.user), "audiences": list(identity.audiences)}
     return review | {"metadata": {}, "status": status}
-
-
-def user_info(user: User) -> Object:
-    """authentication.k8s.io UserInfo."""
-    extra = {key: list(values) for key, values in user.extra.items()}
-    info = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": extra}
-    return {key: value for key, value in info.items() if value}
 
 
 # --- tokens --------------------------------------------------------------------------------------------------------------

@@ -171,10 +171,6 @@ class ClusterPKI:
         return cls(directory, server, client, front_proxy, service.read_bytes(), clock)
 
     @property
-    def server_ca_file(self) -> Path:
-        return self.directory / "server-ca.crt"
-
-    @property
     def client_ca_file(self) -> Path:
         return self.directory / "client-ca.crt"
 
@@ -335,8 +331,10 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None = None) 
 
 
 def client_context(ca: bytes, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
-    """TLS for a client that trusts the authorities in `ca` (PEM) alone, showing a certificate where one is given."""
-    context = ssl.create_default_context(cadata=ca.decode())
+    """TLS for a client that trusts the authorities in `ca` (PEM) alone (the system's where it is empty), showing a certificate where
+    one is given.
+    """
+    context = ssl.create_default_context(cadata=ca.decode() or None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if certificate:
         context.load_cert_chain(certificate, key)

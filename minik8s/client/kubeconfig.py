@@ -95,12 +95,14 @@ def write(path: Path, access: Access, *, name: str = "minik8s", user: str = "adm
 
 def ssl_context(access: Access) -> ssl.SSLContext:
     """TLS 1.2 or newer that trusts `access.ca` alone (the system's where it is empty) and shows the certificate, if any."""
+    from minik8s.base.pki import client_context  # late, as above
+
     if access.insecure:  # without the system's authorities, which `create_default_context` would read
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     else:
-        context = ssl.create_default_context(cadata=access.ca.decode() if access.ca else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = client_context(access.ca or b"")
     if access.certificate:
         # The ssl module reads certificates from files only; the directory is ours alone (0700) and gone at once.
         with tempfile.TemporaryDirectory() as directory:

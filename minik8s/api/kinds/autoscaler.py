@@ -12,9 +12,9 @@ from typing import Any
 from minik8s.api import names, quantity
 from minik8s.api.convert_autoscaler import CPU_METRIC, new_view
 from minik8s.api.errors import FieldError, forbidden, invalid, required, unsupported
-from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
+from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object, thawed
 from minik8s.api.kinds import checks, workload
-from minik8s.api.kinds.changes import keep, keep_all_but_status, thawed
+from minik8s.api.kinds.changes import keep, keep_all_but_status
 from minik8s.api.kinds.pod.validation_resources import container_resource_name
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import NONE, UNKNOWN, age

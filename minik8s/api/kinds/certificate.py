@@ -14,11 +14,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import load_pem_x509_certificates, load_pem_x509_csr
 
 from minik8s.api.errors import FieldError, duplicate, forbidden, invalid, required, unsupported
-from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
+from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object, thawed
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.changes import keep, keep_all_but_status, thawed
+from minik8s.api.kinds.changes import keep, keep_all_but_status
 from minik8s.api.printing import NONE, age, human_duration
-from minik8s.api.user import User
+from minik8s.api.user import User, user_info
 
 APPROVED, DENIED, FAILED = "Approved", "Denied", "Failed"
 ONCE_SET = (APPROVED, DENIED, FAILED)
@@ -61,8 +61,7 @@ def prepare_create(request: Object) -> None:
 def requested_by(request: Object, user: User) -> None:
     """Writes down who asks, in place of whoever the request names."""
     spec = request["spec"] = {key: value for key, value in (request.get("spec") or {}).items() if key not in REQUESTOR}
-    who = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": thawed(user.extra)}
-    spec.update({key: value for key, value in who.items() if value})
+    spec.update(user_info(user))
 
 
 def prepare_update(new: Object, old: Frozen) -> None:

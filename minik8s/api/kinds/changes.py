@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from minik8s.api import names
 from minik8s.api.errors import FieldError, forbidden, invalid
-from minik8s.api.kind import Frozen, Object
+from minik8s.api.kind import Frozen, Object, thawed
 
 
 def keep(new: Object, old: Frozen, *keys: str) -> None:
@@ -22,15 +21,6 @@ def keep(new: Object, old: Frozen, *keys: str) -> None:
 def keep_all_but_status(new: Object, old: Frozen) -> None:
     """For updates of the status: the rest stays, metadata aside (the registry sees to it)."""
     keep(new, old, *((new.keys() | old.keys()) - {"status", "metadata", "apiVersion", "kind"}))
-
-
-def thawed(value: Any) -> Any:
-    """A private copy of shared data."""
-    if isinstance(value, Mapping):
-        return {key: thawed(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [thawed(item) for item in value]
-    return value
 
 
 def immutable(new: Any, old: Any, path: str) -> list[FieldError]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from minik8s.api import names, quantity
 from minik8s.api.errors import FieldError, forbidden, invalid, unsupported
-from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
+from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object, thawed
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.changes import immutable, keep, thawed
+from minik8s.api.kinds.changes import immutable, keep
 from minik8s.api.kinds.claimspec import validate_claim_spec
 from minik8s.api.kinds.pod.resources import is_native
 from minik8s.api.kinds.pod.warnings import claim_warnings

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from minik8s.api.kind import Frozen, Object
-from minik8s.api.kinds.changes import thawed
+from minik8s.api.kind import Frozen, Object, thawed
 
 API_VERSION = "flowcontrol.apiserver.k8s.io/v1"
 AUTOUPDATE = "apf.kubernetes.io/autoupdate-spec"

@@ -11,14 +11,15 @@ from typing import Any
 
 from minik8s.api import names
 from minik8s.api.errors import FieldError, duplicate, invalid, required, too_long, too_many, unsupported
-from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
+from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object, thawed
 from minik8s.api.kinds import checks, workload
-from minik8s.api.kinds.changes import immutable, keep, thawed
+from minik8s.api.kinds.changes import immutable, keep
 from minik8s.api.kinds.job_status import count_of_indexes, is_true, validate_status
 from minik8s.api.kinds.podtemplate import default_pod_template, validate_pod_template
 from minik8s.api.kinds.workload import spec_of, status_of
-from minik8s.api.printing import age, human_duration, unix_time
+from minik8s.api.printing import age, human_duration
 from minik8s.api.selectors import of_object, validate_selector
+from minik8s.base.clock import parse_time
 
 UID_LABEL, NAME_LABEL = "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"
 OLD_UID_LABEL, OLD_NAME_LABEL = "controller-uid", "job-name"
@@ -377,7 +378,7 @@ def _progress(job: Frozen) -> str:
 
 def _duration(job: Frozen, now: float) -> str:
     start, end = status_of(job).get("startTime"), status_of(job).get("completionTime")
-    return human_duration((unix_time(end) if end else now) - unix_time(start)) if start else ""
+    return human_duration((parse_time(end) if end else now) - parse_time(start)) if start else ""
 
 
 KIND = Kind(

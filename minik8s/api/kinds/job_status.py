@@ -11,7 +11,7 @@ from minik8s.api.errors import FieldError, duplicate, invalid, required
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds import workload
 from minik8s.api.kinds.workload import spec_of, status_of
-from minik8s.api.printing import unix_time
+from minik8s.base.clock import parse_time
 
 CONDITIONS = "status.conditions"
 COUNTED = ("active", "succeeded", "failed", "ready", "terminating")
@@ -110,7 +110,7 @@ def _finish(new: Frozen, old: Frozen) -> list[FieldError]:
             errors.append(invalid("status.completionTime", end, detail))
         if complete and not end:
             errors.append(required("status.completionTime", "completionTime is required for Complete jobs"))
-    if _changed(new, old, "startTime", "completionTime") and start and end and unix_time(end) < unix_time(start):
+    if _changed(new, old, "startTime", "completionTime") and start and end and parse_time(end) < parse_time(start):
         errors.append(invalid("status.completionTime", end, "must be equal to or after `startTime`"))
     if (_turned(new, old, "Failed") or _changed(new, old, "failedIndexes")) and failed and not is_true(new, "FailureTarget"):
         errors.append(_wrong("cannot set Failed=True condition without the FailureTarget=true condition"))

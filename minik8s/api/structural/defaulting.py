@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minik8s.api.kinds.changes import thawed
+from minik8s.api.kind import thawed
 from minik8s.api.structural.nodes import Node, items, properties, values
 
 Fill = Callable[[Any], None]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minik8s.api.kind import Frozen
-from minik8s.api.kinds.changes import thawed
+from minik8s.api.kind import Frozen, thawed
 from minik8s.api.structural.nodes import EMBEDDED, Node, items, properties, values
 
 METADATA = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"

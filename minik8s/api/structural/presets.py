@@ -6,7 +6,7 @@ from typing import Any
 
 from minik8s.api import schema
 from minik8s.api.errors import FieldError, invalid
-from minik8s.api.kinds.changes import thawed
+from minik8s.api.kind import thawed
 from minik8s.api.structural import embedded, pruning, schemas
 from minik8s.api.structural.nodes import EMBEDDED, META, RULES, Node, items, ordered, properties, rooted
 from minik8s.api.structural.spine import keywords

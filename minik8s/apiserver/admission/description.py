@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from minik8s.api.resources import Resource
-from minik8s.api.user import User
+from minik8s.api.user import user_info
 from minik8s.apiserver.admission.matching import kind_of, namespace_of
 from minik8s.apiserver.contract import Admission
 
@@ -26,7 +26,7 @@ def described(request: Admission, row: Resource) -> dict[str, Any]:
         "name": request.name,
         "namespace": namespace_of(request),
         "operation": str(request.operation),
-        "userInfo": _user(request.user),
+        "userInfo": user_info(request.user),
     }
     return {key: value for key, value in found.items() if value} | {"dryRun": request.dry_run}
 
@@ -38,9 +38,3 @@ def _kind(row: Resource, subresource: str) -> dict[str, str]:
 
 def _resource(row: Resource) -> dict[str, str]:
     return {"group": row.group, "version": row.version, "resource": row.plural}
-
-
-def _user(user: User) -> dict[str, Any]:
-    extra = {key: list(values) for key, values in user.extra.items()}
-    found = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": extra}
-    return {key: value for key, value in found.items() if value}

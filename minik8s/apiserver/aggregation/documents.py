@@ -54,8 +54,6 @@ def swagger(document: Object, others: Iterable[tuple[Route, Frozen]]) -> Object:
 
 # --- groups and versions ------------------------------------------------------------------------------------------------
 
-Versions = dict[str, Any]
-
 
 def _merged(
     groups: Iterable[Frozen],

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minik8s.api import cel
-from minik8s.api.user import User
+from minik8s.api.user import User, user_info
 from minik8s.apiserver.authn.serviceaccounts import InvalidToken
 
 Claims = Mapping[str, Any]
@@ -73,15 +73,14 @@ def claim_rule(expression: str, message: str, where: str) -> Callable[[Claims], 
     return lambda claims: judge({"claims": claims})
 
 
+_NOBODY = {"uid": "", "groups": [], "extra": {}}
+
+
 def user_rule(expression: str, message: str, where: str) -> Callable[[User], None]:
     """A rule that the user must fulfil whom claims make."""
     judge = _rule(expression, message, _USER, where)
 
-    def rule(user: User) -> None:
-        extra_values = {key: list(values) for key, values in user.extra.items()}
-        judge({"user": {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": extra_values}})
-
-    return rule
+    return lambda user: judge({"user": _NOBODY | user_info(user)})
 
 
 def _rule(expression: str, message: str, env: cel.Env, where: str) -> Callable[[Mapping[str, Any]], None]:

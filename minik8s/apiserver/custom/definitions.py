@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import importlib
 import logging
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -34,6 +33,7 @@ from minik8s.apiserver.request import Request
 from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.base.tasks import Owner
+from minik8s.base.uids import new_uid
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class Definitions:
         conversion = spec.get("conversion") or {}
         if conversion.get("strategy") != "Webhook":
             return ByName()
-        return ByWebhook(conversion, self._caller(), lambda: str(uuid.UUID(int=self._rng.getrandbits(128), version=4)))
+        return ByWebhook(conversion, self._caller(), lambda: new_uid(self._rng))
 
     def _publish(self) -> None:
         self._catalogue.replace_custom(row for name in sorted(self._defined) for row in self._defined[name].served)

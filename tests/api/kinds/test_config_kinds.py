@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from minik8s.api import convert
-from minik8s.api.kinds import certificate, changes, configmap, endpoints, event, namespace, node
+from minik8s.api import convert, kind
+from minik8s.api.kinds import certificate, configmap, endpoints, event, namespace, node
 from minik8s.api.user import User
 
 NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
@@ -150,6 +150,6 @@ def test_the_signer_cant_approve() -> None:
 
 def test_thawed_shares_nothing() -> None:
     shared = {"a": ({"b": 1},)}
-    private = changes.thawed(shared)
+    private = kind.thawed(shared)
     private["a"][0]["b"] = 2
     assert shared == {"a": ({"b": 1},)}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -30,6 +29,7 @@ from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.contract import PATCH_ANNOTATION, Admission, Authorizer, Reader, ShownAs
 from minik8s.apiserver.outbound import Caller, CallFailed
 from minik8s.base.clock import Clock
+from minik8s.base.uids import new_uid
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class Dispatcher:
         left = request.deadline - self.clock.monotonic()
         if left <= 0:
             raise _too_late()
-        uid = str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+        uid = new_uid(self.rng)
         obj, old = await self._objects(request, row)
         body = review.question(hook.version, uid, request, row, obj, old)
         try:

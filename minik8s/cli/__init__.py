@@ -17,6 +17,7 @@ COMMANDS = {
     "server": "run the control plane, and an agent beside it",
     "agent": "run a node that joins a server",
     "get": "show objects",
+    "apply": "set objects to what a file says",
     "create": "create objects from a file",
     "delete": "delete objects",
     "logs": "print a container's log",

@@ -77,10 +77,11 @@ class Server:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         accept: str = "application/json",
+        content_type: str = "application/json",
     ) -> Any:
         """The answer's JSON value; Refused for a Status of failure."""
         with self._failures():
-            answer = self._send(method, path, query, body, accept)
+            answer = self._send(method, path, query, body, accept, content_type)
             content = answer.read()
         self._raise_refused(answer, content)
         return json.loads(content)
@@ -141,14 +142,22 @@ class Server:
         self._connection = None
         return answer
 
-    def _send(self, method: str, path: str, query: Mapping[str, str] | None, body: Any, accept: str) -> HTTPResponse:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Any,
+        accept: str,
+        content_type: str = "application/json",
+    ) -> HTTPResponse:
         if self._connection is None:
             self._connection = self.connect()
         headers = self.headers() | {"Accept": accept}
         data = None
         if body is not None:
             data = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         self._connection.request(method, self.target(path, query), data, headers)
         answer = self._connection.getresponse()
         for warning in answer.headers.get_all("Warning", ()):

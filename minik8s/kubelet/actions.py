@@ -1,7 +1,6 @@
-"""Asking or telling a container something: the actions of probes and lifecycle hooks (exec, httpGet, tcpSocket, sleep).
+"""Asking or telling a container something: the actions of probes and lifecycle hooks (exec, httpGet, tcpSocket, grpc, sleep).
 
 Promise: `probe` answers within its time-out, `hook` raises HookFailed or returns. Messages are those that upstream's events show.
-Limits: gRPC probes are not done yet (they count as failed, with a clear text).
 """
 
 from __future__ import annotations
@@ -71,6 +70,8 @@ class Actions:
             return await self._http(probe["httpGet"], target, timeout)
         if probe.get("tcpSocket"):
             return await self._tcp(probe["tcpSocket"], target, timeout)
+        if probe.get("grpc"):
+            return await self._grpc(probe["grpc"], target, timeout)
         return Outcome(None, "missing probe handler")
 
     async def hook(self, handler: Handler, target: Target) -> None:
@@ -114,6 +115,13 @@ class Actions:
             return Outcome(False, dial_error(host, port, error))
         writer.close()
         return Outcome(True)
+
+    async def _grpc(self, handler: Handler, target: Target, timeout: float) -> Outcome:
+        from minik8s.kubelet import grpchealth  # grpc is 10 MB that few nodes need
+
+        address = f"[{target.address}]" if ":" in target.address else target.address
+        where = f"{address}:{handler['port']}"
+        return Outcome(*await grpchealth.check(self._clock, where, handler.get("service") or "", timeout, USER_AGENT))
 
     async def _http(self, handler: Handler, target: Target, timeout: float, any_status: bool = False) -> Outcome:
         try:

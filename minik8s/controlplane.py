@@ -13,6 +13,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from minik8s.api.resources import PODS
 from minik8s.api.user import User, component, service_account
 from minik8s.apiserver import authn, reviews
 from minik8s.apiserver.admission import plugins
@@ -26,7 +27,7 @@ from minik8s.apiserver.authz import authorizer_for
 from minik8s.apiserver.flowcontrol import report as flow_report
 from minik8s.apiserver.flowcontrol.gate import SEATS
 from minik8s.apiserver.frontdesk import FrontDesk
-from minik8s.apiserver.metrics import watch_cache
+from minik8s.apiserver.metrics import tell_build, watch_cache
 from minik8s.apiserver.outbound import Caller
 from minik8s.apiserver.provision import provision_defaults, provision_flowcontrol
 from minik8s.base.clock import Clock
@@ -77,7 +78,7 @@ class ControlPlane:
         self.metrics = Metrics()
         self.rng = rng
         self._settings = settings
-        self.desk = FrontDesk(store, clock, rng, settings.service_networks)
+        self.desk = FrontDesk(store, clock, rng, settings.service_networks, self.metrics)
         self.tunnels = Tunnels()
         self.caller = Caller(self.desk.reader, self.tunnels, clock, rng)
         self.desk.caller = self.caller
@@ -103,6 +104,7 @@ class ControlPlane:
         self.desk.flow.seats = settings.seats
         flow_report.install(self.metrics, self.desk.flow)
         watch_process(self.metrics)
+        tell_build(self.metrics)
         watch_cache(self.metrics, self.desk.cache)
 
     def _webhook_dispatcher(self) -> Dispatcher:
@@ -114,6 +116,12 @@ class ControlPlane:
         return Dispatcher(
             desk.reader, desk.catalogue, desk.authorizer, self.caller, self.clock, self.rng, metrics, desk.shown_as
         )
+
+    def pod_resources(self) -> str:
+        """The scheduler's metrics of what pods ask for."""
+        from minik8s.scheduler.metrics import pod_resources
+
+        return pod_resources(self.desk.reader.list(PODS))
 
     def client(self, user: User) -> Client:
         """A client in this process, under an identity."""
@@ -139,7 +147,7 @@ class ControlPlane:
             return self.client(authn.ADMIN if name in AS_SERVER else service_account("kube-system", name))
 
         settings = replace(self._settings.controller_settings, account_token=self.authenticator.accounts.legacy)
-        manager = Manager(client_of, informers, self.clock, self.rng, settings, self._settings.controllers)
+        manager = Manager(client_of, informers, self.clock, self.rng, settings, self._settings.controllers, self.metrics)
         stack.push_async_callback(manager.stop)
         await manager.start()
 

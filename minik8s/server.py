@@ -24,14 +24,14 @@ from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION, cloud, config, security
 from minik8s.api.user import User
-from minik8s.apiserver import agents, authn, pages
+from minik8s.apiserver import agents, authn, health, pages
 from minik8s.apiserver.aggregation.trust import CLIENT_NAME
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.connections import Connections
 from minik8s.apiserver.connect import Connector
 from minik8s.apiserver.flowcontrol import pages as flow_pages
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
-from minik8s.apiserver.metrics import RequestMetrics
+from minik8s.apiserver.metrics import RequestMetrics, watch_database
 from minik8s.apiserver.provision import provision_cluster_info, provision_services, provision_trust
 from minik8s.base import jointoken, memory
 from minik8s.base.children import keep_running
@@ -119,6 +119,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         ),
     )
     plane = ControlPlane(store, clock, rng, settings)
+    watch_database(plane.metrics, data / "state.db")
     with _one_line("cannot write an audit log"):
         await security.audit(options, plane, stack)
     owner = Owner("server", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
@@ -230,8 +231,9 @@ HOUR, DAY = 3600.0, 24 * 3600.0
 
 
 def _pages(plane: ControlPlane, address: str) -> dict[str, PageHandler]:
-    checks = {"ping": lambda: "", "etcd": plane.desk.cache.failure, "poststarthook/rbac/bootstrap-roles": lambda: ""}
-    own = pages.pages(checks, plane.metrics, plane.authenticator.accounts, plane.desk.catalogue, address, plane.aggregation)
+    probes, accounts = health.checks(plane.desk.cache.failure), plane.authenticator.accounts
+    resources = plane.pod_resources
+    own = pages.pages(probes, plane.metrics, accounts, plane.desk.catalogue, address, plane.aggregation, resources)
     return own | flow_pages.pages(plane.desk.flow, plane.clock)
 
 

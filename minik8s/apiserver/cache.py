@@ -199,6 +199,7 @@ class Collection:
         self.order: list[str] = []
         self.history = History(_row_of, self._of_row)
         self.keep_decoded = False
+        self.received = 0  # changes since the start
         self.changed: list[Callable[[], None]] = []
         self.hot_fields = hot_fields
         self._watchers: dict[Interest, dict[Watcher, None]] = {}
@@ -279,6 +280,7 @@ class Collection:
         event = self.event(change, previous, obj)
         entry = event.entry
         self.history.append(event)
+        self.received += 1
         if event.deleted:
             del self.entries[entry.key]
             del self.order[bisect_left(self.order, entry.key)]

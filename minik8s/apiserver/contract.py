@@ -98,6 +98,8 @@ class Admission:
     """When the request has no more time (monotonic): who calls out waits no longer."""
 
 
+WEBHOOKS = "AdmissionWebhooks"
+"""The plugin that waits for others."""
 PATCH_ANNOTATION = "patch.webhook.admission.k8s.io/"
 """How annotations begin that hold parts of objects: the audit log shows them from the level Request on."""
 

@@ -34,6 +34,7 @@ from minik8s.apiserver.quotas import Quotas
 from minik8s.apiserver.registry import Answer, Registry
 from minik8s.apiserver.request import INTERACTIVE, Request, is_true, not_allowed
 from minik8s.base.clock import Clock
+from minik8s.base.metrics import Metrics
 from minik8s.base.tasks import Owner
 from minik8s.store.base import Store
 
@@ -81,7 +82,9 @@ class CacheReader:
 class FrontDesk:
     """One API server over one store."""
 
-    def __init__(self, store: Store, clock: Clock, rng: Random, service_networks: list[Network]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, rng: Random, service_networks: list[Network], metrics: Metrics | None = None
+    ) -> None:
         self.clock = clock
         self.rng = rng
         self.catalogue = Catalogue()
@@ -98,7 +101,9 @@ class FrontDesk:
         """What requests from outside pass before they are served."""
         allocators = Allocators(self.reader, service_networks, rng)
         quotas = Quotas(self.reader, clock)
-        self.registry = Registry(store, self.cache, clock, rng, self.admission, allocators, quotas)
+        metrics = metrics or Metrics()
+        self.registry = Registry(store, self.cache, clock, rng, self.admission, allocators, quotas, metrics)
+        self._judged = metrics.counter("authorization_attempts_total", "Authorizations by their result.", ("result",))
         self.caller: Post | None = None
         """What asks webhooks; set before `start`."""
         self._definitions: Definitions | None = None
@@ -174,8 +179,14 @@ class FrontDesk:
             request.warnings.append(deprecated)
 
     def check(self, attributes: Attributes, annotations: dict[str, str] | None = None) -> None:
-        if self.authorizer is not None:
+        if self.authorizer is None:
+            return
+        allowed = False
+        try:
             authz.check(self.authorizer, attributes, annotations)
+            allowed = True
+        finally:
+            self._judged.add(("allowed" if allowed else "no-opinion",), 1)
 
     def impersonate(self, wanted: User, attributes: Attributes) -> tuple[User, str]:
         """The user as whom a request goes on, where its sender may act as `wanted`, and the verb of the constraint that allows it."""

@@ -112,6 +112,7 @@ class _Context:
     form: Form = forms.PLAIN
     trail: Trail | None = None
     visit: Visit | None = None
+    page: str = ""  # the path of a page that there is
 
     @property
     def annotations(self) -> dict[str, str] | None:
@@ -181,16 +182,28 @@ class HttpFace:
                 log.exception("%s %s failed", http.method, http.path)
                 _cut_if_begun(http, error)
                 response = _error(InternalError(f"Internal error occurred: {type(error).__name__}"), context)
-        self._metrics.observe(context.request, http.method, response.status, self._desk.clock.monotonic() - started)
+        request, seconds, size = context.request, self._desk.clock.monotonic() - started, response.content_length or 0
+        waited = request.waited if request is not None else 0.0
+        self._metrics.observe(request, http.method, context.page, response.status, seconds, waited=waited, size=size)
         return response
 
-    async def _answer(self, http: web.BaseRequest, context: _Context) -> web.StreamResponse:
+    async def _authenticated(self, http: web.BaseRequest) -> User:
+        """Who asks; Unauthorized where the credentials are nobody's."""
+        clock, user = self._desk.clock, None
+        began = clock.monotonic()
         try:
             try:
                 user = self._authenticate(http)
             except NotYet as keys:
                 await asyncio.shield(keys.fetched)
                 user = self._authenticate(http)
+        finally:
+            self._metrics.authenticated(user.name if user is not None else None, clock.monotonic() - began)
+        return user
+
+    async def _answer(self, http: web.BaseRequest, context: _Context) -> web.StreamResponse:
+        try:
+            user = await self._authenticated(http)
         except Unauthorized:
             if self._desk.audit is not None:
                 await self._begin_trail(http, context, raw_attributes(http.method, _split(readable(http.path_qs))[0], NOBODY))
@@ -230,7 +243,8 @@ class HttpFace:
             if request.subresource != "log":
                 options = connect.options_of(request, _parameters(path_qs))
                 await self._desk.registry.admit(request, Operation.CONNECT, options)
-            return await self._connect(http, request)
+            with self._metrics.long_running(request, http.method):
+                return await self._connect(http, request)
         context.visit = await self._seat(http, request)
         try:
             return await self._serve(http, request, context)
@@ -247,7 +261,12 @@ class HttpFace:
             length = BODY_LIMIT if http.content_length is None else http.content_length
             if length <= SMALL_BODY:
                 await _read(http)
-        return await flow.enter(match, 1 if match.exempt else width_of(request, self._desk.cache, length))
+        if match.exempt:
+            return await flow.enter(match)
+        began = self._desk.clock.monotonic()
+        visit = await flow.enter(match, width_of(request, self._desk.cache, length))
+        request.waited += self._desk.clock.monotonic() - began
+        return visit
 
     async def _serve(self, http: web.BaseRequest, request: Request, context: _Context) -> web.StreamResponse:
         watch = request.verb == "watch"
@@ -352,6 +371,7 @@ class HttpFace:
         form = context.form
         if http.method == "HEAD":  # the head of what would follow, and nothing of it
             return web.Response(headers={"Content-Type": forms.stream_media(form)})
+        began = self._desk.clock.monotonic()
         try:
             watch = await watching.open_watch(self._desk.cache, request, self._desk.clock)
         except ApiError as error:
@@ -360,7 +380,11 @@ class HttpFace:
             return await streams.refuse(http, form, error)
         if context.visit is not None:
             context.visit.leave()  # what follows is paced by its client
-        return await streams.answer(http, watch, request.resource, form, self._desk.clock, self._fanout)
+        if is_true(request.query.get("sendInitialEvents", "")):
+            self._metrics.listed(request, self._desk.clock.monotonic() - began)
+        sent = self._metrics.sent(request.resource)
+        with self._metrics.long_running(request, http.method):
+            return await streams.answer(http, watch, request.resource, form, self._desk.clock, self._fanout, sent)
 
     async def _page(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
         if attributes.path in paths.AGENTS:  # those stay
@@ -381,6 +405,7 @@ class HttpFace:
             self._desk.check(attributes, context.annotations)
         if handler is None and path not in ("/", ""):
             return _plain(404, "404 page not found\n")
+        context.page = path if path in self._pages else ""
         content = await (handler or self._pages["/"])(http, user)
         if isinstance(content, web.StreamResponse):
             return content

@@ -1,6 +1,6 @@
 """What is served outside the resources: version, health, metrics, the list of paths.
 
-Source: "Kubernetes API health endpoints". `/readyz?verbose` names each check; `exclude=NAME` leaves one out.
+Neighbours: `health.py` (probes), `discovery.py` and `openapi.py` (what is served).
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION
 from minik8s.api.user import User
-from minik8s.apiserver import discovery, openapi, openapi_v2
+from minik8s.apiserver import discovery, health, openapi, openapi_v2
 from minik8s.apiserver.aggregation import documents
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.forms import JSON, dump, negotiate, ranked, require
+from minik8s.apiserver.health import Check
 from minik8s.apiserver.http import Content, PageHandler
 from minik8s.apiserver.request import not_allowed
 from minik8s.base.host import architecture
@@ -32,22 +32,23 @@ if TYPE_CHECKING:
     from minik8s.apiserver.aggregation.aggregation import Aggregation
 
 T = TypeVar("T")
-Check = Callable[[], str]
-"""Empty where all is well, else what is wrong."""
 
 
 def pages(
-    checks: Mapping[str, Check],
+    probes: Mapping[str, Mapping[str, Check]],
     metrics: Metrics,
     tokens: ServiceAccountTokens,
     catalogue: Catalogue,
     address: str,
     aggregation: Aggregation | None = None,
+    resources: Callable[[], str] | None = None,
 ) -> dict[str, PageHandler]:
-    """The pages by path; a path that ends in `/*` serves all below it. `address` is the server's own `host:port`."""
+    """The pages by path; a path that ends in `/*` serves all below it. `probes` is what `health.checks` gives, `address` the server's
+    own `host:port`, `resources` gives the metrics of what pods ask for.
+    """
     found: dict[str, PageHandler] = {
         "/version": _version,
-        "/metrics": _metrics(metrics),
+        "/metrics": _text(metrics.text),
         "/api": _discovery(catalogue, address),
         "/api/*": _discovery(catalogue, address),
         "/apis": _discovery(catalogue, address),
@@ -58,10 +59,9 @@ def pages(
         "/.well-known/openid-configuration": _fixed(tokens.discovery),
         "/openid/v1/jwks": _fixed(tokens.key_set, "application/jwk-set+json"),
     }
-    for probe, leave_out in (("/healthz", ()), ("/livez", ()), ("/readyz", ())):
-        own = {name: check for name, check in checks.items() if name not in leave_out}
-        found[probe] = _health(probe, own)
-        found[probe + "/*"] = _single_check(probe, own)
+    found |= health.pages(probes)
+    if resources is not None:
+        found["/metrics/resources"] = _text(resources)
     found["/"] = found["/index.html"] = _paths(found)
     return found
 
@@ -163,47 +163,9 @@ def _fixed(make: Callable[[], Mapping[str, Any]], media: str = "application/json
     return handler
 
 
-def _health(probe: str, checks: Mapping[str, Check]) -> PageHandler:
-    name = probe.strip("/")
-
-    async def handler(http: web.BaseRequest, _: User) -> Content:
-        query = parse_qs(http.path_qs.partition("?")[2], keep_blank_values=True)
-        excluded = set(query.get("exclude", ()))
-        lines, failed = [], False
-        for check_name, check in checks.items():
-            if check_name in excluded:
-                lines.append(f"[+]{check_name} excluded: ok")
-            elif check():
-                failed = True
-                lines.append(f"[-]{check_name} failed: reason withheld")
-            else:
-                lines.append(f"[+]{check_name} ok")
-        if failed:
-            lines.append(f"{name} check failed")
-            return Content("\n".join([*lines, ""]).encode(), "text/plain; charset=utf-8", 500)
-        if "verbose" in query:
-            lines.append(f"{name} check passed")
-            return Content("\n".join([*lines, ""]).encode(), "text/plain; charset=utf-8")
-        return Content(b"ok", "text/plain; charset=utf-8")
-
-    return handler
-
-
-def _single_check(probe: str, checks: Mapping[str, Check]) -> PageHandler:
-    async def handler(http: web.BaseRequest, _: User) -> Content:
-        check = checks.get(http.path[len(probe) + 1 :])
-        if check is None:
-            return Content(b"404 page not found\n", "text/plain; charset=utf-8", 404)
-        if check():
-            return Content(b"internal server error: reason withheld\n", "text/plain; charset=utf-8", 500)
-        return Content(b"ok", "text/plain; charset=utf-8")
-
-    return handler
-
-
-def _metrics(metrics: Metrics) -> PageHandler:
+def _text(make: Callable[[], str]) -> PageHandler:
     async def handler(http: web.BaseRequest, user: User) -> Content:
-        return Content(metrics.text().encode(), "text/plain; version=0.0.4; charset=utf-8")
+        return Content(make().encode(), "text/plain; version=0.0.4; charset=utf-8")
 
     return handler
 

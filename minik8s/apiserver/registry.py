@@ -37,10 +37,12 @@ from minik8s.api.resources import LAZY, Resource
 from minik8s.apiserver import bodies, deletion, managing
 from minik8s.apiserver.allocation import Allocators
 from minik8s.apiserver.cache import Cache, Entry, key_of, prefix_of
-from minik8s.apiserver.contract import Admission, Operation, Plugin
+from minik8s.apiserver.contract import WEBHOOKS, Admission, Operation, Plugin
+from minik8s.apiserver.metrics import AdmissionMetrics, StoreMetrics
 from minik8s.apiserver.quotas import Quotas
 from minik8s.apiserver.request import Request
 from minik8s.base.clock import Clock, parse_duration, rfc3339
+from minik8s.base.metrics import Metrics
 from minik8s.base.uids import new_uid
 from minik8s.store.base import Conflict, Store, StoreFailed
 from minik8s.store.base import Entry as Stored
@@ -56,6 +58,7 @@ _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _EXTENSIONS = {"apiextensions.k8s.io", "apiregistration.k8s.io", "admissionregistration.k8s.io"}
 """Groups whose kinds, as custom resources, may have any finalizer."""
 _FILLED_METADATA = ("deletionTimestamp", "deletionGracePeriodSeconds", "uid")
+_ADMIT, _VALIDATE = "admit", "validate"
 _SERVER_METADATA = (*_FILLED_METADATA, "creationTimestamp", "selfLink", "resourceVersion", "managedFields")
 
 
@@ -71,6 +74,7 @@ class Registry:
         admission: Sequence[Plugin],
         allocators: Allocators,
         quotas: Quotas,
+        metrics: Metrics | None = None,
     ) -> None:
         self.cache = cache
         self.clock = clock
@@ -79,6 +83,8 @@ class Registry:
         self._admission = admission
         self._allocators = allocators
         self._quotas = quotas
+        self._admitted = AdmissionMetrics(metrics or Metrics())
+        self._stored = StoreMetrics(metrics or Metrics())
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
@@ -387,35 +393,46 @@ class Registry:
         """
         if not request.admitted:
             admission = self._admission_of(request, operation, obj, old, options)
-            await self._changed(admission)
-            await self._judged(admission)
+            await self._changed(request, admission)
+            await self._step(request, _VALIDATE, admission)
 
     async def _mutate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> bool:
         """Whether somebody changed the object who is not of this server: a webhook, a policy."""
         if request.admitted:
             return False
         admission = self._admission_of(request, operation, obj, old)
-        await self._changed(admission)
+        await self._changed(request, admission)
         return admission.reinvoke
 
     async def _validate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> None:
         if not request.admitted:
-            await self._judged(self._admission_of(request, operation, obj, old))
+            await self._step(request, _VALIDATE, self._admission_of(request, operation, obj, old))
 
-    async def _changed(self, admission: Admission) -> None:
-        for plugin in self._admission:
-            if plugin.handles(admission):
-                await plugin.admit(admission)
+    async def _changed(self, request: Request, admission: Admission) -> None:
+        await self._step(request, _ADMIT, admission)
         if admission.reinvoke:
             admission.again = True
+            await self._step(request, _ADMIT, admission)
+
+    async def _step(self, request: Request, step: str, admission: Admission) -> None:
+        clock, metrics, rejected = self.clock, self._admitted, False
+        began = last = clock.monotonic()
+        try:
             for plugin in self._admission:
                 if plugin.handles(admission):
-                    await plugin.admit(admission)
-
-    async def _judged(self, admission: Admission) -> None:
-        for plugin in self._admission:
-            if plugin.handles(admission):
-                await plugin.validate(admission)
+                    try:
+                        await (plugin.admit(admission) if step is _ADMIT else plugin.validate(admission))
+                    except ApiError:
+                        rejected = True
+                        raise
+                    finally:
+                        now = clock.monotonic()
+                        metrics.plugin(plugin, step, admission, now - last, rejected=rejected)
+                        if plugin.name == WEBHOOKS:
+                            request.waited += now - last
+                        last = now
+        finally:
+            metrics.step(step, admission, last - began, rejected=rejected)
 
     def _admission_of(
         self,
@@ -467,10 +484,18 @@ class Registry:
 
     async def _write(self, resource: Resource, namespace: str, name: str, value: bytes | None, expected: int) -> int:
         lazy = resource.durability == LAZY or namespace in resource.lazy_in
+        began, failed = self.clock.monotonic(), True
         try:
             revision = await self._store.write(prefix_of(resource) + key_of(namespace, name), value, expected, lazy=lazy)
+            failed = False
         except StoreFailed as error:
             raise InternalError(f"the store failed: {error}") from error
+        except Conflict:
+            failed = False
+            raise
+        finally:
+            operation = "delete" if value is None else "update" if expected else "create"
+            self._stored.observe(operation, resource, self.clock.monotonic() - began, failed=failed)
         await self.cache.wait(revision)
         return revision
 

@@ -63,6 +63,7 @@ class Request:
     dry_run: tuple[str, ...] = ()  # all values of the parameter
     warnings: list[str] = field(default_factory=list)
     admitted: bool = False  # admission has judged it already, in another form
+    waited: float = 0.0  # seconds for which others were waited for: in queues, for webhooks
     deadline: float = 0.0  # when it has no more time (monotonic), once somebody wanted to know
     annotations: dict[str, str] = field(default_factory=dict)  # for the audit log
 

@@ -19,6 +19,7 @@ from minik8s.api.errors import ApiError
 from minik8s.api.resources import Resource
 from minik8s.apiserver import forms
 from minik8s.apiserver.forms import Form, Framer
+from minik8s.apiserver.metrics import SentEvents
 from minik8s.apiserver.watching import Bookmark, Shown, Watch
 from minik8s.base.clock import Clock
 
@@ -51,7 +52,7 @@ class Fanout:
 
 
 async def answer(
-    http: web.BaseRequest, watch: Watch, resource: Resource, form: Form, clock: Clock, fanout: Fanout
+    http: web.BaseRequest, watch: Watch, resource: Resource, form: Form, clock: Clock, fanout: Fanout, sent: SentEvents
 ) -> web.StreamResponse:
     """Streams a watch until its time is over, or its client is gone. Closes it."""
     response = web.StreamResponse(headers={"Content-Type": forms.stream_media(form), "Cache-Control": "no-cache, private"})
@@ -61,7 +62,7 @@ async def answer(
     frame = forms.framer(resource, form, clock.now, watch.include)
     try:
         await response.prepare(http)
-        stream = _Stream(http, watch, resource, form, frame, chunked, fanout)
+        stream = _Stream(http, watch, resource, form, frame, chunked, fanout, sent)
         watch.on_pending(stream.pending)
         await stream.run(response, clock)
         await response.write_eof()
@@ -87,10 +88,18 @@ async def refuse(http: web.BaseRequest, form: Form, error: ApiError) -> web.Stre
 class _Stream:
     """One connection, as the sweep sees it."""
 
-    __slots__ = ("_chunked", "_fanout", "_form", "_frame", "_http", "_own", "_resource", "_waiting", "_watch")
+    __slots__ = ("_chunked", "_fanout", "_form", "_frame", "_http", "_own", "_resource", "_sent", "_waiting", "_watch")
 
     def __init__(
-        self, http: web.BaseRequest, watch: Watch, resource: Resource, form: Form, frame: Framer, chunked: bool, fanout: Fanout
+        self,
+        http: web.BaseRequest,
+        watch: Watch,
+        resource: Resource,
+        form: Form,
+        frame: Framer,
+        chunked: bool,
+        fanout: Fanout,
+        sent: SentEvents,
     ) -> None:
         self._http = http
         self._watch = watch
@@ -99,6 +108,7 @@ class _Stream:
         self._frame = frame
         self._chunked = chunked
         self._fanout = fanout
+        self._sent = sent
         self._waiting = False  # for the sweep
         self._own = False  # its task alone writes: what is pending meanwhile comes later
 
@@ -135,9 +145,11 @@ class _Stream:
 
     def _encode(self, batch: Sequence[Shown | Bookmark]) -> bytes:
         frame = self._frame
-        return b"".join(
+        frames = [
             frame(shown.type, shown.entry, shown.event)
             if isinstance(shown, Shown)
             else forms.bookmark_frame(self._resource, self._form, shown)
             for shown in batch
-        )
+        ]
+        self._sent.add(frames)
+        return b"".join(frames)

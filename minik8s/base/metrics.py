@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 Labels = tuple[str, ...]
@@ -39,6 +39,21 @@ class Value:
             yield f"{self.name}{_labelled(self.labels, values)} {_number(number)}"
 
 
+class Series:
+    """The observations of one set of label values."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        self.counts[bisect_left(self._bounds, value)] += times
+        self.sum += value * times
+
+
 class Histogram:
     """Observations by upper bound."""
 
@@ -46,25 +61,25 @@ class Histogram:
 
     def __init__(self, name: str, help_text: str, labels: Labels, buckets: Sequence[float]) -> None:
         self.name, self.help_text, self.labels, self._bounds = name, help_text, labels, tuple(buckets)
-        self._counts: dict[Labels, list[int]] = {}
-        self._sums: dict[Labels, float] = {}
+        self._series: dict[Labels, Series] = {}
+
+    def of(self, labels: Labels) -> Series:
+        """That of some label values, for who observes often."""
+        if (series := self._series.get(labels)) is None:
+            series = self._series[labels] = Series(self._bounds)
+        return series
 
     def observe(self, labels: Labels, value: float, times: int = 1) -> None:
-        counts = self._counts.get(labels)
-        if counts is None:
-            counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
-            self._sums[labels] = 0.0
-        counts[bisect_left(self._bounds, value)] += times
-        self._sums[labels] += value * times
+        self.of(labels).observe(value, times)
 
     def lines(self) -> Iterator[str]:
         names = (*self.labels, "le")
-        for values, counts in self._counts.items():
+        for values, series in self._series.items():
             total = 0
-            for bound, count in zip((*map(_number, self._bounds), "+Inf"), counts, strict=True):
+            for bound, count in zip((*map(_number, self._bounds), "+Inf"), series.counts, strict=True):
                 total += count
                 yield f"{self.name}_bucket{_labelled(names, (*values, bound))} {total}"
-            yield f"{self.name}_sum{_labelled(self.labels, values)} {_number(self._sums[values])}"
+            yield f"{self.name}_sum{_labelled(self.labels, values)} {_number(series.sum)}"
             yield f"{self.name}_count{_labelled(self.labels, values)} {total}"
 
 
@@ -80,6 +95,10 @@ class Metrics:
 
     def gauge(self, name: str, help_text: str, labels: Labels = ()) -> Value:
         return self._add(Value(name, help_text, "gauge", labels))
+
+    def families(self) -> Iterable[Value | Histogram]:
+        """All metrics."""
+        return self._families.values()
 
     def histogram(self, name: str, help_text: str, labels: Labels, buckets: Sequence[float]) -> Histogram:
         histogram = Histogram(name, help_text, labels, buckets)
@@ -104,12 +123,17 @@ def watch_process(metrics: Metrics) -> None:
     """Prometheus' own metrics of a process, read at each scrape."""
     cpu = metrics.counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.")
     memory = metrics.gauge("process_resident_memory_bytes", "Resident memory size in bytes.")
+    virtual = metrics.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.")
     files = metrics.gauge("process_open_fds", "Number of open file descriptors.")
+    most = metrics.gauge("process_max_fds", "Maximum number of open file descriptors.")
+    metrics.gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.").set((), time.time())
 
     def collect() -> None:
         cpu.set((), time.process_time())
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        memory.set((), pages * resource.getpagesize())
+        whole, resident, *_ = map(int, Path("/proc/self/statm").read_text().split())
+        virtual.set((), whole * resource.getpagesize())
+        memory.set((), resident * resource.getpagesize())
+        most.set((), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         files.set((), len(list(Path("/proc/self/fd").iterdir())))
 
     metrics.collect.append(collect)

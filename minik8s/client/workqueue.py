@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from heapq import heappop, heappush
 from random import Random
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from minik8s.api.errors import ApiError, Conflict
 from minik8s.base.backoff import Backoff
@@ -38,6 +38,15 @@ class Retry(Exception):
     """Raised by a reconcile function: something known is missing, try again with back-off (not worth a line in the log)."""
 
 
+class Observer(Protocol):
+    """Who is told how a queue goes."""
+
+    def added(self, key: Hashable) -> None: ...
+    def taken(self, key: Hashable) -> None: ...
+    def done(self, key: Hashable) -> None: ...
+    def retried(self) -> None: ...
+
+
 class WorkQueue(Generic[K]):
     """Keys to work on. For one event loop."""
 
@@ -52,6 +61,7 @@ class WorkQueue(Generic[K]):
         self._due: dict[K, float] = {}  # the moment at which a delayed key is added
         self._delayed: list[tuple[float, int, K]] = []  # a heap; an entry that `_due` does not confirm is void
         self._sequence = 0
+        self.observer: Observer | None = None
         self._wake_getters = asyncio.Event()
         self._wake_timer = asyncio.Event()
 
@@ -63,6 +73,8 @@ class WorkQueue(Generic[K]):
         if key in self._dirty:
             return
         self._dirty.add(key)
+        if self.observer is not None:
+            self.observer.added(key)
         if key not in self._processing:
             self._ready.append(key)
             self._wake_getters.set()
@@ -84,6 +96,8 @@ class WorkQueue(Generic[K]):
     def retry(self, key: K) -> float:
         """As `add_after`, with a delay that grows with each `retry` since the last `forget`; returns the delay."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
+        if self.observer is not None:
+            self.observer.retried()
         delay = self._backoff.delay(failures, self._rng)
         self.add_after(key, delay)
         return delay
@@ -104,11 +118,15 @@ class WorkQueue(Generic[K]):
         key = self._ready.popleft()
         self._dirty.discard(key)
         self._processing.add(key)
+        if self.observer is not None:
+            self.observer.taken(key)
         return key
 
     def done(self, key: K) -> None:
         """Gives `key` back; it is queued again if it was added meanwhile."""
         self._processing.discard(key)
+        if self.observer is not None:
+            self.observer.done(key)
         if key in self._dirty:
             self._ready.append(key)
             self._wake_getters.set()

@@ -20,6 +20,7 @@ from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import owners
 from minik8s.controllers.job import is_finished
+from minik8s.controllers.jobmetrics import CronJobMetrics
 from minik8s.controllers.manager import Context, enqueue, is_ending_namespace
 from minik8s.controllers.pods import condition
 
@@ -107,6 +108,7 @@ def start(context: Context) -> list[Reconciler[Key]]:
 class _Controller:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._metrics = CronJobMetrics(context.metrics)
         self._cron_jobs, self._jobs = context.informer(CRONJOBS), context.informer(JOBS)
         self._jobs.add_index("controller", owners.by_controller)
         self.reconciler: Reconciler[Key] = Reconciler("cronjob", self._reconcile, context.clock, workers=4)
@@ -181,6 +183,7 @@ class _Controller:
             running = []
         try:
             made = await self._create(cron_job, job_of(cron_job, moment, zone))
+            self._metrics.late(max(self._context.clock.now() - moment, 0.0))
         except ApiError as error:
             if is_ending_namespace(error):
                 return None, None

@@ -21,6 +21,7 @@ from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import claims, owners
 from minik8s.controllers import job_rules as rules
+from minik8s.controllers.jobmetrics import CREATED, DELETED, TRACKING, JobMetrics, Sync, mode_of
 from minik8s.controllers.manager import Context, enqueue, key_of
 from minik8s.controllers.pods import condition, create_pods, delete_pod, deletion_rank, pod_of, settled
 
@@ -40,6 +41,7 @@ def is_finished(job: Object) -> bool:
 class _Controller:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._metrics = JobMetrics(context.metrics, context.clock)
         self._jobs = context.informer(JOBS)
         self._pods = context.informer(PODS)
         self._pods.add_index("controller", owners.by_controller)
@@ -55,6 +57,8 @@ class _Controller:
                 self.orphans.add(key_of(pod))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and rules.ended_now(old, new):
+            self._metrics.tracked("add")
         for pod in filter(None, (old, new)):
             reference, namespace = owners.controller_of(pod), pod["metadata"]["namespace"]
             if reference is not None and reference["kind"] == "Job":
@@ -81,8 +85,14 @@ class _Controller:
         job = self._jobs.get(*key)
         if job is None or job["spec"].get("managedBy", OURS) != OURS:
             return None
+        with self._metrics.sync() as sync:
+            sync.mode = mode_of(job)
+            return await self._sync(job, sync)
+
+    async def _sync(self, job: Object, sync: Sync) -> float | None:
         pods = await self._claim(job)
         if is_finished(job):
+            sync.action = TRACKING
             await self._untrack(pods)
             return None
         now = self._context.clock.now()
@@ -98,6 +108,7 @@ class _Controller:
                 await self._withdraw(job, found.active)
             else:
                 wanted = rules.plan(job, found, pods, now)
+                sync.action = CREATED if wanted.create else DELETED if wanted.delete else sync.action
                 refused = await self._perform(job, found, wanted, pods, now)
                 wait = wanted.wait
             if verdict is not None or job["spec"].get("suspend") or wanted.create or wanted.delete:
@@ -156,6 +167,8 @@ class _Controller:
         found = rules.tally(job, pods)
         status: Mutable = dict(job["status"])
         counted = status.get("uncountedTerminatedPods") or {}
+        self._metrics.counted(job, "succeeded", len(counted.get("succeeded") or ()))
+        self._metrics.counted(job, "failed", len(counted.get("failed") or ()))
         failed = status.get("failed", 0) + len(counted.get("failed") or ())
         done = rules.succeeded(job, rules.Tally())
         _set(status, "failed", failed)
@@ -166,6 +179,7 @@ class _Controller:
         if verdict is not None and not left:
             final = _condition(verdict.final, verdict.reason, verdict.message, now)
             status["conditions"] = [*(status.get("conditions") or ()), final]
+            self._metrics.finished(job, verdict.final, verdict.reason)
             if verdict.final == "Complete":
                 status["completionTime"] = rfc3339(now)
                 self._context.events.event(job, NORMAL, "Completed", "Job completed")
@@ -195,6 +209,8 @@ class _Controller:
             changed = await self._context.client.patch(PODS, metadata["name"], metadata["namespace"], patch, kind="strategic")
         except (NotFound, Conflict):
             return ""
+        if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            self._metrics.tracked("delete")
         return str(changed["metadata"]["resourceVersion"])
 
     async def _perform(

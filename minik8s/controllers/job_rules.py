@@ -255,6 +255,14 @@ def index_failures(pods: Iterable[Object], index: int, job: Object) -> int:
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
+def ended_now(old: Object | None, new: Object) -> bool:
+    """Whether a pod that is tracked has just come to its end."""
+    if TRACKING not in (new["metadata"].get("finalizers") or ()):
+        return False
+    before, after = ((pod or {}).get("status", {}).get("phase") for pod in (old, new))
+    return after in (SUCCEEDED, FAILED) and before not in (SUCCEEDED, FAILED)
+
+
 def uncounted(job: Object, *kinds: str) -> set[str]:
     """The uids of status.uncountedTerminatedPods."""
     told = job.get("status", {}).get("uncountedTerminatedPods") or {}

@@ -13,9 +13,11 @@ from typing import Any
 from minik8s.api.errors import ApiError, Forbidden
 from minik8s.api.resources import Resource
 from minik8s.base.clock import Clock
+from minik8s.base.metrics import Metrics
 from minik8s.client.client import Client
 from minik8s.client.events import EventRecorder
 from minik8s.client.informer import Informer, Informers
+from minik8s.client.queuemetrics import QueueMetrics
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.customs import CustomKinds
 
@@ -43,6 +45,7 @@ class Context:
     rng: Random
     events: EventRecorder
     settings: ControllerSettings = field(default_factory=ControllerSettings)
+    metrics: Metrics = field(default_factory=Metrics)
     customs: CustomKinds | None = None  # shared by all controllers; `custom` makes it where there is none
 
     @property
@@ -56,6 +59,7 @@ class Context:
         return self.informers.of(resource)
 
 
+MANAGER = "kube-controller-manager"
 Start = Callable[[Context], Iterable[Reconciler[Any]]]
 EVENT_SOURCES: Mapping[str, str] = {
     "daemon-set-controller": "daemonset-controller",
@@ -78,16 +82,23 @@ class Manager:
         rng: Random,
         settings: ControllerSettings,
         controllers: Mapping[str, Start],
+        metrics: Metrics | None = None,
     ) -> None:
         self._informers = informers
         self._reconcilers: list[Reconciler[Any]] = []
         self._recorders: list[EventRecorder] = []
         customs = CustomKinds(informers)
+        metrics = metrics or Metrics()
+        queues = QueueMetrics(metrics, clock)
+        running = metrics.gauge("running_managed_controllers", "The controllers that run.", ("name", "manager"))
         for name, start in controllers.items():
             client = clients(name)
             events = EventRecorder(client, clock, rng, EVENT_SOURCES.get(name, name))
             self._recorders.append(events)
-            self._reconcilers += start(Context(client, informers, clock, rng, events, settings, customs))
+            running.set((name, MANAGER), 1)
+            self._reconcilers += start(Context(client, informers, clock, rng, events, settings, metrics, customs))
+        for reconciler in self._reconcilers:
+            queues.follow(reconciler.name, reconciler.queue)
 
     async def start(self) -> None:
         """Waits for the informers, then lets the controllers work."""

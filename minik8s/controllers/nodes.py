@@ -96,6 +96,13 @@ def eviction_time(pod: Object, node: Object, seen: float) -> float | None:
     return min(times, default=None)
 
 
+def zone_of(node: Object) -> str:
+    """`REGION::ZONE`, empty where the node's labels name neither."""
+    labels = node["metadata"].get("labels") or {}
+    region, zone = (labels.get(f"topology.kubernetes.io/{name}", "") for name in ("region", "zone"))
+    return f"{region}::{zone}" if region or zone else ""
+
+
 def is_evicting(node: Object) -> bool:
     return any(taint["effect"] == "NoExecute" for taint in node["spec"].get("taints") or ())
 
@@ -123,6 +130,9 @@ def _health(context: Context) -> Reconciler[Key]:
     grace = context.settings.node_monitor_grace_period
     heard: dict[str, tuple[str, float]] = {}  # by our own clock: nodes' clocks may differ
     client = context.client
+    evictions = context.metrics.counter(
+        "node_collector_evictions_total", "Nodes whose pods began to be evicted, by zone.", ("zone",)
+    )
 
     def silent_since(node: Object) -> float:
         """How many seconds the node has said nothing, as this process saw it."""
@@ -150,6 +160,8 @@ def _health(context: Context) -> Reconciler[Key]:
             await _mark_not_ready(key[1])
         wanted = taints(node, now)
         if wanted != (node["spec"].get("taints") or []):
+            if not is_evicting(node) and any(taint["effect"] == "NoExecute" for taint in wanted):
+                evictions.add((zone_of(node),), 1)
             spec = {name: value for name, value in node["spec"].items() if name != "taints"}
             node = await client.update(NODES, {**node, "spec": spec | ({"taints": wanted} if wanted else {})})
             await nodes.caught_up(node["metadata"]["resourceVersion"])

@@ -24,6 +24,7 @@ from minik8s.client.client import Client
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
 from minik8s.client.informer import Informers
 from minik8s.scheduler.decide import Bind, Decider, Instruction, Unschedulable
+from minik8s.scheduler.metrics import ERROR, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
 from minik8s.scheduler.queue import Key, Place, QueuedPod, SchedulingQueue
 from minik8s.scheduler.shape import Shapes
 from minik8s.scheduler.snapshot import Snapshot
@@ -61,12 +62,7 @@ class Scheduler:
         self.snapshot = Snapshot()
         self.queue = SchedulingQueue()
         self._decider = Decider(self.snapshot, rng)
-        metrics = metrics or Metrics()
-        self._attempts = metrics.counter(
-            "scheduler_schedule_attempts_total", "Number of attempts to schedule pods, by the result.", ("profile", "result")
-        )
-        self._pending = metrics.gauge("scheduler_pending_pods", "Number of pending pods, by the queue type.", ("queue",))
-        metrics.collect.append(self._count_pending)
+        self._metrics = SchedulerMetrics(metrics or Metrics(), name, self.queue.count)
         self._owner = Owner(name)
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._wake = asyncio.Event()
@@ -92,13 +88,15 @@ class Scheduler:
     async def _round(self) -> bool:
         """Places one batch; False where nobody waits."""
         batch = self.queue.pop(self._clock.monotonic(), BATCH)
+        began = self._clock.monotonic()
         mark = self._decider.work
         for pod in batch:
             if self.queue.get(pod.key) is not pod or pod.place is not Place.OUT:
                 continue  # gone or changed while others had a turn
             await self._slots.acquire()
             if (instruction := self._decided(pod)) is not None:
-                self._perform(instruction)
+                self._perform(instruction, began)
+            began = self._clock.monotonic()
             if self._decider.work - mark > WORK:
                 await self._clock.sleep(0)
                 mark = self._decider.work
@@ -110,7 +108,7 @@ class Scheduler:
             return self._decider.decide(pod)
         except Exception:
             log.exception("cannot decide about %s/%s", *pod.key)
-            self._attempts.add((self._name, "error"), 1)
+            self._metrics.attempted(ERROR, 0.0)
             self.queue.failed(pod, self._clock.monotonic())
             self._slots.release()
             return None
@@ -138,19 +136,21 @@ class Scheduler:
 
     # --- performing ---
 
-    def _perform(self, instruction: Instruction) -> None:
+    def _perform(self, instruction: Instruction, began: float) -> None:
         """Each takes one of the slots and gives it back."""
         match instruction:
             case Bind(pod, node):
-                self._attempts.add((self._name, "scheduled"), 1)
-                self._owner.start(self._bind(pod, node), f"bind {pod.key}")
+                self._owner.start(self._bind(pod, node, began), f"bind {pod.key}")
             case Unschedulable(pod, message):
-                self._attempts.add((self._name, "unschedulable"), 1)
-                self.queue.unschedulable(pod, self._clock.monotonic())
+                now = self._clock.monotonic()
+                self._metrics.attempted(UNSCHEDULABLE, now - began)
+                self._metrics.queued("unschedulable", "ScheduleAttemptFailure")
+                self.queue.unschedulable(pod, now)
                 self._owner.start(self._report(pod, message), f"report {pod.key}")
 
-    async def _bind(self, pod: QueuedPod, node: str) -> None:
+    async def _bind(self, pod: QueuedPod, node: str, began: float) -> None:
         namespace, name = pod.key
+        binds = self._clock.monotonic()
         binding = {
             "apiVersion": "v1",
             "kind": "Binding",
@@ -161,11 +161,14 @@ class Scheduler:
             await self._client.create(PODS, binding, namespace, name=name, subresource="binding")
         except (ApiError, OSError) as error:
             log.info("cannot bind %s/%s to %s: %s", namespace, name, node, error)
-            self._attempts.add((self._name, "error"), 1)
+            self._metrics.attempted(ERROR, self._clock.monotonic() - began)
             self._take_back(pod)
             if not isinstance(error, NotFound | Conflict):  # those mean that the pod is gone or has a node
                 self._events.event(pod.obj, WARNING, "FailedScheduling", f"binding rejected: {error}", action="Scheduling")
         else:
+            now = self._clock.monotonic()
+            self._metrics.attempted(SCHEDULED, now - began)
+            self._metrics.bound(pod, now - binds, now)
             self._events.event(
                 pod.obj, NORMAL, "Scheduled", f"Successfully assigned {namespace}/{name} to {node}", action="Binding"
             )
@@ -193,10 +196,6 @@ class Scheduler:
             log.info("cannot write the condition of %s: %s", pod.key, error)
         finally:
             self._slots.release()
-
-    def _count_pending(self) -> None:
-        for queue, place in (("active", Place.ACTIVE), ("backoff", Place.BACKOFF), ("unschedulable", Place.UNSCHEDULABLE)):
-            self._pending.set((queue,), self.queue.count(place))
 
     # --- taking in ---
 
@@ -251,6 +250,7 @@ class Scheduler:
             if known.shape is shape or known.place is Place.OUT:
                 return
         now = self._clock.monotonic()
+        self._metrics.queued("active", "PodAdd" if known is None else "PodUpdate")
         attempts = known.attempts if known is not None else 0
         self.queue.add(QueuedPod(key, pod["metadata"]["uid"], pod, shape, pod["spec"].get("priority") or 0, now, attempts))
         self._wake.set()

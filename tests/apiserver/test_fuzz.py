@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from minik8s.api.resources import RESOURCES, Resource
 from minik8s.api.user import AUTHENTICATED, MASTERS, User
-from minik8s.apiserver import pages
+from minik8s.apiserver import health, pages
 from minik8s.apiserver.connect import Connector
 from minik8s.apiserver.http import HttpFace
 from minik8s.apiserver.metrics import RequestMetrics
@@ -54,7 +54,11 @@ class Server:
         self._plane = plane = ControlPlane(MemoryStore(), RealClock(), random.Random(1), told)
         await plane.start_api(self._owner)
         found = pages.pages(
-            {"ping": lambda: ""}, plane.metrics, plane.authenticator.accounts, plane.desk.catalogue, "localhost:6443"
+            health.checks(plane.desk.cache.failure),
+            plane.metrics,
+            plane.authenticator.accounts,
+            plane.desk.catalogue,
+            "localhost:6443",
         )
         connect = Connector(plane.desk.reader, Tunnels(), random.Random(1))
         self._protocol = HttpFace(plane.desk, lambda _: ADMIN, found, connect, RequestMetrics(plane.metrics)).server()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from minik8s.api.resources import MUTATINGWEBHOOKCONFIGURATIONS, VALIDATINGWEBHOOKCONFIGURATIONS
 from minik8s.apiserver.admission.plugin import Quiet
-from minik8s.apiserver.contract import Admission, Reader
+from minik8s.apiserver.contract import WEBHOOKS, Admission, Reader
 
 if TYPE_CHECKING:
     from minik8s.apiserver.admission.webhooks.dispatch import Dispatcher
@@ -31,7 +31,7 @@ EXEMPT_GROUP = "admissionregistration.k8s.io"
 class Webhooks(Quiet):
     """MutatingAdmissionWebhook and ValidatingAdmissionWebhook. `make` makes the dispatcher with the first configuration."""
 
-    name = "AdmissionWebhooks"
+    name = WEBHOOKS
 
     def __init__(self, reader: Reader, make: Callable[[], Dispatcher]) -> None:
         self._reader, self._make = reader, make

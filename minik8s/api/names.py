@@ -188,9 +188,7 @@ def validate_metadata(
     return errors + (_validate_standard_finalizers(meta, prefix) if builtin else [])
 
 
-def validate_metadata_update(
-    new: Mapping[str, Any], old: Mapping[str, Any], prefix: str = "metadata", *, builtin: bool = True
-) -> list[FieldError]:
+def validate_metadata_update(new: Mapping[str, Any], old: Mapping[str, Any], *, builtin: bool = True) -> list[FieldError]:
     """What is wrong with the metadata of an update. It has a resourceVersion by then."""
     meta, before = new.get("metadata") or {}, old.get("metadata") or {}
     errors = []
@@ -199,19 +197,19 @@ def validate_metadata_update(
         if added:
             shown = "[]string{" + ", ".join(f'"{finalizer}"' for finalizer in added) + "}"
             message = f"no new finalizers can be added if the object is being deleted, found new finalizers {shown}"
-            errors.append(forbidden(f"{prefix}.finalizers", message))
+            errors.append(forbidden("metadata.finalizers", message))
     if not meta.get("resourceVersion"):
-        errors.append(invalid(f"{prefix}.resourceVersion", "", "must be specified for an update"))
+        errors.append(invalid("metadata.resourceVersion", "", "must be specified for an update"))
     if meta.get("generation", 0) < before.get("generation", 0):
-        errors.append(invalid(f"{prefix}.generation", meta.get("generation", 0), "must not be decremented"))
+        errors.append(invalid("metadata.generation", meta.get("generation", 0), "must not be decremented"))
     errors += [
-        invalid(f"{prefix}.{field}", meta.get(field, empty), IMMUTABLE)
+        invalid(f"metadata.{field}", meta.get(field, empty), IMMUTABLE)
         for field, empty in _IMMUTABLE_FIELDS.items()
         if meta.get(field, empty) != before.get(field, empty)
     ]
-    errors += _validate_attachments(meta, prefix)
-    errors += _validate_managed_fields(meta.get("managedFields") or (), f"{prefix}.managedFields")
-    return errors + (_validate_standard_finalizers(meta, prefix) if builtin else [])
+    errors += _validate_attachments(meta, "metadata")
+    errors += _validate_managed_fields(meta.get("managedFields") or (), "metadata.managedFields")
+    return errors + (_validate_standard_finalizers(meta, "metadata") if builtin else [])
 
 
 def validate_labels(labels: Mapping[str, str] | None, path: str) -> list[FieldError]:

@@ -156,8 +156,8 @@ def of_expressions(expressions: list[Mapping[str, Any]] | tuple[()]) -> LabelSel
     return of_object({"matchExpressions": expressions})
 
 
-def validate_selector(selector: Mapping[str, Any] | None, path: str, *, any_value: bool = False) -> list[FieldError]:
-    """What is wrong with a metav1.LabelSelector. `any_value` accepts values that no label can have (old objects have them)."""
+def validate_selector(selector: Mapping[str, Any] | None, path: str) -> list[FieldError]:
+    """What is wrong with a metav1.LabelSelector."""
     if selector is None:
         return []
     errors = names.validate_labels(selector.get("matchLabels"), f"{path}.matchLabels")
@@ -175,9 +175,8 @@ def validate_selector(selector: Mapping[str, Any] | None, path: str, *, any_valu
             errors.append(invalid(f"{at}.operator", operator, "not a valid selector operator"))
         key = expression.get("key", "")
         errors += [invalid(f"{at}.key", key, text) for text in names.label_key(key)]
-        if not any_value:
-            for j, value in enumerate(values):
-                errors += [invalid(f"{at}.values[{j}]", value, text) for text in names.label_value(value)]
+        for j, value in enumerate(values):
+            errors += [invalid(f"{at}.values[{j}]", value, text) for text in names.label_value(value)]
     return errors
 
 

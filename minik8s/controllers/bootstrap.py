@@ -14,35 +14,24 @@ from typing import Any
 
 import orjson
 
+from minik8s.api.bootstraptoken import NAMESPACE, PREFIX, TYPE, expiry, texts
 from minik8s.api.errors import Conflict, NotFound
 from minik8s.api.resources import CONFIGMAPS, SECRETS
-from minik8s.base.clock import parse_time
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, enqueue
 
 Object = Mapping[str, Any]
-NAMESPACE, PREFIX, TYPE = "kube-system", "bootstrap-token-", "bootstrap.kubernetes.io/token"
 CLUSTER_INFO: Key = ("kube-public", "cluster-info")
 KUBECONFIG, SIGNATURE = "kubeconfig", "jws-kubeconfig-"
 
 
-def expiry(secret: Object) -> float:
-    """When a token ends: never where it doesn't say, at once where that can't be read."""
-    text = _text(secret, "expiration")
-    if not text:
-        return float("inf")
-    try:
-        return parse_time(text)
-    except ValueError:
-        return 0.0
-
-
 def signing_token(secret: Object, now: float) -> tuple[str, str] | None:
     """(id, secret) of a token that signs, None where it doesn't (any more)."""
-    name, token_id, token = secret["metadata"]["name"], _text(secret, "token-id"), _text(secret, "token-secret")
+    said = texts(secret)
+    name, token_id, token = secret["metadata"]["name"], said.get("token-id", ""), said.get("token-secret", "")
     if secret.get("type") != TYPE or name != PREFIX + token_id or not token_id or not token:
         return None
-    counts = _text(secret, "usage-bootstrap-signing") == "true" and expiry(secret) > now
+    counts = said.get("usage-bootstrap-signing") == "true" and expiry(said) > now
     return (token_id, token) if counts else None
 
 
@@ -68,7 +57,7 @@ def start_cleaner(context: Context) -> list[Reconciler[Key]]:
         secret = secrets.get(*key)
         if secret is None or secret.get("type") != TYPE:
             return None
-        wait = expiry(secret) - context.clock.now()
+        wait = expiry(texts(secret)) - context.clock.now()
         if wait > 0:
             return wait if wait != float("inf") else None
         try:
@@ -100,7 +89,7 @@ def start_signer(context: Context) -> list[Reconciler[Key]]:
         tokens = dict(found for secret in kept if (found := signing_token(secret, now)))
         if (wanted := signed(info, tokens)) != info:
             await context.client.update(CONFIGMAPS, wanted)
-        ends = [expiry(secret) - now for secret in kept if signing_token(secret, now)]
+        ends = [expiry(texts(secret)) - now for secret in kept if signing_token(secret, now)]
         soonest = min(ends, default=float("inf"))
         return soonest if soonest != float("inf") else None
 
@@ -118,10 +107,6 @@ def start_signer(context: Context) -> list[Reconciler[Key]]:
     infos.on_change(info_changed)
     secrets.on_change(secret_changed)
     return [reconciler]
-
-
-def _text(secret: Object, key: str) -> str:
-    return base64.b64decode((secret.get("data") or {}).get(key) or "").decode(errors="replace")
 
 
 def _base64(raw: bytes) -> str:

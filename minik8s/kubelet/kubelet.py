@@ -138,9 +138,9 @@ class Kubelet:
             return True
         return any(address in (s["spec"].get("clusterIPs") or ()) for s in self._services.list())
 
-    def worker(self, namespace: str, name: str, pod_uid: str = "") -> Worker | None:
+    def worker(self, namespace: str, name: str) -> Worker | None:
         """The worker of a pod, by name (of several with that name the one that is not gone)."""
-        found = [w for w in self._workers.values() if key(w.pod) == (namespace, name) and pod_uid in ("", uid(w.pod))]
+        found = [w for w in self._workers.values() if key(w.pod) == (namespace, name)]
         return next((w for w in found if not w.gone), found[0] if found else None)
 
     # --- following ---

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 
-def conflist(pod_cidr: str, leases: Path, *, mtu: int = 0) -> dict[str, Any]:
+def conflist(pod_cidr: str, leases: Path) -> dict[str, Any]:
     """A CNI network configuration list (spec 0.4.0). host-local keeps who has which address below `leases`, which goes with the
-    cluster. `mtu` 0: the kernel's own.
+    cluster.
     """
     ipam = {
         "type": "host-local",
@@ -21,13 +21,13 @@ def conflist(pod_cidr: str, leases: Path, *, mtu: int = 0) -> dict[str, Any]:
         "dataDir": str(leases.resolve()),
     }
     ptp = {"type": "ptp", "ipMasq": False, "ipam": ipam}
-    return {"cniVersion": "0.4.0", "name": "minik8s", "plugins": [ptp | ({"mtu": mtu} if mtu else {})]}
+    return {"cniVersion": "0.4.0", "name": "minik8s", "plugins": [ptp]}
 
 
-def write_conflist(directory: Path, pod_cidr: str, leases: Path, *, mtu: int = 0) -> Path:
+def write_conflist(directory: Path, pod_cidr: str, leases: Path) -> Path:
     """Writes it where containerd looks (`/etc/cni/net.d`), first in the order of names; the file's path."""
     directory.mkdir(parents=True, exist_ok=True)
     file, new = directory / "10-minik8s.conflist", directory / ".10-minik8s.conflist"
-    new.write_text(json.dumps(conflist(pod_cidr, leases, mtu=mtu), indent=2) + "\n")
+    new.write_text(json.dumps(conflist(pod_cidr, leases), indent=2) + "\n")
     new.replace(file)
     return file

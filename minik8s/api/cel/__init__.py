@@ -20,7 +20,7 @@
     declared.cardinality              # how often, at worst, a request can hold such data (upstream's MaxCardinality)
     declared.optional()               # as optional_type(T), for oldSelf with optionalOldSelf; bind cel.Optional(value) or cel.NONE
     builtin_type(group, version, kind)      # of a built-in kind (to warn of what a policy gets wrong); None if there is none
-    admission_env(object_type=DYN, params=DYN or None, authorizer=True, namespace=True, variables={} or None, patches=False)
+    admission_env(object_type=DYN, params=DYN or None, authorizer=True, variables={} or None, patches=False)
             # of policies and match conditions: object, oldObject, request, namespaceObject, params, variables, authorizer,
             # authorizer.requestResource; patches: also Object{...}, Object.spec{...}, JSONPatch{...}, jsonpatch.escapeKey
 `Env.extended({...})` gives an Env with more variables. An Env is immutable and may be kept.
@@ -60,7 +60,7 @@ from minik8s.api.cel.program import (
     Program,
     compile,
 )
-from minik8s.api.cel.schemas import Declared, escape, schema_type, unescape
+from minik8s.api.cel.schemas import Declared, escape, schema_type
 from minik8s.api.cel.types import (
     BOOL,
     BYTES,
@@ -120,5 +120,4 @@ __all__ = [
     "optional_of",
     "schema_type",
     "to_json",
-    "unescape",
 ]

@@ -34,7 +34,6 @@ def admission_env(
     params: Type | Declared | None = None,
     *,
     authorizer: bool = True,
-    namespace: bool = True,
     variables: Mapping[str, Type] | None = None,
     patches: bool = False,
 ) -> Env:
@@ -42,9 +41,12 @@ def admission_env(
 
     `object_type` is that of object and oldObject: upstream evaluates with DYN, and checks with the kinds' types only to warn.
     """
-    declared: dict[str, Type | Declared] = {"object": object_type, "oldObject": object_type, "request": REQUEST}
-    if namespace:
-        declared["namespaceObject"] = NAMESPACE
+    declared: dict[str, Type | Declared] = {
+        "object": object_type,
+        "oldObject": object_type,
+        "request": REQUEST,
+        "namespaceObject": NAMESPACE,
+    }
     if params is not None:
         declared["params"] = params
     if authorizer:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from minik8s.api.cel.errors import EvaluationError, no_overload
+from minik8s.api.cel.libraries.clock import read_date, read_date_time, read_duration
 from minik8s.api.cel.parser import RESERVED
 from minik8s.api.cel.types import (
     BOOL,
@@ -38,7 +39,6 @@ Read = Callable[[Any], Any]
 Schema = Mapping[str, Any]
 
 _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
-_UNESCAPES = {value[2:-2]: key for key, value in _ESCAPES.items()}
 
 
 def escape(name: str) -> str | None:
@@ -48,24 +48,6 @@ def escape(name: str) -> str | None:
     if name in RESERVED:
         return f"__{name}__"
     return re.sub(r"__|[./-]", lambda match: _ESCAPES[match.group()], name)
-
-
-def unescape(identifier: str) -> str | None:
-    """The property that an identifier names; None if it escapes wrongly."""
-    wrong = False
-
-    def plain(match: re.Match[str]) -> str:
-        nonlocal wrong
-        word = match.group()[2:-2]
-        if word in RESERVED:
-            wrong = wrong or match.group() != identifier
-            return word
-        if word not in _UNESCAPES:
-            wrong = True
-        return _UNESCAPES.get(word, "")
-
-    name = re.sub(r"__[^_]+__", plain, identifier)
-    return None if wrong else name
 
 
 class Declared:
@@ -276,43 +258,22 @@ def _bytes(value: Any) -> Any:
         raise EvaluationError(f"Invalid byte formatted string {value}: {error}") from None
 
 
-def _date_time(value: Any) -> Any:
-    if not isinstance(value, str):
-        return _mistyped(value, "a string")
-    from minik8s.api.cel.libraries.clock import read_date_time
+def _by(reader: Callable[[str], Any], refusal: str) -> Read:
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            return _mistyped(value, "a string")
+        found = reader(value)
+        if found is None:
+            raise EvaluationError(f"{refusal} {value}")
+        return found
 
-    found = read_date_time(value)
-    if found is None:
-        raise EvaluationError(f"Invalid date-time formatted string {value}")
-    return found
-
-
-def _date(value: Any) -> Any:
-    if not isinstance(value, str):
-        return _mistyped(value, "a string")
-    from minik8s.api.cel.libraries.clock import read_date
-
-    found = read_date(value)
-    if found is None:
-        raise EvaluationError(f"Invalid date formatted string {value}")
-    return found
-
-
-def _duration(value: Any) -> Any:
-    if not isinstance(value, str):
-        return _mistyped(value, "a string")
-    from minik8s.api.cel.libraries.clock import read_duration
-
-    found = read_duration(value)
-    if found is None:
-        raise EvaluationError(f"Invalid duration {value}")
-    return found
+    return read
 
 
 _FORMATS: dict[str, tuple[Type, int, int, Read]] = {
-    "duration": (DURATION, 3, 32, _duration),
-    "date": (TIMESTAMP, 12, 12, _date),
-    "date-time": (TIMESTAMP, 21, 32, _date_time),
+    "duration": (DURATION, 3, 32, _by(read_duration, "Invalid duration")),
+    "date": (TIMESTAMP, 12, 12, _by(read_date, "Invalid date formatted string")),
+    "date-time": (TIMESTAMP, 21, 32, _by(read_date_time, "Invalid date-time formatted string")),
 }
 
 

@@ -72,15 +72,15 @@ def same_selector(new: Frozen, old: Frozen) -> list[FieldError]:
     return immutable(spec_of(new).get("selector"), spec_of(old).get("selector"), "spec.selector")
 
 
-def template_errors(template: Frozen, owner: str, path: str = "spec.template") -> list[FieldError]:
+def template_errors(template: Frozen, owner: str) -> list[FieldError]:
     """A template whose pods never end by themselves."""
     pod = template.get("spec") or {}
-    errors = validate_pod_template(template, path)
+    errors = validate_pod_template(template, "spec.template")
     if pod.get("restartPolicy") != "Always":
-        errors.append(unsupported(f"{path}.spec.restartPolicy", pod.get("restartPolicy", ""), ("Always",)))
+        errors.append(unsupported("spec.template.spec.restartPolicy", pod.get("restartPolicy", ""), ("Always",)))
     if pod.get("activeDeadlineSeconds") is not None:
         detail = f"activeDeadlineSeconds in {owner} is not Supported"
-        errors.append(forbidden(f"{path}.spec.activeDeadlineSeconds", detail))
+        errors.append(forbidden("spec.template.spec.activeDeadlineSeconds", detail))
     return errors
 
 

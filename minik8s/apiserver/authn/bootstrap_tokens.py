@@ -6,18 +6,15 @@ A token counts while its Secret `bootstrap-token-ID` says so (`usage-bootstrap-a
 
 from __future__ import annotations
 
-import base64
 import hmac
 import re
 
-from minik8s.api.kind import Frozen
+from minik8s.api.bootstraptoken import NAMESPACE, PREFIX, TYPE, expiry, texts
 from minik8s.api.resources import SECRETS
 from minik8s.api.user import AUTHENTICATED, User
 from minik8s.apiserver.contract import Reader
-from minik8s.base.clock import Clock, parse_time
+from minik8s.base.clock import Clock
 
-NAMESPACE, PREFIX = "kube-system", "bootstrap-token-"
-TYPE = "bootstrap.kubernetes.io/token"
 GROUP = "system:bootstrappers"
 _TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 _EXTRA_GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]")
@@ -37,30 +34,15 @@ class BootstrapTokens:
         secret = self._reader.get(SECRETS, NAMESPACE, PREFIX + match[1])
         if secret is None or secret.get("type") != TYPE or "deletionTimestamp" in secret["metadata"]:
             return None
-        data = _texts(secret)
+        data = texts(secret)
         if data.get("token-id") != match[1] or not hmac.compare_digest(
             data.get("token-secret", "").encode(), match[2].encode()
         ):
             return None
-        ends = expiry(data.get("expiration", ""))
+        ends = expiry(data)
         if data.get("usage-bootstrap-authentication") != "true" or ends <= self._clock.now():
             return None
         groups = [group.strip() for group in data.get("auth-extra-groups", "").split(",") if group.strip()]
         if not all(_EXTRA_GROUP.fullmatch(group) for group in groups):
             return None
         return User(f"system:bootstrap:{match[1]}", (*dict.fromkeys((GROUP, *groups)), AUTHENTICATED)), ends
-
-
-def expiry(text: str) -> float:
-    """When a token ends; never where nothing is said, at once where it can't be read."""
-    if not text:
-        return float("inf")
-    try:
-        return parse_time(text)
-    except ValueError:
-        return 0.0
-
-
-def _texts(secret: Frozen) -> dict[str, str]:
-    data = secret.get("data") or {}
-    return {key: base64.b64decode(value or "").decode(errors="replace") for key, value in data.items()}

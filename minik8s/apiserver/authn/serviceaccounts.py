@@ -21,6 +21,7 @@ import orjson
 
 from minik8s.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from minik8s.api.user import User, service_account
+from minik8s.apiserver.authz.rules import quoted
 from minik8s.apiserver.contract import Reader
 from minik8s.base.clock import Clock, parse_time, rfc3339
 from minik8s.base.pki import load_key
@@ -120,7 +121,7 @@ class ServiceAccountTokens:
             return self._verify_legacy(token, claims, audiences)
         if not (matched := tuple(audience for audience in audiences if audience in claims["aud"])):
             raise InvalidToken(
-                f"token audiences {_quoted(claims['aud'])} is invalid for the target audiences {_quoted(audiences)}"
+                f"token audiences {quoted(claims['aud'])} is invalid for the target audiences {quoted(audiences)}"
             )
         now = self._clock.now()
         if claims["exp"] <= now:
@@ -171,7 +172,7 @@ class ServiceAccountTokens:
     def _verify_legacy(self, token: str, claims: Mapping[str, str], audiences: Sequence[str]) -> Verified:
         if not (matched := tuple(audience for audience in audiences if audience in self.audiences)):
             raise InvalidToken(
-                f"token audiences {_quoted(self.audiences)} is invalid for the target audiences {_quoted(audiences)}"
+                f"token audiences {quoted(self.audiences)} is invalid for the target audiences {quoted(audiences)}"
             )
         namespace, secret_name, name, uid = (
             claims[f"{LEGACY_CLAIM}{part}"]
@@ -247,7 +248,3 @@ def _reference(obj: Frozen) -> dict[str, str]:
 
 def _base64(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _quoted(values: Sequence[str]) -> str:
-    return "[" + " ".join(f'"{value}"' for value in values) + "]"

@@ -26,10 +26,10 @@ def test_types(text: str, kind: str) -> None:
     assert str(cel.compile(text, cel.admission_env(params=cel.DYN, patches=True)).type) == kind
 
 
-@pytest.mark.parametrize("name", ["params", "variables", "authorizer", "namespaceObject"])
+@pytest.mark.parametrize("name", ["params", "variables", "authorizer"])
 def test_variables_that_are_not_there(name: str) -> None:
     with pytest.raises(cel.CompileError, match=f"undeclared reference to '{name}'"):
-        cel.compile(f"{name}.x == 1", cel.admission_env(authorizer=False, namespace=False))
+        cel.compile(f"{name}.x == 1", cel.admission_env(authorizer=False))
 
 
 def test_composed_variables_are_read_once_and_when_needed() -> None:

@@ -16,6 +16,7 @@ import orjson
 from minik8s.api import protobuf, schema, yaml
 from minik8s.api.errors import BadRequest, UnsupportedMediaType
 from minik8s.api.kind import Object
+from minik8s.api.retired import is_retired
 from minik8s.api.scalars import json_type
 from minik8s.api.schema import MalformedError
 
@@ -42,7 +43,9 @@ def decode(
     """
     media = media_type(content_type)
     try:
-        body, repeated = parse(data, media, strict=directive != IGNORE)
+        body, repeated = parse(data, media, strict=True)
+        if repeated and media == JSON and custom is None:
+            body = json.loads(data, object_pairs_hook=_merged)
         identified = identify(body, group, version, kind) if custom is None else _named_custom(body, data, f"{group}/{version}")
     except ValueError as error:
         raise BadRequest(f"the object provided is unrecognized (must be of type {kind}): {error} ({_excerpt(data)})") from None
@@ -120,6 +123,8 @@ def identify(body: Any, group: str, version: str, kind: str) -> Mapping[str, Any
     body = _telling(body)
     wanted = f"{group}/{version}" if group else version
     found, found_kind = body.get("apiVersion") or wanted, body.get("kind") or kind
+    if (found, found_kind, kind) == ("policy/v1beta1", "Eviction", "Eviction"):  # the same in both, and clients still send it
+        body, found = {**body, "apiVersion": wanted}, wanted
     if found == wanted and found_kind == kind:
         return (
             body
@@ -129,6 +134,8 @@ def identify(body: Any, group: str, version: str, kind: str) -> Mapping[str, Any
     found_group, _, found_version = found.rpartition("/")
     if "/" in found_group:
         raise ValueError(f"unexpected GroupVersion string: {found}")
+    if found_kind == kind and is_retired(found, kind):
+        raise wrong_version(found, wanted)
     raise WrongKindError(found_kind, found_version, kind, _told_apart(found_group, found_version, found_kind, wanted, kind))
 
 
@@ -159,8 +166,11 @@ def _named_custom(body: Any, data: bytes, wanted: str) -> Mapping[str, Any]:
 def check_version(body: Mapping[str, Any], wanted: str) -> None:
     """BadRequest if the custom object is of another version than the request's."""
     if (found := body.get("apiVersion") or "") != wanted:
-        told = f"the API version in the data ({found}) does not match the expected API version ({wanted})"
-        raise BadRequest(told)
+        raise wrong_version(found, wanted)
+
+
+def wrong_version(found: str, wanted: str) -> BadRequest:
+    return BadRequest(f"the API version in the data ({found}) does not match the expected API version ({wanted})")
 
 
 class WrongKindError(BadRequest):
@@ -183,12 +193,22 @@ def json_error(data: bytes) -> str:
         where = _GO_PLACES.get(error.msg.partition(" at")[0])
         if where is None or error.pos >= len(text):
             return "unexpected end of JSON input"
+        if literal := _LITERALS.get(text[error.pos]) if error.msg == "Expecting value" else None:
+            return _misspelt(text[error.pos :], literal)
         return f"invalid character {_quoted(text[error.pos])} {where}"
     except RecursionError:
         return "exceeded max depth"
     return "invalid character in number literal"  # what Python takes and JSON doesn't: NaN, Infinity, 1e400
 
 
+def _misspelt(text: str, literal: str) -> str:
+    at = next((i for i, letter in enumerate(literal) if text[i : i + 1] != letter), len(literal))
+    if at >= min(len(text), len(literal)):
+        return "unexpected end of JSON input"
+    return f"invalid character {_quoted(text[at])} in literal {literal} (expecting {_quoted(literal[at])})"
+
+
+_LITERALS = {"n": "null", "t": "true", "f": "false"}
 _GO_PLACES = {
     "Expecting value": "looking for beginning of value",
     "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
@@ -240,6 +260,8 @@ def _quoted(character: str) -> str:
     """A character as Go quotes it in an error."""
     if character == "'":
         return "'\\''"
+    if not character.isprintable() and character not in "\n\r\t\\":
+        return f"'\\u{ord(character):04x}'" if character > "\x7f" else f"'\\x{ord(character):02x}'"
     return repr(character) if character != '"' else "'\"'"
 
 
@@ -278,6 +300,19 @@ def _as_they_come(data: bytes, found: list[str]) -> list[str]:
 
     walk(json.loads(data, object_pairs_hook=_Pairs), "")
     return sorted(found, key=lambda text: order.get(text, len(order)))
+
+
+def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as Go reads it into a struct or a map: what comes twice goes into what is there already."""
+    found: dict[str, Any] = {}
+    for key, item in pairs:
+        before = found.get(key)
+        found[key] = _united(before, item) if isinstance(before, dict) and isinstance(item, dict) else item
+    return found
+
+
+def _united(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    return _merged([*before.items(), *after.items()])
 
 
 class _Pairs(list[tuple[str, Any]]):

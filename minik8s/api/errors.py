@@ -234,8 +234,10 @@ def invalid_object(kind: str, group: str, name: str, errors: Sequence[FieldError
 def _shown(value: Any) -> str:
     """A bad value as upstream prints it: strings quoted, null for none, objects as JSON."""
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+        return f'"{value.translate(_QUOTED)}"'
     return orjson.dumps(value).decode().translate(_ESCAPED)
 
 
+_QUOTED = {number: f"\\x{number:02x}" for number in (*range(32), 127)}
+_QUOTED |= {ord(each): f"\\{name}" for each, name in zip('\a\b\f\n\r\t\v"\\', 'abfnrtv"\\', strict=True)}
 _ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}

@@ -214,11 +214,13 @@ class FieldSelector:
                 return wanted.value
         return None
 
-    def check(self, fields: Mapping[str, Any]) -> None:
+    def check(self, fields: Mapping[str, Any], kind: str = "") -> None:
         """BadRequest if it names a field that the kind doesn't offer."""
         for wanted in self.requirements:
             if wanted.field not in fields and wanted.field not in METADATA_FIELDS:
-                if fields:
+                if kind == "Job":
+                    raise BadRequest(f'field label "{wanted.field}" not supported for Job')
+                if fields.keys() - {"name"}:
                     raise BadRequest(f"field label not supported: {wanted.field}")
                 known = '"metadata.name", "metadata.namespace"'
                 raise BadRequest(f'"{wanted.field}" is not a known field selector: only {known}')

@@ -139,7 +139,8 @@ def encode_object(answer: Entry | Mapping[str, Any], resource: Resource, form: F
             table([obj], resource, form, now, include or "Metadata", {"resourceVersion": revision} if revision else {}), form
         )
     if form.view == "PartialObjectMetadataList":
-        raise not_acceptable()
+        found = f"{resource.group.partition('.')[0] or 'core'}.{resource.kind}"
+        raise NotAcceptable(f"you requested {form.view}, but the requested object is not a list (*{found})")
     return dump(partial(obj, form.version), form)
 
 

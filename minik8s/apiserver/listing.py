@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from minik8s.api import selectors
+from minik8s.api.decode import json_error
 from minik8s.api.errors import ApiError, BadRequest, FieldError, Gone, forbidden, invalid_object, unsupported
 from minik8s.api.errors import Timeout as ApiTimeout
 from minik8s.api.kinds.table import rules_of
@@ -90,7 +91,9 @@ def selection_of(request: Request) -> Selection:
     getters = rules_of(request.resource).fields
     labels = selectors.parse_labels(request.query.get("labelSelector", ""))
     fields = selectors.parse_fields(request.query.get("fieldSelector", ""))
-    fields.check(getters or selectors.METADATA_FIELDS if request.resource.custom is not None else getters)
+    fields.check(
+        getters or selectors.METADATA_FIELDS if request.resource.custom is not None else getters, request.resource.kind
+    )
     return Selection(request.namespace, request.name or fields.exact("metadata.name") or "", labels, fields, getters)
 
 
@@ -271,11 +274,13 @@ def _expired(request: Request, start: str) -> Gone:
 
 
 def _read_token(token: str, request: Request) -> tuple[int, str]:
+    raw = b""
     try:
-        decoded = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        decoded = orjson.loads(raw)
         version, revision, start = decoded.get("v"), decoded.get("rv"), decoded.get("start")
     except (binascii.Error, ValueError, AttributeError):
-        raise _bad_token("invalid character looking for beginning of value") from None
+        raise _bad_token(json_error(raw.decode("latin-1").encode())) from None
     if version != _TOKEN_FORM:
         raise _bad_token(f"server does not recognize this encoded version {version}")
     if not isinstance(revision, int) or revision == 0:

@@ -154,12 +154,20 @@ class _Page:
     tag: str
     answer: str = ""
     media: tuple[str, ...] = FORMS
+    description: str = ""
 
 
 _PAGES = {
     "api": _Page("/api/", "getCoreAPIVersions", "core", f"{META}.APIVersions"),
     "apis": _Page("/apis/", "getAPIVersions", "apis", f"{META}.APIGroupList"),
-    "version": _Page("/version/", "getCodeVersion", "version", f"{PREFIX}apimachinery.pkg.version.Info", FORMS[:1]),
+    "version": _Page(
+        "/version/",
+        "getCodeVersion",
+        "version",
+        f"{PREFIX}apimachinery.pkg.version.Info",
+        FORMS[:1],
+        "get the version information for this server",
+    ),
     "openid/v1/jwks": _Page(
         "/openid/v1/jwks/", "getServiceAccountIssuerOpenIDKeyset", "openid", media=("application/jwk-set+json",)
     ),
@@ -172,6 +180,7 @@ _PAGES = {
 def _page_document(page: _Page) -> dict[str, Any]:
     answers = _answers(_ref(page.answer) if page.answer else {"type": "string"}, page.media)
     get = {"operationId": page.operation, "responses": answers, "tags": [page.tag]}
+    get |= {"description": page.description} if page.description else {}
     return _document({page.path: {"get": get}}, {page.answer})
 
 

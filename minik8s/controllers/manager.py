@@ -66,6 +66,7 @@ EVENT_SOURCES: Mapping[str, str] = {
     "disruption-controller": "controllermanager",
     "endpointslice-controller": "endpoint-slice-controller",
     "endpointslicemirroring-controller": "endpoint-slice-mirroring-controller",
+    "ephemeral-volume-controller": "ephemeral_volume",
     "persistent-volume-binder": "persistentvolume-controller",
 }
 """What some call themselves in their Events, which is not the name of their identity."""

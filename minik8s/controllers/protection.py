@@ -13,6 +13,7 @@ from minik8s.api.errors import NotFound
 from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, VOLUMEATTRIBUTESCLASSES
 from minik8s.client.informer import Informer
 from minik8s.client.workqueue import Key, Reconciler
+from minik8s.controllers.ephemeral import claim_name, ephemeral_volumes
 from minik8s.controllers.manager import Context, enqueue
 
 Object = Mapping[str, Any]
@@ -24,7 +25,7 @@ def claims_of(pod: Object) -> set[str]:
         return set()
     volumes = pod["spec"].get("volumes") or ()
     named = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if volume.get("persistentVolumeClaim")}
-    return named | {f"{pod['metadata']['name']}-{volume['name']}" for volume in volumes if volume.get("ephemeral")}
+    return named | {claim_name(pod, volume) for volume in ephemeral_volumes(pod)}
 
 
 def classes_of(obj: Object) -> set[str]:

@@ -114,7 +114,7 @@ def validate(request: Frozen) -> list[FieldError]:
     spec, status = request.get("spec") or {}, request.get("status") or {}
     usages, signer, seconds = spec.get("usages") or [], spec.get("signerName", ""), spec.get("expirationSeconds")
     problem = _request_problem(spec.get("request"))
-    errors = [invalid("spec.request", spec.get("request"), problem)] if problem else []
+    errors = [invalid("spec.request", spec.get("request") or None, problem)] if problem else []
     errors += [] if usages else [required("spec.usages")]
     errors += [unsupported(f"spec.usages[{i}]", usage, USAGES) for i, usage in enumerate(usages) if usage not in USAGES]
     errors += [duplicate(f"spec.usages[{i}]", usage) for i, usage in enumerate(usages) if usage in usages[:i]]

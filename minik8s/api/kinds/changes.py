@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
+
+import orjson
 
 from minik8s.api import names
 from minik8s.api.errors import FieldError, forbidden, invalid
@@ -35,3 +38,10 @@ def immutable_when_marked(new: Frozen, old: Frozen, *keys: str) -> list[FieldErr
     changed = [] if new.get("immutable") else ["immutable"]
     changed += [key for key in keys if (new.get(key) or {}) != (old.get(key) or {})]
     return [forbidden(key, "field is immutable when `immutable` is set") for key in changed]
+
+
+def difference(old: Frozen, new: Frozen) -> str:
+    """The lines that differ, with some around them: what a message adds that forbids a change."""
+    before, after = (orjson.dumps(o, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() for o in (old, new))
+    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm=""))
+    return "\n".join(lines[2:]) + "\n"

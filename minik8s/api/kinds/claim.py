@@ -12,7 +12,7 @@ from minik8s.api import names, quantity
 from minik8s.api.errors import FieldError, forbidden, invalid, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object, thawed
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.changes import immutable, keep
+from minik8s.api.kinds.changes import difference, immutable, keep
 from minik8s.api.kinds.claimspec import validate_claim_spec
 from minik8s.api.kinds.pod.resources import is_native
 from minik8s.api.kinds.pod.warnings import claim_warnings
@@ -82,9 +82,10 @@ def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
     ours, theirs = ((obj["metadata"].get("annotations") or {}).get(OLD_CLASS) for obj in (new, old))
     if ours != theirs and not _class_from_annotation(spec, before, ours, theirs):
         errors.append(invalid(f"metadata.annotations[{OLD_CLASS}]", ours or "", names.IMMUTABLE))
-    if _fixed(new, old, spec) != _fixed(new, old, before):
+    fixed, fixed_before = _fixed(new, old, spec), _fixed(new, old, before)
+    if fixed != fixed_before:
         detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-        errors.append(forbidden("spec", detail))
+        errors.append(forbidden("spec", f"{detail}\n{difference(fixed_before, fixed)}"))
     size, size_before, held = _storage(spec.get("resources")), _storage(before.get("resources")), status_of(old).get("capacity")
     if size < size_before and size <= quantity.parse((held or {}).get("storage", "0")):
         errors.append(forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"))

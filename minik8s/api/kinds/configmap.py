@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
+import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from minik8s.api import names
+from minik8s.api.decode import json_error
 from minik8s.api.errors import FieldError, invalid, required, too_long
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks
 from minik8s.api.kinds.changes import immutable, immutable_when_marked
 from minik8s.api.printing import age
+from minik8s.api.scalars import json_type
 
 MAX_SIZE = 1024 * 1024
 
@@ -114,12 +116,13 @@ def _decoded_size(text: str) -> int:
 
 def _json_object(path: str, content: bytes) -> list[FieldError]:
     try:
-        value: Any = json.loads(content)
-    except ValueError as error:
-        return [invalid(path, "<secret contents redacted>", f"not valid JSON: {error}")]
+        value: Any = orjson.loads(content)
+    except ValueError:
+        return [invalid(path, "<secret contents redacted>", json_error(content))]
     if isinstance(value, dict | None):
         return []
-    return [invalid(path, "<secret contents redacted>", "must be a JSON object")]
+    detail = f"json: cannot unmarshal {json_type(value)} into Go value of type map[string]interface {{}}"
+    return [invalid(path, "<secret contents redacted>", detail)]
 
 
 def _key_pair_problem(certificate: bytes, key: bytes) -> str:

@@ -56,9 +56,9 @@ def default_spec(spec: Object) -> None:
 
 
 def _copy_labels(job: Object) -> None:
-    """A Job without labels has those of its template."""
+    """A Job without labels has those of its template. Bad ones are told as the template's alone."""
     metadata, labels = job.setdefault("metadata", {}), job["spec"]["template"]["metadata"].get("labels")
-    if labels and not metadata.get("labels"):
+    if labels and not metadata.get("labels") and not names.validate_labels(labels, ""):
         metadata["labels"] = dict(labels)
 
 
@@ -102,7 +102,7 @@ def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
     """Upstream checks here once more what `validate` checks, and repeats its errors."""
     spec, before = spec_of(new), spec_of(old)
     errors = _spec(spec) + _completions(spec, before)
-    errors += immutable(spec.get("selector"), before.get("selector"), "spec.selector") + _template(new, old)
+    errors += immutable(_ordered(spec.get("selector")), _ordered(before.get("selector")), "spec.selector") + _template(new, old)
     for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
         errors += immutable(spec.get(key), before.get(key), f"spec.{key}")
     return errors
@@ -121,8 +121,14 @@ def _generated(job: Frozen) -> list[FieldError]:
         elif labels[key] != value:
             errors.append(invalid(f"{path}[{key}]", dict(sorted(labels.items())), f"must be '{value}'"))
     if not validate_selector(spec["selector"], "") and not of_object(spec["selector"]).matches(_expected_labels(job)):
-        errors.append(invalid("spec.selector", spec["selector"], "`selector` not auto-generated"))
+        errors.append(invalid("spec.selector", _ordered(spec["selector"]), "`selector` not auto-generated"))
     return errors
+
+
+def _ordered(selector: Frozen | None) -> Frozen | None:
+    """A selector as messages show it, its labels in their order."""
+    labels = (selector or {}).get("matchLabels")
+    return {**(selector or {}), "matchLabels": dict(sorted(labels.items()))} if labels else selector
 
 
 def _spec(spec: Mapping[str, Any]) -> list[FieldError]:
@@ -131,7 +137,8 @@ def _spec(spec: Mapping[str, Any]) -> list[FieldError]:
     wrong = [required("spec.selector")] if selector is None else validate_selector(selector, "spec.selector")
     labels = (spec.get("template") or {}).get("metadata", {}).get("labels")
     if (selector is None or not wrong) and not of_object(selector).matches(labels):
-        wrong.append(invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"))
+        shown = labels and dict(sorted(labels.items()))
+        wrong.append(invalid("spec.template.metadata.labels", shown, "`selector` does not match template `labels`"))
     return errors + wrong
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from minik8s.api import names, quantity
+from minik8s.api.decode import json_error
 from minik8s.api.errors import FieldError, duplicate, forbidden, invalid
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks
@@ -137,9 +139,9 @@ def _annotations(node: Frozen) -> list[FieldError]:
     if not text:
         return []
     try:
-        json.loads(text)
-    except ValueError as error:
-        return [invalid("metadata.annotations.AvoidPods", AVOID_PODS, str(error))]
+        orjson.loads(text)
+    except ValueError:
+        return [invalid("metadata.annotations.AvoidPods", AVOID_PODS, json_error(text.encode()))]
     return []
 
 

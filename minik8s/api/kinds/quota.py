@@ -206,8 +206,9 @@ def _scope_selector(spec: Mapping[str, Any], path: str) -> list[FieldError]:
         misfits = _misfits(scope, spec.get("hard") or {})
         errors += [invalid(path, selector, "unsupported scope applied to resource")] * misfits
         if scope in SCOPES and scope not in WITH_VALUES and operator != "Exists":
-            plain = ", ".join(f"ResourceQuotaScope{name}" for name in SCOPES if name not in WITH_VALUES)
-            errors.append(invalid(f"{path}.operator", operator, f"must be 'Exists' when scope is any of {plain}"))
+            *first, last = (f"ResourceQuotaScope{name}" for name in SCOPES if name not in WITH_VALUES)
+            detail = f"must be 'Exists' when scope is any of {', '.join(first)} or {last}"
+            errors.append(invalid(f"{path}.operator", operator, detail))
         errors += _operator(operator, values, path)
     seen = {term.get("scopeName", "") for term in terms}
     conflict = invalid("spec.scopeSelector.matchExpressions", spec.get("scopes") or [], "conflicting scopes")

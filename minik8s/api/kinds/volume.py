@@ -10,7 +10,7 @@ from minik8s.api import names, quantity
 from minik8s.api.errors import FieldError, forbidden, invalid, required, too_long, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.changes import immutable, keep, keep_all_but_status
+from minik8s.api.kinds.changes import difference, immutable, keep, keep_all_but_status
 from minik8s.api.kinds.claimspec import ACCESS_MODES
 from minik8s.api.kinds.pod.defaults import VOLUMES
 from minik8s.api.kinds.pod.paths import no_backsteps
@@ -74,9 +74,10 @@ def validate(volume: Frozen) -> list[FieldError]:
 def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
     spec, before = spec_of(new), spec_of(old)
     errors: list[FieldError] = []
-    if _source(spec, before) != _source(before, before):
+    source, source_before = _source(spec, before), _source(before, before)
+    if source != source_before:
         detail = "spec.persistentvolumesource is immutable after creation"
-        errors.append(forbidden("spec.persistentvolumesource", detail))
+        errors.append(forbidden("spec.persistentvolumesource", f"{detail}\n{difference(source_before, source)}"))
     errors += immutable(spec.get("volumeMode"), before.get("volumeMode"), "volumeMode")
     if before.get("nodeAffinity") is not None:
         errors += _affinity_change(spec.get("nodeAffinity"), before["nodeAffinity"])
@@ -96,7 +97,10 @@ def _source(spec: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any
 
 def _affinity_change(new: Any, old: Any) -> list[FieldError]:
     """Only deprecated labels of nodes may give way to those that follow them."""
-    return [] if _renewed(new) == _renewed(old) else [invalid("nodeAffinity", new, "field is immutable")]
+    return [] if _renewed(new) == _renewed(old) else [invalid("nodeAffinity", new, _AFFINITY_FIXED)]
+
+
+_AFFINITY_FIXED = "field is immutable, except for updating from beta label to GA"
 
 
 def _renewed(affinity: Frozen | None) -> list[list[tuple[str, Any, Any, Any]]]:
@@ -159,7 +163,7 @@ def validate_volume_spec(spec: Mapping[str, Any], path: str, name: str = "", *, 
 def _capacity(capacity: Mapping[str, str], path: str) -> list[FieldError]:
     errors = [] if capacity else [required(path)]
     if set(capacity) != {"storage"}:
-        errors.append(unsupported(path, capacity or None, ("storage",)))
+        errors.append(unsupported(path, dict(sorted(capacity.items())) or None, ("storage",)))
     for resource, amount in capacity.items():
         errors += basic_amount(amount, f"{path}[{resource}]")
         if quantity.parse(amount) <= 0:

@@ -5,15 +5,13 @@ Each function is given the new and the old pod, and comes besides `validate_pod`
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
-
-import orjson
 
 from minik8s.api.errors import FieldError, forbidden, invalid, required
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds import checks
+from minik8s.api.kinds.changes import difference
 from minik8s.api.kinds.checks import Errors
 from minik8s.api.kinds.pod.pod_annotations import MIRROR, validate_annotation_update
 from minik8s.api.kinds.pod.validation import validate_pod
@@ -116,7 +114,7 @@ def _fixed_rest(new: Frozen, old: Frozen) -> Errors:
         masked = _with(masked, "nodeSelector", old.get("nodeSelector"))
         masked = _with(masked, "affinity", _with_node_affinity(masked.get("affinity"), old.get("affinity")))
     if masked != old:
-        text = f"pod updates may not change fields other than {CHANGEABLE}\n{_difference(old, masked)}"
+        text = f"pod updates may not change fields other than {CHANGEABLE}\n{difference(old, masked)}"
         yield forbidden("spec", text)
 
 
@@ -124,13 +122,6 @@ def _with(obj: Frozen, key: str, value: Any) -> dict[str, Any]:
     """The object with another value there, or without one."""
     rest = {k: v for k, v in obj.items() if k != key}
     return rest if value is None else rest | {key: value}
-
-
-def _difference(old: Frozen, new: Frozen) -> str:
-    """The lines that differ, with some around them."""
-    before, after = (orjson.dumps(o, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() for o in (old, new))
-    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm=""))
-    return "\n".join(lines[2:]) + "\n"
 
 
 # --- gated pods (KEP-3838) -------------------------------------------------------------------------------------------
@@ -187,6 +178,6 @@ def validate_ephemeral(pod: Frozen, old: Frozen) -> list[FieldError]:
         if name not in new:
             errors.append(forbidden("spec.ephemeralContainers", f'existing ephemeral containers "{name}" may not be removed\n'))
         elif new[name] != container:
-            text = f'existing ephemeral containers "{name}" may not be changed\n{_difference(container, new[name])}'
+            text = f'existing ephemeral containers "{name}" may not be changed\n{difference(container, new[name])}'
             errors.append(forbidden("spec.ephemeralContainers", text))
     return errors

@@ -1,10 +1,10 @@
-# make install | run | test | lint | golden | bench | clean
+# make install | run | test | lint | docs | golden | bench | clean
 PYTHON ?= python3
 GOLDEN ?= ../shared/golden
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test lint golden bench packages clean
+.PHONY: install run test lint docs golden bench packages clean
 
 install: $(VENV)/.installed
 
@@ -19,6 +19,10 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# docs/api.md, of the resource table and of tests/api_facts.py.
+docs: $(VENV)/.test
+	$(BIN)/python -m tests.api_docs
 
 # How many of upstream's recorded answers are the same: make golden, make golden WHAT="smoke pods-defaults"
 golden: $(VENV)/.test

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.api_docs import PATHS
+
 from .common import Kubectl, configmap, deployment, widget
 
 pytestmark = pytest.mark.e2e
@@ -60,6 +62,14 @@ def test_api_resources(k: Kubectl) -> None:
     everything = k("api-resources", "-o", "name", "--verbs=list,watch").split()
     assert {"pods", "deployments.apps", "customresourcedefinitions.apiextensions.k8s.io"} <= set(everything)
     assert "clients.example.com/v1" in k("api-versions").split()
+
+
+def test_paths_outside_the_resources(k: Kubectl) -> None:
+    """docs/api.md tells of each."""
+    found = json.loads(k("get", "--raw", "/"))["paths"]
+    below = re.compile(r"/(apis?|openapi/v3|healthz|livez|readyz)/.*")
+    assert {path for path in found if not below.fullmatch(path)} <= PATHS.keys()
+    assert {path: k.server.ask("GET", path).status for path in PATHS} == dict.fromkeys(PATHS, 200)
 
 
 def test_tables_of_custom_resources(k: Kubectl) -> None:
@@ -324,6 +334,45 @@ def test_delete_cascades(k: Kubectl, cascade: str) -> None:
         assert "ownerReferences" not in k.get("configmap", "owned")["metadata"]
     else:
         k("wait", "configmap/owned", "--for=delete", "--timeout=10s")
+
+
+def test_policies(k: Kubectl) -> None:
+    """ValidatingAdmissionPolicy and MutatingAdmissionPolicy, each with its binding, on custom resources."""
+    group, here = "admissionregistration.k8s.io/v1", {"matchLabels": {"kubernetes.io/metadata.name": k.namespace}}
+    rule = {"apiGroups": ["clients.example.com"], "apiVersions": ["*"], "resources": ["widgets"], "operations": ["CREATE"]}
+    matched = {"matchConstraints": {"resourceRules": [rule], "namespaceSelector": here}}
+    label = 'Object{metadata: Object.metadata{labels: {"sized": string(object.spec.size)}}}'
+    mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": label}}
+    kinds = {
+        "ValidatingAdmissionPolicy": {"validations": [{"expression": "object.spec.size < 5", "message": "too large"}]},
+        "MutatingAdmissionPolicy": {"reinvocationPolicy": "Never", "mutations": [mutation]},
+    }
+    made = []
+    for kind, spec in kinds.items():
+        named = {"apiVersion": group, "metadata": {"name": f"{k.namespace}-{kind.lower()}"}}
+        bound = {"policyName": named["metadata"]["name"]} | ({"validationActions": ["Deny"]} if kind.startswith("V") else {})
+        made += [named | {"kind": kind, "spec": matched | spec}, named | {"kind": f"{kind}Binding", "spec": bound}]
+    k("apply", "-f", "-", input=made)
+    try:
+        k("create", "-f", "-", input=[widget("w", size=4)])
+        assert k.get("widget", "w")["metadata"]["labels"] == {"sized": "4"}
+        assert "denied request: too large" in k.fails("create", "-f", "-", input=[widget("x", size=5)])
+        listed = k("get", "validatingadmissionpolicybindings,mutatingadmissionpolicybindings", "-o", "name")
+        assert listed.count(k.namespace) == 2
+    finally:
+        k("delete", "-f", "-", input=made)
+
+
+def test_classes(k: Kubectl) -> None:
+    """What pods are given by a PriorityClass and a RuntimeClass."""
+    runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "slow"}, "handler": "slow"}
+    k("create", "-f", "-", input=[runtime | {"overhead": {"podFixed": {"cpu": "100m"}}}])
+    k("create", "priorityclass", "high", "--value=1000")
+    classes = json.dumps({"spec": {"runtimeClassName": "slow", "priorityClassName": "high"}})
+    k("run", "p", "--image=nginx", f"--overrides={classes}")
+    spec = k.get("pod", "p")["spec"]
+    assert (spec["overhead"], spec["priority"]) == ({"cpu": "100m"}, 1000)
+    k("delete", "runtimeclass/slow", "priorityclass/high")
 
 
 # --- who asks, and how -------------------------------------------------------------------------------------------------

@@ -114,6 +114,16 @@ def test_custom_objects(api: client.ApiClient, namespace: str) -> None:
     assert custom.list_namespaced_custom_object(*where)["items"] == []
 
 
+def test_a_scheduler_of_ones_own(api: client.ApiClient, namespace: str) -> None:
+    """It gives a pod a node by a Binding."""
+    core = client.CoreV1Api(api)
+    pod = {"metadata": {"name": "p"}, "spec": {"schedulerName": "mine", "containers": [{"name": "c", "image": "nginx"}]}}
+    core.create_namespaced_pod(namespace, pod)
+    binding = client.V1Binding(metadata={"name": "p"}, target={"kind": "Node", "name": "simulated-1"})
+    core.create_namespaced_binding(namespace, binding, _preload_content=False)  # a Status comes, which is no V1Binding
+    assert core.read_namespaced_pod("p", namespace).spec.node_name == "simulated-1"
+
+
 def test_the_dynamic_client(api: client.ApiClient, namespace: str) -> None:
     found = dynamic.DynamicClient(api)
     deployments = found.resources.get(api_version="apps/v1", kind="Deployment")

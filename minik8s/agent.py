@@ -35,7 +35,7 @@ from minik8s.dns.server import ClusterDns
 from minik8s.kubelet.join import ClusterConfig, JoinFailed, Membership
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
-from minik8s.kubelet.machine import inspect, pressure
+from minik8s.kubelet.machine import Machine, inspect, pressure
 from minik8s.kubelet.node import NodeConfig, NodeReporter
 from minik8s.kubelet.server import application
 from minik8s.kubelet.site import Site
@@ -157,7 +157,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         _start_proxy(name, cluster, informers, clock, rng, stack, without)
     if "coredns" not in options.disable:
         await _start_dns(cluster, informers, clock, rng, stack, without)
-    await _connect(options, access, kubelet, owner, clock, rng, stack)
+    await _connect(options, access, kubelet, machine, owner, clock, rng, stack)
     await _offer_images(runtime, directory, stack)
     return membership
 
@@ -241,10 +241,17 @@ def _one_line(options: SimpleNamespace) -> Iterator[None]:
 
 
 async def _connect(
-    options: SimpleNamespace, access: Access, kubelet: Kubelet, owner: Owner, clock: Clock, rng: Random, stack: AsyncExitStack
+    options: SimpleNamespace,
+    access: Access,
+    kubelet: Kubelet,
+    machine: Machine,
+    owner: Owner,
+    clock: Clock,
+    rng: Random,
+    stack: AsyncExitStack,
 ) -> None:
     """The line to the server, over which it reaches the kubelet and the pods."""
-    runner = web.AppRunner(application(kubelet), access_log=None)
+    runner = web.AppRunner(application(kubelet, machine), access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl_context(access)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from minik8s.kubelet.resources import MIN_SHARES, QUOTA_PERIOD
@@ -18,6 +19,17 @@ log = logging.getLogger(__name__)
 MOUNT = Path("/sys/fs/cgroup")
 QUALITIES = ("", "burstable", "besteffort")
 V2_CONTROLLERS = ("cpu", "memory", "pids")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Of a cgroup and all below it: cpu time in nanoseconds, memory in bytes."""
+
+    cpu_ns: int
+    memory: int
+    working_set: int
+    rss: int
+    processes: int
 
 
 class Cgroups:
@@ -45,6 +57,28 @@ class Cgroups:
         """The cgroups of the QoS classes: all best-effort pods together weigh as little as can be."""
         if root:
             self.create(f"{root}/besteffort", Resources(cpu_shares=MIN_SHARES))
+
+    def usage(self, path: str) -> Usage | None:
+        """What the cgroup `path` uses; None where there is none, or nobody counts."""
+        relative = path.lstrip("/")
+        if not relative:
+            return None
+        try:
+            if self._unified:
+                base = pids_base = self._mount / relative
+                cpu = _counters(base / "cpu.stat")["usage_usec"] * 1000
+                memory, counters = _number(base / "memory.current"), _counters(base / "memory.stat")
+                inactive, rss = counters.get("inactive_file", 0), counters.get("anon", 0)
+            else:
+                base, cpu_base = self._mount / "memory" / relative, self._mount / "cpuacct" / relative
+                pids_base = self._mount / "pids" / relative
+                cpu = _number(cpu_base / "cpuacct.usage")
+                memory, counters = _number(base / "memory.usage_in_bytes"), _counters(base / "memory.stat")
+                inactive, rss = counters.get("total_inactive_file", 0), counters.get("total_rss", 0)
+            processes = _number(pids_base / "pids.current") if (pids_base / "pids.current").exists() else 0
+        except (OSError, LookupError, ValueError):
+            return None
+        return Usage(cpu, memory, max(memory - inactive, 0), rss, processes)
 
     def remove(self, root: str, pod_uid: str) -> bool:
         """Takes a pod's cgroup away, with what the runtime left below it. False: something stays, as a process there has not ended yet."""
@@ -110,6 +144,16 @@ class Cgroups:
         if not self._complained:
             log.warning("not all limits of pods hold here: %s", error)
             self._complained = True
+
+
+def _number(file: Path) -> int:
+    return int(file.read_text())
+
+
+def _counters(file: Path) -> dict[str, int]:
+    """Lines of a name and a number."""
+    rows = (line.split() for line in file.read_text().splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2}
 
 
 def _removed(directory: Path) -> bool:

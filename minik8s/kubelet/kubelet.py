@@ -123,6 +123,10 @@ class Kubelet:
 
     # --- for the node's HTTP API ---
 
+    @property
+    def cgroups(self) -> Cgroups:
+        return self._tools.cgroups
+
     def pods(self) -> list[Pod]:
         return [w.pod for w in self._workers.values() if not w.gone]
 

@@ -4,6 +4,7 @@
     /exec/NS/POD/CONTAINER            WebSocket (channels.py): command (repeated), stdin, stdout, stderr, tty
     /attach/NS/POD/CONTAINER          WebSocket: stdin, stdout, stderr, tty
     /portForward/NS/POD               WebSocket: ports (repeated, or with commas), or SPDY in it (forwarding.py)
+    /stats/summary  /metrics/resource  /metrics/cadvisor      what node, pods and containers use (usage.py)
     /pods  /healthz  /metrics
 
 Errors are a JSON Status that the API server can pass on as it is. Names and values of parameters are the API's own.
@@ -22,16 +23,21 @@ from minik8s.kubelet.channels import STDERR, STDOUT, Channels, failure, forward_
 from minik8s.kubelet.forwarding import PROTOCOL, tunnel
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.logs import LogOptions, read_log
+from minik8s.kubelet.machine import Machine
 from minik8s.kubelet.pod import find_container
+from minik8s.kubelet.usage import Collector, machine_usage
+from minik8s.kubelet.usage_text import cadvisor_text, resource_text
 from minik8s.kubelet.worker import Worker
 from minik8s.runtime.base import Container, RuntimeFailed, State, Streams
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(kubelet: Kubelet) -> web.Application:
-    """The aiohttp application; `web.AppRunner(app).server` makes the protocols that the tunnel serves."""
-    api = _Api(kubelet)
+def application(kubelet: Kubelet, machine: Machine | None = None) -> web.Application:
+    """The aiohttp application; `web.AppRunner(app).server` makes the protocols that the tunnel serves. `machine`: the real one that
+    the kubelet is on.
+    """
+    api = _Api(kubelet, machine)
     app = web.Application(middlewares=[_errors])
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", api.logs)
     for verb, handler in (("exec", api.exec), ("attach", api.attach)):
@@ -40,6 +46,9 @@ def application(kubelet: Kubelet) -> web.Application:
     app.router.add_get("/pods", api.pods)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/metrics", api.metrics)
+    app.router.add_get("/stats/summary", api.summary)
+    app.router.add_get("/metrics/resource", api.resource_metrics)
+    app.router.add_get("/metrics/cadvisor", api.cadvisor_metrics)
     return app
 
 
@@ -56,8 +65,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 class _Api:
-    def __init__(self, kubelet: Kubelet) -> None:
-        self._kubelet = kubelet
+    def __init__(self, kubelet: Kubelet, machine: Machine | None) -> None:
+        self._kubelet, self._machine = kubelet, machine
+        self._usage = Collector(kubelet, machine_usage if machine else None)
 
     # --- logs ---
 
@@ -130,6 +140,16 @@ class _Api:
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(text=metrics_text(self._kubelet), content_type="text/plain")
 
+    async def summary(self, _: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(await self._usage.summary()), content_type="application/json")
+
+    async def resource_metrics(self, _: web.Request) -> web.Response:
+        return _prometheus(resource_text(await self._usage.snapshot()))
+
+    async def cadvisor_metrics(self, _: web.Request) -> web.Response:
+        found = await self._usage.snapshot()
+        return _prometheus(cadvisor_text(found, self._machine, self._kubelet.site.memory))
+
     # --- finding ---
 
     def _worker(self, request: web.Request) -> Worker:
@@ -148,6 +168,10 @@ class _Api:
         if current is None or current.state is not State.RUNNING:
             raise BadRequest(f'container not found ("{name}")')
         return current
+
+
+def _prometheus(text: str) -> web.Response:
+    return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
 async def _join(

@@ -245,6 +245,7 @@ class Stats:
     cpu_ns: int
     memory_usage: int
     memory_working_set: int
+    memory_rss: int = 0
     rootfs_bytes: int = 0
 
 

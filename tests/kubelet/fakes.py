@@ -26,6 +26,7 @@ from minik8s.runtime.base import (
     Sandbox,
     SandboxConfig,
     State,
+    Stats,
 )
 
 
@@ -233,6 +234,15 @@ class FakeRuntime:
         if code < 0:
             raise RuntimeFailed("cannot exec")
         return ExecResult(b"ill" if code else b"", b"", code)
+
+    async def stats(self) -> list[Stats]:
+        """A second of CPU for each second that it ran; 3 MB."""
+        now = self._clock.now()
+        running = [c for c in self.all.values() if c.state is State.RUNNING]
+        return [Stats(c.id, now, int((now - c.started_at) * 1e9), 3_000_000, 2_000_000, 1_000_000, 4096) for c in running]
+
+    async def image_usage(self) -> Mapping[str, Any]:
+        return {"bytes": 5_000_000}
 
     # --- streams ---
 

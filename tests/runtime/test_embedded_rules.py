@@ -271,7 +271,7 @@ def test_v2_s_hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (group / "memory.stat").write_text("anon 5\ninactive_file 300\n")
     (group / "cpu.stat").write_text("usage_usec 7\n")
     assert found.oom_kills("/a/b") == 2
-    assert found.usage("/a/b") == (7000, 1000, 700)
+    assert found.usage("/a/b") == (7000, 1000, 700, 5)
 
 
 def test_the_node_process_is_small() -> None:

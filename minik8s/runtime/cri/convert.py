@@ -206,6 +206,7 @@ def stats(found: Any) -> Stats:
         cpu_ns=found.cpu.usage_core_nano_seconds.value,
         memory_usage=found.memory.usage_bytes.value or found.memory.working_set_bytes.value,
         memory_working_set=found.memory.working_set_bytes.value,
+        memory_rss=found.memory.rss_bytes.value,
         rootfs_bytes=found.writable_layer.used_bytes.value,
     )
 

@@ -194,7 +194,12 @@ CRI = messages(
             ("pod_sandbox_status", 4, "PodSandboxStatus"),
         ],
         "CpuUsage": [("timestamp", 1, "int64"), ("usage_core_nano_seconds", 2, "UInt64Value")],
-        "MemoryUsage": [("timestamp", 1, "int64"), ("working_set_bytes", 2, "UInt64Value"), ("usage_bytes", 4, "UInt64Value")],
+        "MemoryUsage": [
+            ("timestamp", 1, "int64"),
+            ("working_set_bytes", 2, "UInt64Value"),
+            ("usage_bytes", 4, "UInt64Value"),
+            ("rss_bytes", 5, "UInt64Value"),
+        ],
         "FilesystemUsage": [("timestamp", 1, "int64"), ("used_bytes", 3, "UInt64Value")],
         "ContainerAttributes": [("id", 1, "string")],
         "ContainerStats": [

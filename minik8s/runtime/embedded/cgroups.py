@@ -124,21 +124,23 @@ class Cgroups:
                     gone = False
         return gone
 
-    def usage(self, path: str) -> tuple[int, int, int] | None:
-        """(cpu nanoseconds so far, memory bytes, working set bytes), None where the group is gone or isn't counted."""
+    def usage(self, path: str) -> tuple[int, int, int, int] | None:
+        """(cpu nanoseconds so far, memory, working set and anonymous bytes), None where the group is gone or isn't counted."""
         try:
             if self.v2:
                 base = self.mounts["unified"] + path
                 cpu = _counter(f"{base}/cpu.stat", "usage_usec") * 1000
                 memory, inactive = int(read(f"{base}/memory.current")), _counter(f"{base}/memory.stat", "inactive_file")
+                rss = _counter(f"{base}/memory.stat", "anon")
             else:
                 cpu = int(read(f"{self.mounts['cpuacct']}{path}/cpuacct.usage"))
                 base = self.mounts["memory"] + path
                 memory = int(read(f"{base}/memory.usage_in_bytes"))
                 inactive = _counter(f"{base}/memory.stat", "total_inactive_file")
+                rss = _counter(f"{base}/memory.stat", "total_rss")
         except (KeyError, FileNotFoundError):
             return None
-        return cpu, memory, max(memory - inactive, 0)
+        return cpu, memory, max(memory - inactive, 0), rss
 
 
 def settings_v1(resources: Mapping[str, Any]) -> list[tuple[str, str, str]]:

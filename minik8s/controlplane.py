@@ -20,6 +20,7 @@ from minik8s.apiserver.admission import plugins
 from minik8s.apiserver.admission.podsecurity import Configuration as PodSecurityConfiguration
 from minik8s.apiserver.admission.webhooks import Webhooks
 from minik8s.apiserver.aggregation.aggregation import Aggregation
+from minik8s.apiserver.aggregation.content import RemoteContent
 from minik8s.apiserver.allocation import Network
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.authn.token_use import TokenUse
@@ -146,7 +147,8 @@ class ControlPlane:
                 return self.client(component("kube-controller-manager"))
             return self.client(authn.ADMIN if name in AS_SERVER else service_account("kube-system", name))
 
-        settings = replace(self._settings.controller_settings, account_token=self.authenticator.accounts.legacy)
+        remote = RemoteContent(self.desk.catalogue, self.caller, service_account("kube-system", "namespace-controller"))
+        settings = replace(self._settings.controller_settings, account_token=self.authenticator.accounts.legacy, remote=remote)
         manager = Manager(client_of, informers, self.clock, self.rng, settings, self._settings.controllers, self.metrics)
         stack.push_async_callback(manager.stop)
         await manager.start()

@@ -148,6 +148,10 @@ class Caller:
         """The body of the answer to a GET of a path (and query) below the endpoint, as `post` asks."""
         return await self._bounded(endpoint, "GET", endpoint.address + path, headers, None, timeout)
 
+    async def delete(self, endpoint: Endpoint, path: str, headers: Mapping[str, str], *, timeout: float) -> bytes:
+        """As `get`, of a DELETE."""
+        return await self._bounded(endpoint, "DELETE", endpoint.address + path, headers, None, timeout)
+
     async def session(self, endpoint: Endpoint) -> tuple[aiohttp.ClientSession, ssl.SSLContext]:
         """The client session that reaches the endpoint (nobody closes it), and the TLS that requests to it must be given.
         ValueError where its authority is none. Requests raise aiohttp.ClientError; that of a Service that leads nowhere has an ApiError

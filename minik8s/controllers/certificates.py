@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
+from minik8s.api.errors import NotFound
 from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, NODES, SUBJECTACCESSREVIEWS
 from minik8s.base import jointoken
 from minik8s.base.clock import parse_time, rfc3339
-from minik8s.base.pki import CertificateRequest, parse_request
+from minik8s.base.pki import CertificateRequest, expiry, parse_request
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import nodekeys
 from minik8s.controllers.manager import Context, enqueue
@@ -88,11 +90,23 @@ def _no_node(request: CertificateRequest) -> str:
     return "" if tuple(request.groups) == (NODES_GROUP,) else "subject organization is not system:nodes"
 
 
-def is_over(csr: Object, now: float) -> bool:
-    """Whether a request may be forgotten: decided an hour, or pending a day ago."""
-    decided = condition(csr, "Approved") or condition(csr, "Denied")
-    since = parse_time(decided.get("lastUpdateTime") or csr["metadata"]["creationTimestamp"])
-    return now - since > (_DECIDED_LIFETIME if decided else _PENDING_LIFETIME)
+def forgotten_at(csr: Object) -> float:
+    """When a request is removed: an hour after it was signed, denied or failed, a day after it was made or approved without
+    more, or when the certificate ends (upstream's certificatesigningrequest-cleaner-controller).
+    """
+    status = csr.get("status") or {}
+    conditions, certificate = status.get("conditions") or (), status.get("certificate")
+    if not conditions:
+        return parse_time(csr["metadata"]["creationTimestamp"]) + _PENDING_LIFETIME
+    moments = []
+    for each in conditions:
+        waits = each["type"] == "Approved" and not certificate
+        since = each.get("lastUpdateTime") or csr["metadata"]["creationTimestamp"]
+        moments.append(parse_time(since) + (_PENDING_LIFETIME if waits else _DECIDED_LIFETIME))
+    if certificate:
+        with suppress(ValueError, IndexError, StopIteration):  # what other signers wrote may be anything
+            moments.append(expiry(base64.b64decode(certificate)))
+    return min(moments)
 
 
 def start(context: Context) -> list[Reconciler[Key]]:
@@ -113,12 +127,13 @@ def start(context: Context) -> list[Reconciler[Key]]:
         if csr is None:
             return None
         now = context.clock.now()
-        if is_over(csr, now):
-            await client.delete(CERTIFICATESIGNINGREQUESTS, key[1], uid=csr["metadata"]["uid"])
+        if (left := forgotten_at(csr) - now) < 0:
+            with suppress(NotFound):
+                await client.delete(CERTIFICATESIGNINGREQUESTS, key[1], uid=csr["metadata"]["uid"])
             return None
         if not condition(csr, "Approved") and not condition(csr, "Denied"):
             if (right := await granted(csr)) is None:
-                return float(_PENDING_LIFETIME + 1)
+                return left + 1
             if right != "selfnodeclient" and (why := await rejected(csr)):
                 decided = _with(csr, "Denied", nodekeys.REJECTED, why, now)
             else:
@@ -127,8 +142,8 @@ def start(context: Context) -> list[Reconciler[Key]]:
         if _waits_for_signature(csr, signers):
             why = fault(csr)
             done = _with(csr, "Failed", "SignerValidationFailure", why, now) if why else signed(csr)
-            await client.update(CERTIFICATESIGNINGREQUESTS, done, subresource="status")
-        return float(_DECIDED_LIFETIME + 1)
+            csr = await client.update(CERTIFICATESIGNINGREQUESTS, done, subresource="status")
+        return forgotten_at(csr) - now + 1
 
     async def granted(csr: Object) -> str | None:
         """The first right to approval that the requestor has."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api.errors import NotFound
-from minik8s.api.resources import BY_KIND, EVENTS, RESOURCES, Resource
+from minik8s.api.resources import BY_KIND, EVENTS, NAMESPACES, RESOURCES, Resource
+from minik8s.client.events import WARNING
 from minik8s.client.informer import Informer
 from minik8s.client.workqueue import Reconciler
 from minik8s.controllers.manager import Context
@@ -186,6 +187,7 @@ class _Controller:
                 continue  # a kind that is not served: nobody can say that its object is gone
             namespace = obj["metadata"].get("namespace", "") if resource.namespaced else ""
             if resource.namespaced and not namespace:
+                self._tell_if_elsewhere(resource, obj, reference)
                 continue  # a cluster-scoped object can't be owned by a namespaced one: the reference is void, not dangling
             cached = self._informers[resource].get(namespace, reference["name"]) if resource in self._informers else None
             if cached is None or cached["metadata"]["uid"] != reference["uid"]:
@@ -195,9 +197,31 @@ class _Controller:
                     cached = None
             if cached is None or cached["metadata"]["uid"] != reference["uid"]:
                 missing.append(reference["uid"])
+                self._tell_if_elsewhere(resource, obj, reference)
             elif "deletionTimestamp" in cached["metadata"] and FOREGROUND in (cached["metadata"].get("finalizers") or ()):
                 waiting.append(reference["uid"])
         return missing, waiting
+
+    def _tell_if_elsewhere(self, resource: Resource, obj: Object, reference: Object) -> None:
+        """An Event where an owner is in another namespace than its dependent, which means nothing."""
+        informer, own = self._informers.get(resource), obj["metadata"].get("namespace", "")
+        if informer is None or not resource.namespaced:
+            return
+        for namespace in self._informers[NAMESPACES].list():
+            name = namespace["metadata"]["name"]
+            found = informer.get(name, reference["name"]) if name != own else None
+            if found is not None and found["metadata"]["uid"] == reference["uid"]:
+                owner = ", ".join(
+                    (
+                        f"{reference['apiVersion']}/{reference['kind']}",
+                        f"namespace: {own}",
+                        f"name: {reference['name']}",
+                        f"uid: {reference['uid']}",
+                    )
+                )
+                text = f'ownerRef [{owner}] does not exist in namespace "{own}"'
+                self._context.events.event(obj, WARNING, "OwnerRefInvalidNamespace", text)
+                return
 
     async def _perform(
         self, resource: Resource, obj: Object, instruction: Instruction, dependents: Sequence[tuple[Resource, Object]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from minik8s.api.errors import ApiError, Forbidden
 from minik8s.api.resources import Resource
@@ -22,6 +22,18 @@ from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.customs import CustomKinds
 
 
+class RemoteContent(Protocol):
+    """What other API servers keep in namespaces (APIServices)."""
+
+    def failing(self) -> list[str]:
+        """The group versions of which nobody can say what they serve."""
+        ...
+
+    async def empty(self, namespace: str) -> tuple[dict[str, list[Any]], list[str]]:
+        """Deletes all that is in the namespace: (what is left by `plural.group`, what could not be done)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
     """What controllers are told."""
@@ -32,6 +44,7 @@ class ControllerSettings:
     node_monitor_grace_period: float = 40.0
     account_token: Callable[[Mapping[str, Any], str], str] | None = None  # (ServiceAccount, name of its Secret) -> older token
     sign: Callable[[bytes, Sequence[str], float], bytes] | None = None  # (CSR PEM, usages, seconds) -> certificate PEM
+    remote: RemoteContent | None = None  # what aggregated API servers keep
     sign_serving: Callable[[bytes, Sequence[str], float], bytes] | None = None  # as `sign`, for kubelets' servers
 
 

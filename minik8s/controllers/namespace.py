@@ -1,23 +1,29 @@
 """Namespaces: what each one has from the start (a default ServiceAccount, the cluster's root CA), and how its content goes with it.
 
-A namespace that is being deleted stays until everything in it is gone; its conditions say what it still waits for. Pods go first
-by their own grace. Source: kubernetes.io "Namespaces", KEP-5080 (ordered deletion), BoundServiceAccountTokenVolume (root CA).
+A namespace that is being deleted stays until everything in it is gone, also in aggregated API servers; its conditions say what it still
+waits for. Pods go first by their own grace. Source: kubernetes.io "Namespaces", KEP-5080 (ordered deletion),
+BoundServiceAccountTokenVolume (root CA).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from minik8s.api.errors import AlreadyExists, ApiError, NotFound
 from minik8s.api.kind import Object as Mutable
-from minik8s.api.resources import CONFIGMAPS, EVENTS, NAMESPACES, PODS, RESOURCES, SERVICEACCOUNTS, Resource
+from minik8s.api.resources import APISERVICES, CONFIGMAPS, EVENTS, NAMESPACES, PODS, RESOURCES, SERVICEACCOUNTS, Resource
+from minik8s.base.backoff import Backoff
 from minik8s.base.clock import rfc3339
 from minik8s.client.workqueue import Key, Reconciler, Retry
 from minik8s.controllers.manager import Context, enqueue
 
 Object = Mapping[str, Any]
 FINALIZER = "kubernetes"
+BACKOFF = Backoff(initial=0.005, maximum=60)
+REMOTE_AGAIN = 5.0
+"""Seconds after which what is left in other API servers is looked at again: nobody tells of its end."""
 ROOT_CA = "kube-root-ca.crt"
 ROOT_CA_ANNOTATION = {
     "kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints "
@@ -94,20 +100,20 @@ def start_deletion(context: Context) -> list[Reconciler[Key]]:
         finalizers = namespace.get("spec", {}).get("finalizers") or []
         if FINALIZER not in finalizers:
             return None
-        left, failures = await _empty(context, key[1])
+        content = await _empty(context, key[1])
         try:
-            namespace = await _report(context, namespace, left, failures)
-            if not left and not failures:
+            namespace = await _report(context, namespace, content)
+            if content.is_gone:
                 rest = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
                 finished = {**namespace, "spec": {"finalizers": rest} if rest else {}}
                 await context.client.update(NAMESPACES, finished, subresource="finalize")
         except NotFound:
             return None
-        if failures:
-            raise Retry("; ".join(failures))
-        return None
+        if why := content.failures + content.undiscovered:
+            raise Retry("; ".join(why))
+        return REMOTE_AGAIN if content.remote else None
 
-    reconciler: Reconciler[Key] = Reconciler("namespace", reconcile, context.clock, workers=4)
+    reconciler: Reconciler[Key] = Reconciler("namespace", reconcile, context.clock, workers=4, backoff=BACKOFF)
 
     def changed(old: Object | None, new: Object | None) -> None:
         if new is not None and "deletionTimestamp" in new["metadata"]:
@@ -122,7 +128,13 @@ def start_deletion(context: Context) -> list[Reconciler[Key]]:
         if namespace is not None and "deletionTimestamp" in namespace["metadata"]:
             reconciler.add(("", obj["metadata"]["namespace"]))
 
+    def server_changed(old: Object | None, new: Object | None) -> None:
+        """Another API server has come, gone, or answers again."""
+        for namespace in namespaces.list():
+            changed(None, namespace)
+
     namespaces.on_change(changed)
+    context.informer(APISERVICES).on_change(server_changed)
 
     def follow(resource: Resource) -> None:
         if resource.namespaced:
@@ -135,12 +147,25 @@ def start_deletion(context: Context) -> list[Reconciler[Key]]:
     return [reconciler]
 
 
-async def _empty(context: Context, namespace: str) -> tuple[dict[Resource, list[Object]], list[str]]:
-    """Deletes what is in the namespace: (what is still there by kind, what could not be done)."""
-    left: dict[Resource, list[Object]] = {}
-    failures: list[str] = []
+@dataclass(slots=True)
+class Content:
+    """What an attempt to empty a namespace found."""
+
+    left: dict[str, list[Object]] = field(default_factory=dict)  # by plural.group
+    failures: list[str] = field(default_factory=list)
+    undiscovered: list[str] = field(default_factory=list)  # group versions whose kinds are not known
+    remote: bool = False  # whether something is left in other API servers
+
+    @property
+    def is_gone(self) -> bool:
+        return not (self.left or self.failures or self.undiscovered)
+
+
+async def _empty(context: Context, namespace: str) -> Content:
+    """Deletes what is in the namespace."""
+    content, remote = Content(), context.settings.remote
     for resource in [*namespaced_kinds(), *(row for row in context.custom.rows() if row.namespaced)]:
-        if PODS in left:
+        if _named(PODS) in content.left:
             break  # pods end before what they may need is taken from them
         try:
             found = await context.client.list(resource, namespace)
@@ -149,36 +174,55 @@ async def _empty(context: Context, namespace: str) -> tuple[dict[Resource, list[
             await context.client.delete_collection(resource, namespace, propagation="Background")
             rest = (await context.client.list(resource, namespace))["items"]
         except ApiError as error:
-            failures.append(f"{resource.group_resource}: {error.message}")
+            content.failures.append(f"{resource.group_resource}: {error.message}")
             continue
         if rest:
-            left[resource] = list(rest)
-    return left, failures
+            content.left[_named(resource)] = list(rest)
+    if remote is not None:
+        content.undiscovered = remote.failing()
+        if _named(PODS) not in content.left:
+            left, failures = await remote.empty(namespace)
+            content.left |= left
+            content.failures += failures
+            content.remote = bool(left)
+    return content
 
 
-async def _report(context: Context, namespace: Object, left: Mapping[Resource, list[Object]], failures: list[str]) -> Object:
+def _named(resource: Resource) -> str:
+    return f"{resource.plural}.{resource.group}"
+
+
+async def _report(context: Context, namespace: Object, content: Content) -> Object:
     """Writes the conditions; the namespace as it is then."""
-    status = {**namespace.get("status", {}), "conditions": conditions(namespace, left, failures, context.clock.now())}
+    status = {**namespace.get("status", {}), "conditions": conditions(namespace, content, context.clock.now())}
     if status == namespace.get("status"):
         return namespace
     return await context.client.update(NAMESPACES, {**namespace, "status": status}, subresource="status")
 
 
-def conditions(namespace: Object, left: Mapping[Resource, list[Object]], failures: list[str], now: float) -> list[Mutable]:
+def conditions(namespace: Object, content: Content, now: float) -> list[Mutable]:
     """The five conditions of a namespace's deletion."""
     finalizers: dict[str, int] = {}
-    for objects in left.values():
+    for objects in content.left.values():
         for obj in objects:
             for name in obj["metadata"].get("finalizers") or ():
                 finalizers[name] = finalizers.get(name, 0) + 1
     remaining = ", ".join(
-        f"{resource.plural}.{resource.group} has {len(objects)} resource instances"
-        for resource, objects in sorted(left.items(), key=lambda item: item[0].group_resource)
-        if objects
+        f"{kind} has {len(objects)} resource instances" for kind, objects in sorted(content.left.items()) if objects
     )
     waiting = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(finalizers.items()))
+    failures, unknown = sorted(content.failures), content.undiscovered
+    undiscovered = ", ".join(f"{each}: stale GroupVersion discovery: {each}" for each in unknown)
     wanted = (
-        ("NamespaceDeletionDiscoveryFailure", False, "ResourcesDiscovered", "All resources successfully discovered"),
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            bool(unknown),
+            "DiscoveryFailed" if unknown else "ResourcesDiscovered",
+            f"Discovery failed for some groups, {len(unknown)} failing: unable to retrieve the complete list of server APIs: "
+            f"{undiscovered}"
+            if unknown
+            else "All resources successfully discovered",
+        ),
         (
             "NamespaceDeletionGroupVersionParsingFailure",
             False,
@@ -189,7 +233,9 @@ def conditions(namespace: Object, left: Mapping[Resource, list[Object]], failure
             "NamespaceDeletionContentFailure",
             bool(failures),
             "ContentDeletionFailed" if failures else "ContentDeleted",
-            "; ".join(failures) or "All content successfully deleted, may be waiting on finalization",
+            f"Failed to delete all resource types, {len(failures)} remaining: {', '.join(failures)}"
+            if failures
+            else "All content successfully deleted, may be waiting on finalization",
         ),
         (
             "NamespaceContentRemaining",

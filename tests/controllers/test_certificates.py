@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS
 from minik8s.api.user import AUTHENTICATED, User, service_account
+from minik8s.base.clock import RealClock, parse_time, rfc3339
 from minik8s.base.pki import Authority, certificate_request, issued_by, new_key, parse_request
 from minik8s.client.events import EventRecorder
 from minik8s.client.informer import Informers
@@ -165,3 +166,35 @@ async def test_requests_are_forgotten(office: Office, cluster: Cluster, clock: V
     assert await cluster.get("csr/a") is not None
     await clock.advance(4000)
     assert await cluster.get("csr/a") is None
+
+
+HOUR = 3600.0
+MADE, LATER = "2026-01-01T00:00:00Z", "2026-01-01T06:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("status", "hours"),
+    [
+        ({}, 24),
+        ({"conditions": [{"type": "Approved", "lastUpdateTime": LATER}]}, 6 + 24),
+        ({"conditions": [{"type": "Approved", "lastUpdateTime": LATER}], "certificate": "Cg=="}, 6 + 1),
+        ({"conditions": [{"type": "Denied", "lastUpdateTime": LATER}]}, 6 + 1),
+        ({"conditions": [{"type": "Approved", "lastUpdateTime": MADE}, {"type": "Failed", "lastUpdateTime": LATER}]}, 6 + 1),
+    ],
+)
+def test_when_requests_are_forgotten(status: dict[str, Any], hours: float) -> None:
+    """The periods of upstream's certificatesigningrequest-cleaner-controller."""
+    csr = {"metadata": {"creationTimestamp": MADE}, "status": status}
+    assert certificates.forgotten_at(csr) == parse_time(MADE) + hours * HOUR
+
+
+def test_an_ended_certificate_is_forgotten_with_its_request() -> None:
+    clock = RealClock()
+    authority = Authority.create("client", clock)
+    signed = authority.sign(parse_request(certificate_request(KEY, "x", (), ())), USAGES, 600)
+    status = {
+        "conditions": [{"type": "Approved", "lastUpdateTime": rfc3339(clock.now())}],
+        "certificate": base64.b64encode(signed).decode(),
+    }
+    csr = {"metadata": {"creationTimestamp": rfc3339(clock.now())}, "status": status}
+    assert certificates.forgotten_at(csr) == pytest.approx(clock.now() + 600, abs=2)

@@ -143,6 +143,9 @@ async def test_owners_that_never_were(cluster: Cluster, clock: VirtualClock) -> 
     await clock.settle()
     assert await existing(cluster) == ["real", "strange"]
     assert await cluster.get("cm/away", "far") is None
+    (told,) = [e for e in await cluster.all("events", namespace="far") if e["reason"] == "OwnerRefInvalidNamespace"]
+    owner = f"[v1/ConfigMap, namespace: far, name: real, uid: {real['metadata']['uid']}]"
+    assert told["message"] == f'ownerRef {owner} does not exist in namespace "far"'
 
 
 async def test_a_cluster_scoped_owner(cluster: Cluster, clock: VirtualClock) -> None:
@@ -154,6 +157,9 @@ async def test_a_cluster_scoped_owner(cluster: Cluster, clock: VirtualClock) -> 
     await cluster.apply(role)
     await clock.settle()
     assert await existing(cluster) == ["owned"]
+    assert [e["reason"] for e in await cluster.all("events") if e["involvedObject"]["name"] == "r"] == [
+        "OwnerRefInvalidNamespace"
+    ]
     await cluster.client.delete(NODES, "n")
     await clock.settle()
     assert await existing(cluster) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from minik8s.api.resources import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS
-from minik8s.controllers.namespace import conditions
+from minik8s.controllers.namespace import Content, conditions
 from minik8s.testing.clock import VirtualClock
 from minik8s.testing.cluster import ROOT_CA, Cluster
 
@@ -142,8 +142,8 @@ async def test_a_workload_does_not_refill_it(cluster: Cluster, clock: VirtualClo
 
 
 def test_failures_are_told_and_old_times_kept() -> None:
-    first = conditions({}, {PODS: [{"metadata": {}}]}, ["pods: no"], 0)
+    first = conditions({}, Content({"pods.": [{"metadata": {}}]}, ["pods: no"]), 0)
     assert [c["status"] for c in first] == ["False", "False", "True", "True", "False"]
-    assert first[2]["message"] == "pods: no"
-    later = conditions({"status": {"conditions": first}}, {}, [], 60)
+    assert first[2]["message"] == "Failed to delete all resource types, 1 remaining: pods: no"
+    later = conditions({"status": {"conditions": first}}, Content(), 60)
     assert [c["lastTransitionTime"] for c in later] == [f"1970-01-01T00:0{minute}:00Z" for minute in (0, 0, 1, 1, 0)]

@@ -106,6 +106,9 @@ class Backend:
             obj = json.loads(await http.read())
             self.flunders[obj["metadata"]["name"]] = obj
             return web.json_response(obj, status=201 if http.method == "POST" else 200, headers={"Warning": '299 - "careful"'})
+        if http.method == "DELETE" and not name:
+            self.flunders = {name: obj for name, obj in self.flunders.items() if obj["metadata"].get("finalizers")}
+            return web.json_response({"kind": "Status", "status": "Success"})
         if http.method == "DELETE":
             return web.json_response(self.flunders.pop(name))
         return web.json_response(

@@ -15,7 +15,8 @@ import pytest
 
 from minik8s.api.call import Call
 from minik8s.api.resources import APISERVICES, CUSTOMRESOURCEDEFINITIONS, ENDPOINTSLICES, SERVICES
-from minik8s.api.user import AUTHENTICATED, User
+from minik8s.api.user import AUTHENTICATED, User, service_account
+from minik8s.apiserver.aggregation.content import RemoteContent
 from minik8s.apiserver.authn import ADMIN
 from minik8s.apiserver.discovery import AGGREGATED
 from minik8s.apiserver.provision import provision_defaults
@@ -127,7 +128,6 @@ async def test_each_thing_that_lacks_has_its_reason(world: World) -> None:
     unready = world.slice()
     unready["endpoints"][0]["conditions"] = {"ready": False}
     await world.make(ENDPOINTSLICES, unready)
-    told = await world.says("MissingEndpoints")
     assert told == 'endpointslices for service/api in "default" have no addresses with port name ""'
     patch = {"endpoints": world.slice()["endpoints"]}
     await world.plane.desk.handle(
@@ -309,3 +309,22 @@ async def test_a_client_that_leaves_ends_the_request_there(world: World) -> None
         await world.ask(FLUNDERS, timeout=aiohttp.ClientTimeout(total=0.1))
     world.backend.mood = ""
     assert (await world.ask(FLUNDERS))[0] == 200
+
+
+async def test_what_it_keeps_in_a_namespace_goes_with_it(world: World) -> None:
+    """The namespace controller deletes through discovery, as itself ("Namespaces"); what can't be asked is told."""
+    await world.serve()
+    user = service_account("kube-system", "namespace-controller")
+    content = RemoteContent(world.plane.desk.catalogue, world.plane.caller, user)
+    kept = {"metadata": {"name": "kept", "finalizers": ["example.com/wait"]}}
+    world.backend.flunders = {"gone": {"metadata": {"name": "gone"}}, "kept": kept}
+    assert content.failing() == []
+    assert await content.empty("a") == ({f"flunders.{GROUP}": [kept]}, [])
+    assert ("DELETE", f"/apis/{GROUP}/{VERSION}/namespaces/a/flunders") in [(m, path) for m, path, _ in world.backend.asked]
+    assert world.backend.asked[-1][2]["X-Remote-User"] == user.name
+    assert await content.empty("b") == ({}, [])
+    world.backend.mood = "broken"
+    assert "flunders" in (await content.empty("a"))[1][0]
+    await world.backend.stop()
+    await world.plane.desk.handle(ADMIN, Call("delete", ENDPOINTSLICES, "default", "api-1"))
+    await world.until(lambda: content.failing() == [f"{GROUP}/{VERSION}"])

@@ -128,6 +128,7 @@ async def test_each_thing_that_lacks_has_its_reason(world: World) -> None:
     unready = world.slice()
     unready["endpoints"][0]["conditions"] = {"ready": False}
     await world.make(ENDPOINTSLICES, unready)
+    told = await world.says("MissingEndpoints")
     assert told == 'endpointslices for service/api in "default" have no addresses with port name ""'
     patch = {"endpoints": world.slice()["endpoints"]}
     await world.plane.desk.handle(

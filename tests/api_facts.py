@@ -175,7 +175,9 @@ FACTS: dict[tuple[str, str], Fact] = {
         "controllers/test_servicecidrs.py",
     ),
     ("networking.k8s.io", "Ingress"): Fact(ROUTED),
-    ("networking.k8s.io", "IngressClass"): Fact(ROUTED),
+    ("networking.k8s.io", "IngressClass"): acts(
+        "the default one is given to Ingresses", "apiserver/admission/ingress.py", "apiserver/admission/test_ingress.py"
+    ),
     ("networking.k8s.io", "NetworkPolicy"): Fact("no node enforces it yet"),
     ("networking.k8s.io", "ServiceCIDR"): acts(
         "adds addresses for Services; stays while one of them is used",

@@ -20,6 +20,7 @@ from minik8s.apiserver.admission.certificates import (
 )
 from minik8s.apiserver.admission.devices import DeviceTaintTimes, ResourceClaims
 from minik8s.apiserver.admission.escalation import RBACEscalation
+from minik8s.apiserver.admission.ingress import DefaultIngressClass
 from minik8s.apiserver.admission.limits import LimitRanger
 from minik8s.apiserver.admission.namespaces import NamespaceLifecycle
 from minik8s.apiserver.admission.nodes import NodeRestriction, TaintNodesByCondition
@@ -77,6 +78,7 @@ def plugins(
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),
         CertificateSubjectRestriction(),
+        DefaultIngressClass(reader),
         DeviceTaintTimes(clock),
         ResourceClaims(reader, authorizer),
         RBACEscalation(authorizer),

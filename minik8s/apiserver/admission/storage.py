@@ -4,10 +4,11 @@ and which claims may grow (PersistentVolumeClaimResize).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from minik8s.api import quantity
+from minik8s.api.kind import Frozen
 from minik8s.api.resources import (
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
@@ -62,15 +63,21 @@ class DefaultStorageClass(Quiet):
             return
         if claim["spec"].get("storageClassName") is not None:
             return
-        classes = [each["metadata"] for each in self._reader.list(STORAGECLASSES)]
-        defaults = [
-            metadata
-            for metadata in classes
-            if any((metadata.get("annotations") or {}).get(key) == "true" for key in (IS_DEFAULT, OLD_IS_DEFAULT))
-        ]
-        if defaults:  # of those made in the same second, the first by name
-            newest = max(defaults, key=lambda metadata: str(metadata["creationTimestamp"]))
-            claim["spec"]["storageClassName"] = newest["name"]
+        if chosen := newest_default(self._reader.list(STORAGECLASSES), (IS_DEFAULT, OLD_IS_DEFAULT)):
+            claim["spec"]["storageClassName"] = chosen
+
+
+def newest_default(classes: Iterable[Frozen], annotations: Sequence[str]) -> str:
+    """The name of the newest class that one of these annotations makes a default; of those made in the same second, the first.
+    Empty where there is none.
+    """
+    marked = [
+        each["metadata"]
+        for each in classes
+        if any((each["metadata"].get("annotations") or {}).get(key) == "true" for key in annotations)
+    ]
+    newest = max(marked, key=lambda metadata: str(metadata["creationTimestamp"]), default={"name": ""})
+    return str(newest["name"])
 
 
 class PersistentVolumeClaimResize(Quiet):

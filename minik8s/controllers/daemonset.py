@@ -19,7 +19,7 @@ from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import claims, history, owners
 from minik8s.controllers import daemonset_rules as rules
 from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
-from minik8s.controllers.pods import create_pod, delete_pod, next_availability, settled
+from minik8s.controllers.pods import create_pod, delete_pod, next_availability, settled, wake_owners
 
 Object = Mapping[str, Any]
 FAILED_PODS = Backoff(initial=1, maximum=900)
@@ -39,18 +39,8 @@ class _Controller:
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}  # (uid, node) -> how often, when its next pod may come
         self.reconciler: Reconciler[Key] = Reconciler("daemonset", self._reconcile, context.clock, workers=4)
         self._sets.on_change(enqueue(self.reconciler))
-        self._pods.on_change(self._pod_changed)
+        self._pods.on_change(wake_owners(self.reconciler, self._sets))
         self._nodes.on_change(self._node_changed)
-
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        for pod in filter(None, (old, new)):
-            reference, namespace = owners.controller_of(pod), pod["metadata"]["namespace"]
-            if reference is not None and reference["kind"] == "DaemonSet":
-                self.reconciler.add((namespace, reference["name"]))
-            elif reference is None and pod is new:
-                for daemon_set in self._sets.list(namespace):
-                    if selectors.of_object(daemon_set["spec"].get("selector")).matches(pod["metadata"].get("labels")):
-                        self.reconciler.add(key_of(daemon_set))
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         if old is not None and new is not None and _place(old) == _place(new):

@@ -23,7 +23,7 @@ from minik8s.controllers import claims, owners
 from minik8s.controllers import job_rules as rules
 from minik8s.controllers.jobmetrics import CREATED, DELETED, TRACKING, JobMetrics, Sync, mode_of
 from minik8s.controllers.manager import Context, enqueue, key_of
-from minik8s.controllers.pods import condition, create_pods, delete_pod, deletion_rank, pod_of, settled
+from minik8s.controllers.pods import condition, create_pods, delete_pod, deletion_rank, pod_of, settled, wake_owners
 
 Object = Mapping[str, Any]
 OURS = "kubernetes.io/job-controller"
@@ -48,6 +48,7 @@ class _Controller:
         self.reconciler: Reconciler[Key] = Reconciler("job", self._reconcile, context.clock, workers=8)
         self.orphans: Reconciler[Key] = Reconciler("job-orphan-pods", self._let_go, context.clock, workers=2)
         self._jobs.on_change(self._job_changed)
+        self._pods.on_change(wake_owners(self.reconciler, self._jobs))
         self._pods.on_change(self._pod_changed)
 
     def _job_changed(self, old: Object | None, new: Object | None) -> None:
@@ -56,19 +57,9 @@ class _Controller:
             for pod in self._pods.indexed("controller", old["metadata"]["uid"]):
                 self.orphans.add(key_of(pod))
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None and rules.ended_now(old, new):
-            self._metrics.tracked("add")
-        for pod in filter(None, (old, new)):
-            reference, namespace = owners.controller_of(pod), pod["metadata"]["namespace"]
-            if reference is not None and reference["kind"] == "Job":
-                self.reconciler.add((namespace, reference["name"]))
-            elif pod is new:
-                for job in self._jobs.list(namespace):
-                    if selectors.of_object(job["spec"].get("selector")).matches(pod["metadata"].get("labels")):
-                        self.reconciler.add(key_of(job))
-            if pod is new and rules.TRACKING in (pod["metadata"].get("finalizers") or ()):
-                self.orphans.add(key_of(pod))
+    def _pod_changed(self, _: Object | None, new: Object | None) -> None:
+        if new is not None and rules.TRACKING in (new["metadata"].get("finalizers") or ()):
+            self.orphans.add(key_of(new))
 
     async def _let_go(self, key: Key) -> float | None:
         """A pod whose Job is gone is held by nobody."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from minik8s.api.errors import ApiError, NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import PODS, Resource
+from minik8s.api.selectors import LabelSelector, of_object
 from minik8s.base.clock import parse_time
 from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.informer import Informer
+from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import owners
-from minik8s.controllers.manager import Context, is_ending_namespace
+from minik8s.controllers.manager import Context, is_ending_namespace, key_of
 
 Object = Mapping[str, Any]
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -65,6 +67,27 @@ def pod_of(owner: Object, resource: Resource) -> Mutable:
     if given.get("finalizers"):
         metadata["finalizers"] = list(given["finalizers"])
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": dict(template["spec"])}
+
+
+def wake_owners(
+    reconciler: Reconciler[Key],
+    owners_there: Informer,
+    selector_of: Callable[[Object], LabelSelector] = lambda owner: of_object(owner["spec"].get("selector")),
+) -> Callable[[Object | None, Object | None], None]:
+    """For an informer of pods: a change wakes the owner that controls the pod; of one that nobody controls, those that may adopt it."""
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        for pod in filter(None, (old, new)):
+            reference, namespace = owners.controller_of(pod), pod["metadata"]["namespace"]
+            if reference is not None:
+                if reference["kind"] == owners_there.resource.kind:
+                    reconciler.add((namespace, reference["name"]))
+            elif pod is new:
+                for owner in owners_there.list(namespace):
+                    if selector_of(owner).matches(pod["metadata"].get("labels")):
+                        reconciler.add(key_of(owner))
+
+    return changed
 
 
 async def create_pod(context: Context, owner: Object, pod: Object) -> Object:

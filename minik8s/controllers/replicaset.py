@@ -22,7 +22,7 @@ from minik8s.base.clock import rfc3339
 from minik8s.client.events import WARNING
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import claims, owners
-from minik8s.controllers.manager import Context, enqueue, key_of
+from minik8s.controllers.manager import Context, enqueue
 from minik8s.controllers.pods import (
     condition,
     create_pods,
@@ -34,6 +34,7 @@ from minik8s.controllers.pods import (
     next_availability,
     pod_of,
     settled,
+    wake_owners,
 )
 
 Object = Mapping[str, Any]
@@ -118,19 +119,7 @@ class _Controller:
         self._sets.add_index("controller", owners.by_controller)
         self.reconciler: Reconciler[Key] = Reconciler(resource.kind.lower(), self._reconcile, context.clock, workers=8)
         self._sets.on_change(enqueue(self.reconciler))
-        self._pods.on_change(self._pod_changed)
-
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        for pod in filter(None, (old, new)):
-            reference = owners.controller_of(pod)
-            namespace = pod["metadata"]["namespace"]
-            if reference is not None:
-                if reference["kind"] == self._resource.kind:
-                    self.reconciler.add((namespace, reference["name"]))
-            elif pod is new:
-                for replica_set in self._sets.list(namespace):
-                    if selector_of(replica_set).matches(pod["metadata"].get("labels")):
-                        self.reconciler.add(key_of(replica_set))
+        self._pods.on_change(wake_owners(self.reconciler, self._sets, selector_of))
 
     async def _reconcile(self, key: Key) -> float | None:
         replica_set = self._sets.get(*key)

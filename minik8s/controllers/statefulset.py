@@ -17,8 +17,8 @@ from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import claims, history, owners
 from minik8s.controllers import statefulset_rules as rules
-from minik8s.controllers.manager import Context, enqueue, is_ending_namespace, key_of
-from minik8s.controllers.pods import next_availability
+from minik8s.controllers.manager import Context, enqueue, is_ending_namespace
+from minik8s.controllers.pods import next_availability, wake_owners
 
 Object = Mapping[str, Any]
 
@@ -36,17 +36,7 @@ class _Controller:
         self._revisions.add_index("controller", owners.by_controller)
         self.reconciler: Reconciler[Key] = Reconciler("statefulset", self._reconcile, context.clock, workers=4)
         self._sets.on_change(enqueue(self.reconciler))
-        self._pods.on_change(self._pod_changed)
-
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        for pod in filter(None, (old, new)):
-            reference, namespace = owners.controller_of(pod), pod["metadata"]["namespace"]
-            if reference is not None and reference["kind"] == "StatefulSet":
-                self.reconciler.add((namespace, reference["name"]))
-            elif reference is None and pod is new:
-                for stateful_set in self._sets.list(namespace):
-                    if selectors.of_object(stateful_set["spec"].get("selector")).matches(pod["metadata"].get("labels")):
-                        self.reconciler.add(key_of(stateful_set))
+        self._pods.on_change(wake_owners(self.reconciler, self._sets))
 
     async def _reconcile(self, key: Key) -> float | None:
         stateful_set = self._sets.get(*key)

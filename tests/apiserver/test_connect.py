@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from links import joined_pipes
 
 from minik8s.api.call import Call
 from minik8s.api.errors import Forbidden
@@ -38,24 +39,6 @@ from minik8s.tunnel.transport import serve
 
 POD = "/api/v1/namespaces/a/pods/p"
 EXEC = f"{POD}/exec?container=c&command=sh&stdout=1"
-
-
-class Pipe:
-    """One end of a connection in memory."""
-
-    def __init__(self) -> None:
-        self.inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.other: Pipe
-
-    async def send(self, message: bytes) -> None:
-        self.other.inbox.put_nowait(message)
-
-    async def receive(self) -> bytes | None:
-        return await self.inbox.get()
-
-    async def close(self) -> None:
-        for end in (self, self.other):
-            end.inbox.put_nowait(None)
 
 
 @dataclass
@@ -99,8 +82,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         house = House(desk, session, path)
         desk.authorizer = house
         node = await node_of(house)
-        here, there = Pipe(), Pipe()
-        here.other, there.other = there, here
+        here, there = joined_pipes()
 
         async def accept(stream: Stream) -> None:
             house.targets.append(stream.target)

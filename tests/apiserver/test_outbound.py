@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from links import Pipe, joined_pipes
 
 from minik8s.apiserver.outbound import Caller, CallFailed, Endpoint
 from minik8s.base.clock import RealClock
@@ -104,26 +105,9 @@ async def world(tmp_path: Path, shelf: Any) -> AsyncIterator[World]:
     await server.shutdown(timeout=0.05)
 
 
-class Pipe:
-    def __init__(self) -> None:
-        self.inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.other: Pipe
-
-    async def send(self, message: bytes) -> None:
-        self.other.inbox.put_nowait(message)
-
-    async def receive(self) -> bytes | None:
-        return await self.inbox.get()
-
-    async def close(self) -> None:
-        for end in (self, self.other):
-            end.inbox.put_nowait(None)
-
-
 async def _line(owner: Owner, tunnels: Tunnels, world: World) -> None:
     """Node n's agent, with a line to the server."""
-    here, there = Pipe(), Pipe()
-    here.other, there.other = there, here
+    here, there = joined_pipes()
 
     def allows(address: str, port: int) -> bool:
         world.dialled.append(f"{address}:{port}")

@@ -5,12 +5,11 @@ Commands: `service NAMESPACE/NAME {...}` (its spec; `labels`, `ingress`), `endpo
 from node `here`. With REWRITE=1 in the environment the outcomes are written anew: read the diff.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from scenarios import play
 
 from minik8s.proxy import rules
 from minik8s.proxy.rules import Ruleset, Site
@@ -25,9 +24,6 @@ class Room:
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.shown = Ruleset()
-
-    def run(self, command: str, args: list[str], given: dict[str, Any]) -> list[str]:
-        return getattr(self, command)(*args, given) or []
 
     def service(self, key: str, given: dict[str, Any]) -> None:
         labels, ingress = given.pop("labels", {}), given.pop("ingress", [])
@@ -73,31 +69,6 @@ class Room:
         return rules.changes(before, self.shown, "t").replace("ip t ", "").splitlines() or ["nothing"]
 
 
-def perform(text: str) -> str:
-    """The text with the outcomes as they are now."""
-    room, shown, skipping = Room(), [], False
-    outcome: list[str] = []
-    for line in text.splitlines():
-        if line == "----":
-            shown += [line, *outcome]
-            outcome, skipping = [], True
-        elif not line.strip():
-            skipping = False
-            shown.append(line)
-        elif not skipping:
-            shown.append(line)
-            if not line.startswith("#"):
-                head, _, tail = line.partition("{")
-                command, *args = head.split()
-                outcome = room.run(command, args, yaml.safe_load("{" + tail) if tail else {})
-    return "\n".join(shown) + "\n"
-
-
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_scenario(file: Path) -> None:
-    told = file.read_text()
-    happened = perform(told)
-    if os.environ.get("REWRITE"):
-        file.write_text(happened)
-    else:
-        assert happened == told
+    play(file, Room())

@@ -6,13 +6,12 @@ owner, any field of a pod's spec), `pods COUNT NAME {...}`, `on NODE NAME {...}`
 REWRITE=1 in the environment the outcomes are written anew: read the diff.
 """
 
-import os
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-import yaml
+from scenarios import play
 
 from minik8s.scheduler.decide import Bind, Decider
 from minik8s.scheduler.queue import QueuedPod, SchedulingQueue
@@ -28,9 +27,6 @@ class Room:
     def __init__(self) -> None:
         self.snapshot, self.queue, self.shapes, self.now = Snapshot(), SchedulingQueue(), Shapes(), 0.0
         self.decider = Decider(self.snapshot, Random(0))
-
-    def run(self, command: str, args: list[str], given: dict[str, Any]) -> list[str]:
-        return getattr(self, command.replace("-", "_"))(*args, given) or []
 
     def node(self, name: str, given: dict[str, Any]) -> None:
         allocatable = {"cpu": "4", "memory": "8Gi", "pods": "10"} | {k: str(v) for k, v in given.get("capacity", {}).items()}
@@ -114,31 +110,6 @@ class Room:
 NO_PREEMPTION = " no new claims to deallocate,"
 
 
-def perform(text: str) -> str:
-    """The text with the outcomes as they are now."""
-    room, shown, skipping = Room(), [], False
-    outcome: list[str] = []
-    for line in text.splitlines():
-        if line == "----":
-            shown += [line, *outcome]
-            outcome, skipping = [], True
-        elif not line.strip():
-            skipping = False
-            shown.append(line)
-        elif not skipping:
-            shown.append(line)
-            if not line.startswith("#"):
-                head, _, tail = line.partition("{")
-                command, *args = head.split()
-                outcome = room.run(command, args, yaml.safe_load("{" + tail) if tail else {})
-    return "\n".join(shown) + "\n"
-
-
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_scenario(file: Path) -> None:
-    told = file.read_text()
-    happened = perform(told)
-    if os.environ.get("REWRITE"):
-        file.write_text(happened)
-    else:
-        assert happened == told
+    play(file, Room())

@@ -7,43 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from links import Pipe, joined_pipes
 
 from minik8s.tunnel.frames import WINDOW, Frame, Kind, ProtocolError, decode, encode
 from minik8s.tunnel.mux import Accept, Mux, Refused, Stream
 
 
-class Pipe:
-    """One end of a connection in memory; `slow` messages at most wait on their way."""
-
-    def __init__(self, slow: int = 8) -> None:
-        self.inbox: asyncio.Queue[bytes | None] = asyncio.Queue(slow)
-        self.other: Pipe
-        self.closed = False
-        self.sent = 0
-
-    async def send(self, message: bytes) -> None:
-        if self.closed or self.other.closed:
-            raise ConnectionResetError("closed")
-        self.sent += len(message)
-        await self.other.inbox.put(message)
-
-    async def receive(self) -> bytes | None:
-        return None if self.closed else await self.inbox.get()
-
-    async def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            for end in (self, self.other):
-                if end.inbox.full():
-                    end.inbox.get_nowait()
-                end.inbox.put_nowait(None)
-
-
 @asynccontextmanager
 async def joined(accept: Callable[[Mux], Accept]) -> AsyncIterator[tuple[Mux, Mux, Pipe, Pipe]]:
     """Two muxes; `accept` makes the server of the second one."""
-    here, there = Pipe(), Pipe()
-    here.other, there.other = there, here
+    here, there = joined_pipes(8)
     box: list[Mux] = []
 
     async def serve(stream: Stream) -> None:
@@ -196,8 +169,7 @@ async def test_closing_resets_the_other_side() -> None:
     ids=["empty", "short", "unknown kind", "malformed grant", "our number", "too long"],
 )
 async def test_a_peer_that_breaks_the_protocol_is_left(message: bytes) -> None:
-    here, there = Pipe(), Pipe()
-    here.other, there.other = there, here
+    here, there = joined_pipes(8)
     mux = Mux(here, dials=False)
     running = asyncio.create_task(mux.run())
     opening = asyncio.create_task(mux.open("x"))
@@ -210,8 +182,7 @@ async def test_a_peer_that_breaks_the_protocol_is_left(message: bytes) -> None:
 
 
 async def test_more_than_was_granted_breaks_the_protocol() -> None:
-    here, there = Pipe(100), Pipe(100)
-    here.other, there.other = there, here
+    here, there = joined_pipes(100)
     mux = Mux(here, dials=False)
     running = asyncio.create_task(mux.run())
     opening = asyncio.create_task(mux.open("x"))
@@ -233,8 +204,7 @@ def test_frames_round() -> None:
 
 @pytest.mark.parametrize("frames", [[Frame(Kind.DATA, 2, b"")], [Frame(Kind.END, 2), Frame(Kind.DATA, 2, b"x")]])
 async def test_data_that_nobody_granted_ends_the_line(frames: list[Frame]) -> None:
-    here, there = Pipe(), Pipe()
-    here.other, there.other = there, here
+    here, there = joined_pipes(8)
     mux = Mux(here, dials=False)
     running = asyncio.create_task(mux.run())
     opening = asyncio.create_task(mux.open("kubelet"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from links import Pipe, joined_pipes
 
 from minik8s.api.call import Call
 from minik8s.api.kind import Object
@@ -143,28 +144,11 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await owner.stop()
 
 
-class _Pipe:
-    def __init__(self) -> None:
-        self.inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.other: _Pipe
-
-    async def send(self, message: bytes) -> None:
-        self.other.inbox.put_nowait(message)
-
-    async def receive(self) -> bytes | None:
-        return await self.inbox.get()
-
-    async def close(self) -> None:
-        for end in (self, self.other):
-            end.inbox.put_nowait(None)
-
-
 async def _line(owner: Owner, plane: ControlPlane, backend: Backend) -> None:
     """Node n's agent, with a line to the server. It alone reaches the pod's address."""
-    here, there = _Pipe(), _Pipe()
-    here.other, there.other = there, here
+    here, there = joined_pipes()
 
-    async def dial() -> _Pipe:
+    async def dial() -> Pipe:
         return there
 
     line = Line(dial, Targets(allows=lambda address, port: True), RealClock(), random.Random(1))

@@ -147,6 +147,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("disable-agent", False, "start no agent beside the server", parse=boolean),
     Option("disable", (), f"a part not to run: {', '.join(PARTS)}", BOTH, metavar="NAME", many=True, choices=PARTS),
     Option("simulated-nodes", 0, "nodes that only pretend to run pods, inside the server", parse=number, metavar="N"),
+    Option("event-ttl", 3600.0, "time that Events are kept for", parse=seconds, metavar="TIME"),
     Option(
         "node-monitor-grace-period",
         40.0,

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 AS_MANAGER = ("serviceaccount-token-controller",)
 """Controllers that have no identity of their own, but that of kube-controller-manager."""
-AS_SERVER = ("service-addresses",)
+AS_SERVER = ("event-ttl", "service-addresses")
 """Controllers that act as the API server itself: in upstream, it does their work."""
 
 

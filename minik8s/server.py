@@ -114,6 +114,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
             root_ca=pki.server_ca.pair.certificate.decode(),
             cluster_cidr=options.cluster_cidr,
             node_monitor_grace_period=options.node_monitor_grace_period,
+            event_ttl=options.event_ttl,
             sign=lambda request, usages, seconds: pki.client_ca.sign(parse_request(request), usages, seconds),
             sign_serving=lambda request, usages, seconds: pki.server_ca.sign(parse_request(request), usages, seconds),
         ),

@@ -37,7 +37,11 @@ FLOW = (
     "controllers/test_flowcontrol.py",
 )
 REVIEWED = ("answered", "apiserver/reviews.py", "apiserver/authn/test_reviews.py")
-EVENTS = ("written by every part, repeated ones counted", "client/events.py", "client/test_events.py")
+EVENTS = (
+    "written by every part, repeated ones counted; forgotten after an hour",
+    "client/events.py controllers/ttl.py",
+    "client/test_events.py controllers/test_ttl.py",
+)
 
 FACTS: dict[tuple[str, str], Fact] = {
     ("", "Binding"): acts("gives a pod its node", "apiserver/frontdesk.py", "e2e/clients/test_official.py"),

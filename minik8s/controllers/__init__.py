@@ -48,6 +48,7 @@ CONTROLLERS: Mapping[str, Start] = {
     "ttl-after-finished-controller": ttl.start_finished,
     "resourcequota-controller": quota.start,
     "ttl-controller": ttl.start_nodes,
+    "event-ttl": ttl.start_events,
     "persistent-volume-binder": volumes.start,
     "ephemeral-volume-controller": ephemeral.start,
     "pvc-protection-controller": protection.start_claims,

@@ -42,6 +42,7 @@ class ControllerSettings:
     cluster_cidr: str = ""  # empty: nodes get no podCIDR
     node_cidr_mask: int = 24
     node_monitor_grace_period: float = 40.0
+    event_ttl: float = 3600.0  # seconds
     account_token: Callable[[Mapping[str, Any], str], str] | None = None  # (ServiceAccount, name of its Secret) -> older token
     sign: Callable[[bytes, Sequence[str], float], bytes] | None = None  # (CSR PEM, usages, seconds) -> certificate PEM
     remote: RemoteContent | None = None  # what aggregated API servers keep

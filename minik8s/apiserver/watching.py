@@ -69,7 +69,8 @@ class Watch:
         self.initial: list[Shown | Bookmark] = []
         self.bookmarks = False
         self.deadline = 0.0  # monotonic
-        self.revision = 0  # what the stream has told up to
+        self.revision = 0  # what the stream has looked at up to
+        self.told = 0  # the revision that its client knows: a bookmark tells more
         self.include = ""  # a table's includeObject
 
     async def next(self) -> list[Shown | Bookmark]:
@@ -85,8 +86,8 @@ class Watch:
                 async with self._clock.timeout(min(remaining, BOOKMARK_PERIOD) if self.bookmarks else remaining):
                     await self._watcher.wait()
             except TimeoutError:
-                if self.bookmarks and self._cache.revision > self.revision and self.deadline - self._clock.monotonic() > 0:
-                    self.revision = self._cache.revision
+                if self.bookmarks and self._cache.revision > self.told and self.deadline - self._clock.monotonic() > 0:
+                    self.revision = self.told = self._cache.revision
                     return [Bookmark(self.revision)]
                 continue
             if self._watcher.cut_off:
@@ -102,12 +103,14 @@ class Watch:
         return self._shown(self._watcher.take())
 
     def _shown(self, events: Sequence[Event]) -> list[Shown | Bookmark]:
-        shown: list[Shown | Bookmark] = []
+        shown: list[Shown] = []
         for event in events:
             if event.entry.revision > self.revision:
                 self.revision = event.entry.revision
                 shown += _show(self._as_shown(event), self._selection)
-        return shown
+        if shown:
+            self.told = shown[-1].entry.revision
+        return [*shown]
 
     def _as_shown(self, event: Event) -> Event:
         if self._custom is None:
@@ -117,7 +120,7 @@ class Watch:
     async def begin_since(self, asked: int) -> None:
         """Begins with the changes after a revision."""
         events = [event for event in self._collection.since(asked) if _concerns(event, self._selection)]
-        self.revision = max(asked, self._cache.revision)
+        self.revision, self.told = max(asked, self._cache.revision), asked
         if self._custom is not None:
             await self._custom[0].prepare(events, self._custom[1])
         self.initial = [shown for event in events for shown in _show(self._as_shown(event), self._selection)]
@@ -192,6 +195,7 @@ async def _begin(watch: Watch, request: Request, asked: int) -> None:
     else:
         await watch.begin_now(objects=streaming or not request.query.get("sendInitialEvents"))
         if streaming and watch.bookmarks:
+            watch.told = watch.revision
             watch.initial.append(Bookmark(watch.revision, initial_end=True))
 
 

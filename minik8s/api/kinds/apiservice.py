@@ -77,7 +77,7 @@ def prepare_status(new: Object, old: Frozen) -> None:
 
 
 def validate(obj: Frozen) -> list[FieldError]:
-    spec, name = obj.get("spec") or {}, obj["metadata"]["name"]
+    spec, name = obj.get("spec") or {}, obj["metadata"].get("name", "")
     group, version = spec.get("group", ""), spec.get("version", "")
     errors = []
     if name != (wanted := f"{version}.{group}"):

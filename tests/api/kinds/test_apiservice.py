@@ -24,6 +24,7 @@ def apiservice(name: str = "v1.example.com", **spec: Any) -> dict[str, Any]:
         (apiservice("v1.", group=""), []),
         (apiservice("v2.", group="", version="v2"), ["spec.group"]),
         (apiservice("other"), ["metadata.name"]),
+        (apiservice() | {"metadata": {}}, ["metadata.name"]),
         (apiservice("v1.A_B", group="A_B"), ["spec.group"]),
         (apiservice(".example.com", version=""), ["spec.version"]),
         (apiservice(groupPriorityMinimum=0, versionPriority=1001), ["spec.groupPriorityMinimum", "spec.versionPriority"]),

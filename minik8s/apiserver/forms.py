@@ -287,15 +287,29 @@ _PLAIN_COLUMNS = [
 
 # --- watch events ----------------------------------------------------------------------------------------------------
 
-Framer = Callable[[str, Entry, Event | None], bytes]
+Frame = Callable[[str, Entry, Event | None], bytes]
 """(event type, the entry to show, the event that it belongs to, whose cache of frames it may use) -> a piece of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framer:
+    """What makes pieces of a stream of events, and of its bookmarks."""
+
+    event: Frame
+    bookmark: Callable[[Bookmark], bytes]
 
 
 def framer(resource: Resource, form: Form, now: Callable[[], float], include: str = "") -> Framer:
     """What encodes the events of one watch. The first row of a table stream carries the columns."""
-    if form.plain and form.media == JSON and _is_spliced(resource):
-        return _plain_frame
-    return _table_framer(resource, form, now, include) if form.view == "Table" else _object_framer(resource, form)
+    if form.view == "Table":
+        return _table_framer(resource, form, now, include)
+    kind, version = ("PartialObjectMetadata", f"{_META}/{form.version}") if form.view else (resource.kind, resource.api_version)
+
+    def bookmark(mark: Bookmark) -> bytes:
+        return event_frame("BOOKMARK", bookmark_object(kind, version, mark), form)
+
+    plain = form.plain and form.media == JSON and _is_spliced(resource)
+    return Framer(_plain_frame if plain else _object_frame(resource, form), bookmark)
 
 
 def _table_framer(resource: Resource, form: Form, now: Callable[[], float], include: str) -> Framer:
@@ -309,10 +323,29 @@ def _table_framer(resource: Resource, form: Form, now: Callable[[], float], incl
         first = False
         return event_frame(kind, shown, form)
 
-    return frame
+    def bookmark(mark: Bookmark) -> bytes:
+        nonlocal first
+        shown = _bookmark_table(resource, form, include, mark, columns=first)
+        first = False
+        return event_frame("BOOKMARK", shown, form)
+
+    return Framer(frame, bookmark)
 
 
-def _object_framer(resource: Resource, form: Form) -> Framer:
+def _bookmark_table(resource: Resource, form: Form, include: str, mark: Bookmark, *, columns: bool) -> dict[str, Any]:
+    """A bookmark is a table of one row, that of an object of which no more is known than where the stream is."""
+    shown = bookmark_object(resource.kind, resource.api_version, mark)
+    made = table([], resource, form, 0.0, include or "Metadata", {"resourceVersion": str(mark.revision)}, columns=columns)
+    rules = rules_of(resource)
+    cells = [_BLANK.get(column.type, "") for column in rules.columns] if rules.row else ["", None]
+    obj = shown if include == "Object" else None if include == "None" and not mark.initial_end else partial(shown, form.version)
+    return made | {"rows": [{"cells": cells, "object": obj}]}
+
+
+_BLANK: Mapping[str, Any] = {"integer": 0, "number": 0, "boolean": False}
+
+
+def _object_frame(resource: Resource, form: Form) -> Frame:
     def frame(kind: str, entry: Entry, event: Event | None) -> bytes:
         key = (kind, entry.revision, resource, form)
         if event is not None and (known := event.frames.get(key)) is not None:
@@ -336,11 +369,6 @@ def event_frame(kind: str, obj: Any, form: Form) -> bytes:
     if form.media == PROTOBUF:
         return protobuf.watch_frame(kind, dump(obj, form))
     return orjson.dumps({"type": kind, "object": obj}) + b"\n"
-
-
-def bookmark_frame(resource: Resource, form: Form, bookmark: Bookmark) -> bytes:
-    kind, version = ("PartialObjectMetadata", f"{_META}/{form.version}") if form.view else (resource.kind, resource.api_version)
-    return event_frame("BOOKMARK", bookmark_object(kind, version, bookmark), form)
 
 
 def _plain_frame(kind: str, entry: Entry, event: Event | None) -> bytes:

@@ -375,7 +375,7 @@ class HttpFace:
         try:
             watch = await watching.open_watch(self._desk.cache, request, self._desk.clock)
         except ApiError as error:
-            if error.status_code != 410:
+            if error.status_code not in (410, 504):
                 raise
             return await streams.refuse(http, form, error)
         if context.visit is not None:

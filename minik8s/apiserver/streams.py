@@ -62,7 +62,7 @@ async def answer(
     frame = forms.framer(resource, form, clock.now, watch.include)
     try:
         await response.prepare(http)
-        stream = _Stream(http, watch, resource, form, frame, chunked, fanout, sent)
+        stream = _Stream(http, watch, frame, chunked, fanout, sent)
         watch.on_pending(stream.pending)
         await stream.run(response, clock)
         await response.write_eof()
@@ -88,14 +88,12 @@ async def refuse(http: web.BaseRequest, form: Form, error: ApiError) -> web.Stre
 class _Stream:
     """One connection, as the sweep sees it."""
 
-    __slots__ = ("_chunked", "_fanout", "_form", "_frame", "_http", "_own", "_resource", "_sent", "_waiting", "_watch")
+    __slots__ = ("_chunked", "_fanout", "_frame", "_http", "_own", "_sent", "_waiting", "_watch")
 
     def __init__(
         self,
         http: web.BaseRequest,
         watch: Watch,
-        resource: Resource,
-        form: Form,
         frame: Framer,
         chunked: bool,
         fanout: Fanout,
@@ -103,8 +101,6 @@ class _Stream:
     ) -> None:
         self._http = http
         self._watch = watch
-        self._resource = resource
-        self._form = form
         self._frame = frame
         self._chunked = chunked
         self._fanout = fanout
@@ -146,9 +142,7 @@ class _Stream:
     def _encode(self, batch: Sequence[Shown | Bookmark]) -> bytes:
         frame = self._frame
         frames = [
-            frame(shown.type, shown.entry, shown.event)
-            if isinstance(shown, Shown)
-            else forms.bookmark_frame(self._resource, self._form, shown)
+            frame.event(shown.type, shown.entry, shown.event) if isinstance(shown, Shown) else frame.bookmark(shown)
             for shown in batch
         ]
         self._sent.add(frames)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from minik8s.api.errors import Gone
 from minik8s.api.resources import Resource
 from minik8s.apiserver.cache import Cache, Collection, Entry, Event, Watcher
-from minik8s.apiserver.listing import Selection, check_list_options, revision_param, selection_of
+from minik8s.apiserver.listing import Selection, catch_up, check_list_options, revision_param, selection_of
 from minik8s.apiserver.request import Request, is_true
 from minik8s.base.clock import Clock
 
@@ -164,7 +164,9 @@ class Watch:
 
 
 async def open_watch(cache: Cache, request: Request, clock: Clock) -> Watch:
-    """Begins a watch: current objects first where no revision is asked for, else what happened since."""
+    """Begins a watch: current objects first where no revision is asked for, else what happened since. Gone where that is forgotten,
+    Timeout where a streaming list asks for a revision that does not come.
+    """
     check_list_options(request)
     collection = cache.of(request.resource)
     selection = selection_of(request)
@@ -180,6 +182,8 @@ async def open_watch(cache: Cache, request: Request, clock: Clock) -> Watch:
     seconds = timeout if timeout and timeout > 0 else MIN_TIMEOUT + (id(watch) >> 4) % MIN_TIMEOUT
     watch.deadline = clock.monotonic() + seconds
     try:
+        if asked and is_true(request.query.get("sendInitialEvents", "")):
+            await catch_up(cache, asked)  # what is streamed is not older
         await _begin(watch, request, asked)
     except BaseException:
         watch.close()

@@ -126,3 +126,33 @@ async def test_http_1_0_has_no_chunks(server: Server) -> None:
     assert json.loads(await reader.readline())["type"] == "ADDED"
     writer.close()
     await writer.wait_closed()
+
+
+STREAMED = f"{WATCH}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+
+
+@pytest.mark.parametrize("include", ["", "Metadata", "Object", "None"])
+async def test_the_bookmark_of_a_streamed_table_is_a_table(server: Server, include: str) -> None:
+    """e2e "server supports sending resources in Table format": the row's object has the annotation; the first event has the columns."""
+    headers = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    answer = await server.session.get(f"{STREAMED}&includeObject={include}", headers=headers)
+    found = json.loads(await answer.content.readline())
+    (row,) = found["object"]["rows"]
+    assert (found["type"], found["object"]["kind"], len(found["object"]["columnDefinitions"])) == (
+        "BOOKMARK",
+        "Table",
+        len(row["cells"]),
+    )
+    assert row["object"]["kind"] == ("ConfigMap" if include == "Object" else "PartialObjectMetadata")
+    assert row["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert row["object"]["metadata"]["resourceVersion"] == found["object"]["metadata"]["resourceVersion"]
+    answer.close()
+
+
+async def test_a_streamed_list_is_not_older_than_what_was_asked_for(server: Server) -> None:
+    """KEP-3157: a revision that does not come is an error of the stream, as upstream's cacher tells it."""
+    async with server.session.get(f"{STREAMED}&resourceVersion=1000") as answer:
+        assert answer.status == 200
+        found = json.loads(await answer.content.readline())
+    assert (found["type"], found["object"]["code"], found["object"]["reason"]) == ("ERROR", 504, "Timeout")
+    assert found["object"]["message"].startswith("Timeout: Too large resource version: 1000, current: ")

@@ -8,7 +8,7 @@ documentation, metav1.LabelSelector. Knows `errors` and `names`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -154,6 +154,17 @@ def of_object(selector: Mapping[str, Any] | None) -> LabelSelector:
 def of_expressions(expressions: list[Mapping[str, Any]] | tuple[()]) -> LabelSelector:
     """The selector of node selector expressions (`In`, `Gt`, ...), in a validated object."""
     return of_object({"matchExpressions": expressions})
+
+
+def matches_terms(terms: Iterable[Mapping[str, Any]], labels: Mapping[str, str], name: str = "") -> bool:
+    """Whether a node is meant by any of these NodeSelectorTerms; an empty one means none."""
+
+    def matches(term: Mapping[str, Any]) -> bool:
+        expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
+        by_field = of_expressions(fields).matches({"metadata.name": name})
+        return bool(expressions or fields) and by_field and of_expressions(expressions).matches(labels)
+
+    return any(map(matches, terms))
 
 
 def validate_selector(selector: Mapping[str, Any] | None, path: str) -> list[FieldError]:

@@ -2,9 +2,9 @@
 
 A claim takes the smallest volume that suits it, or the one it names; where its class has a provisioner outside, that is asked to make
 one. Both sides hold a reference to the other: the volume's is written first, so that no two claims hold one volume.
-The rules stand in `volume_rules.py`. Limits: no provisioner, deleter or recycler is built in; a released volume whose policy asks for
-one, and that nobody outside provisioned, is Failed with the reason. Volumes that wait for a consumer are bound once the scheduler has
-selected a node.
+The rules stand in `volume_rules.py` and `api/storage.py`. Limits: no provisioner, deleter or recycler is built in; a released volume
+whose policy asks for one, and that nobody outside provisioned, is Failed with the reason. Volumes that wait for a consumer are bound
+once the scheduler has selected a node.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from minik8s.api import storage
 from minik8s.api.errors import Conflict, NotFound
 from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, STORAGECLASSES
 from minik8s.client.events import NORMAL, WARNING
@@ -39,7 +40,7 @@ def start(context: Context) -> list[Reconciler[Key]]:
                 volumes.add(("", name))
         if new is None and old is not None:  # a volume may have been bound to it that it did not name yet
             for volume in binder.volumes.list():
-                if rules.is_for(volume, old):
+                if storage.is_for(volume, old):
                     volumes.add(key_of(volume))
 
     def volume_changed(old: Object | None, new: Object | None) -> None:
@@ -47,14 +48,14 @@ def start(context: Context) -> list[Reconciler[Key]]:
         for volume in filter(None, (old, new)):
             for claim in list(binder.claims.list()):
                 named = claim["spec"].get("volumeName")
-                suits = named == volume["metadata"]["name"] if named else rules.class_of(claim) == rules.class_of(volume)
+                suits = named == volume["metadata"]["name"] if named else storage.class_of(claim) == storage.class_of(volume)
                 if suits:
                     claims.add(key_of(claim))
 
     def class_changed(old: Object | None, new: Object | None) -> None:
         for chosen in filter(None, (new or old,)):
             for claim in list(binder.claims.list()):
-                if not claim["spec"].get("volumeName") and rules.class_of(claim) == chosen["metadata"]["name"]:
+                if not claim["spec"].get("volumeName") and storage.class_of(claim) == chosen["metadata"]["name"]:
                     claims.add(key_of(claim))
 
     binder.claims.on_change(claim_changed)
@@ -79,7 +80,7 @@ class _Binder:
             return None
         name = claim["spec"].get("volumeName", "")
         volume = self.volumes.get("", name) if name else None
-        if rules.BIND_COMPLETED in rules.notes_of(claim):
+        if storage.BIND_COMPLETED in storage.notes_of(claim):
             await self._sync_bound(claim, volume)
         elif name:
             await self._sync_chosen(claim, volume)
@@ -92,7 +93,7 @@ class _Binder:
         if volume is None:
             named = bool(claim["spec"].get("volumeName"))
             await self._lose(claim, "ClaimLost", LOST_VOLUME if named else LOST_REFERENCE)
-        elif volume["spec"].get("claimRef") is None or rules.is_for(volume, claim):
+        elif volume["spec"].get("claimRef") is None or storage.is_for(volume, claim):
             await self._bind(claim, volume)
         else:
             await self._lose(claim, "ClaimMisbound", MISBOUND)
@@ -100,27 +101,27 @@ class _Binder:
     async def _sync_chosen(self, claim: Object, volume: Object | None) -> None:
         """A claim that names its volume, not bound yet."""
         if volume is None:
-            await self._to_phase(self.claims, claim, rules.PENDING)
+            await self._to_phase(self.claims, claim, storage.PENDING)
         elif volume["spec"].get("claimRef") is None:
-            if not (reason := rules.mismatch(volume, claim)):
+            if not (reason := storage.mismatch(volume, claim)):
                 return await self._bind(claim, volume)
             message = f'Cannot bind to requested volume "{volume["metadata"]["name"]}": {reason}'
             self._context.events.event(claim, WARNING, "VolumeMismatch", message)
-            await self._to_phase(self.claims, claim, rules.PENDING)
-        elif rules.is_for(volume, claim):
+            await self._to_phase(self.claims, claim, storage.PENDING)
+        elif storage.is_for(volume, claim):
             await self._bind(claim, volume)
         else:
             message = f'volume "{volume["metadata"]["name"]}" already bound to a different claim.'
             self._context.events.event(claim, WARNING, "FailedBinding", message)
-            await self._to_phase(self.claims, claim, rules.PENDING)
+            await self._to_phase(self.claims, claim, storage.PENDING)
         return None
 
     async def _sync_unbound(self, claim: Object) -> None:
         """A claim that takes what suits it, or waits."""
-        name = rules.class_of(claim)
+        name = storage.class_of(claim)
         chosen = self.classes.get("", name) if name else None
         waits = rules.waits(claim, chosen)
-        if volume := rules.best_volume(claim, self.volumes.list(), reserved_only=waits):
+        if volume := storage.best_volume(claim, self.volumes.list(), reserved_only=waits):
             return await self._bind(claim, volume)
         if waits:
             self._tell_waiting(claim)
@@ -132,7 +133,7 @@ class _Binder:
             self._context.events.event(claim, WARNING, "ProvisioningFailed", message)
         else:
             claim = await self._ask_provisioner(claim, chosen["provisioner"])
-        await self._to_phase(self.claims, claim, rules.PENDING)
+        await self._to_phase(self.claims, claim, storage.PENDING)
         return None
 
     def _tell_waiting(self, claim: Object) -> None:
@@ -149,9 +150,9 @@ class _Binder:
         self._context.events.event(claim, NORMAL, reason, message)
 
     async def _ask_provisioner(self, claim: Object, provisioner: str) -> Object:
-        if provisioner == rules.NO_PROVISIONER:
+        if provisioner == storage.NO_PROVISIONER:
             return claim
-        if any(rules.notes_of(claim).get(key) != provisioner for key in rules.PROVISIONERS):
+        if any(storage.notes_of(claim).get(key) != provisioner for key in rules.PROVISIONERS):
             claim = await self._update(self.claims, rules.claimed_provisioner(claim, provisioner))
         message = (
             f"Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system "
@@ -162,10 +163,10 @@ class _Binder:
 
     async def _bind(self, claim: Object, volume: Object) -> None:
         """All four writes, each only where it is still to be made."""
-        wanted = rules.bound_volume(volume, claim)
+        wanted = storage.bound_volume(volume, claim)
         if wanted is not volume:
             volume = await self._update(self.volumes, wanted)
-        volume = await self._to_phase(self.volumes, volume, rules.BOUND)
+        volume = await self._to_phase(self.volumes, volume, storage.BOUND)
         wanted = rules.bound_claim(claim, volume)
         if wanted is not claim:
             claim = await self._update(self.claims, wanted)
@@ -174,8 +175,8 @@ class _Binder:
             await self._update(self.claims, {**claim, "status": status}, "status")
 
     async def _lose(self, claim: Object, reason: str, message: str) -> None:
-        if rules.phase_of(claim) != rules.LOST:
-            await self._to_phase(self.claims, claim, rules.LOST)
+        if storage.phase_of(claim) != storage.LOST:
+            await self._to_phase(self.claims, claim, storage.LOST)
             self._context.events.event(claim, WARNING, reason, message)
 
     # --- volumes -----------------------------------------------------------------------------------------------------
@@ -186,47 +187,47 @@ class _Binder:
             return None
         reference = volume["spec"].get("claimRef")
         if reference is None or not reference.get("uid"):
-            await self._to_phase(self.volumes, volume, rules.AVAILABLE)
+            await self._to_phase(self.volumes, volume, storage.AVAILABLE)
             return None
         claim = self.claims.get(reference.get("namespace", ""), reference.get("name", ""))
         if claim is None or claim["metadata"]["uid"] != reference["uid"]:
             await self._release(volume)
         elif claim["spec"].get("volumeName") == volume["metadata"]["name"]:
-            await self._to_phase(self.volumes, volume, rules.BOUND)
+            await self._to_phase(self.volumes, volume, storage.BOUND)
         elif claim["spec"].get("volumeName"):
             await self._sync_jilted(volume)
         return None
 
     async def _sync_jilted(self, volume: Object) -> None:
         """A volume whose claim is bound to another one: made for it, it goes; else it is free again."""
-        made = rules.PROVISIONED_BY in rules.notes_of(volume)
+        made = storage.PROVISIONED_BY in storage.notes_of(volume)
         if made and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
             await self._release(volume)
         else:
             volume = await self._update(self.volumes, rules.unbound_volume(volume))
-            await self._to_phase(self.volumes, volume, rules.AVAILABLE)
+            await self._to_phase(self.volumes, volume, storage.AVAILABLE)
 
     async def _release(self, volume: Object) -> None:
-        if rules.phase_of(volume) not in (rules.RELEASED, rules.FAILED):
-            volume = await self._to_phase(self.volumes, volume, rules.RELEASED)
+        if storage.phase_of(volume) not in (storage.RELEASED, storage.FAILED):
+            volume = await self._to_phase(self.volumes, volume, storage.RELEASED)
         policy = volume["spec"].get("persistentVolumeReclaimPolicy")
-        if policy == "Retain" or rules.phase_of(volume) == rules.FAILED:
+        if policy == "Retain" or storage.phase_of(volume) == storage.FAILED:
             return
         if policy == "Recycle":
             await self._fail(volume, "VolumeFailedRecycle", "No recycler plugin found for the volume!")
-        elif rules.PROVISIONED_BY not in rules.notes_of(volume):
+        elif storage.PROVISIONED_BY not in storage.notes_of(volume):
             name = volume["metadata"]["name"]
             message = f'error getting deleter volume plugin for volume "{name}": no deletable volume plugin matched'
             await self._fail(volume, "VolumeFailedDelete", message)
 
     async def _fail(self, volume: Object, reason: str, message: str) -> None:
-        volume = await self._to_phase(self.volumes, volume, rules.FAILED, message)
+        volume = await self._to_phase(self.volumes, volume, storage.FAILED, message)
         self._context.events.event(volume, WARNING, reason, message)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
     async def _to_phase(self, informer: Informer, obj: Object, phase: str, message: str = "") -> Object:
-        if rules.phase_of(obj) == phase:
+        if storage.phase_of(obj) == phase:
             return obj
         return await self._update(informer, {**obj, "status": rules.with_phase(obj, phase, message)}, "status")
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from minik8s.api import quantity
 from minik8s.api.quantity import Quantity
-from minik8s.api.selectors import of_expressions, of_labels
+from minik8s.api.selectors import matches_terms, of_labels
 from minik8s.kubelet.pod import Pod
 from minik8s.kubelet.resources import pod_amounts
 
@@ -93,21 +92,13 @@ def _affinity(pod: Pod, room: Room) -> Rejection | None:
         "requiredDuringSchedulingIgnoredDuringExecution"
     )
     fits = of_labels(pod["spec"].get("nodeSelector")).matches(room.labels)
-    if fits and (required is None or any(_matches(term, room) for term in required.get("nodeSelectorTerms") or ())):
+    if fits and (required is None or matches_terms(required.get("nodeSelectorTerms") or (), room.labels, room.name)):
         return None
     text = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
     return Rejection("NodeAffinity", text)
 
 
 _CHECKS: Sequence[Callable[[Pod, Room], Rejection | None]] = (_sysctls, _groups, _resources, _affinity)
-
-
-def _matches(term: Mapping[str, Any], room: Room) -> bool:
-    """An empty term matches nothing."""
-    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
-    by_label = of_expressions(expressions).matches(room.labels or {})
-    by_field = of_expressions(fields).matches({"metadata.name": room.name})
-    return bool(expressions or fields) and by_label and by_field
 
 
 def _sum(pods: Collection[Pod], name: str) -> Quantity:

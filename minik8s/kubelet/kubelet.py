@@ -73,7 +73,7 @@ class Kubelet:
         self._actions = Actions(runtime, clock)
         self._prober = Prober(self._actions, clock, rng, self.events, self._wake)
         if files is None:
-            files = DiskFiles(site, Volumes(site, clock, rng, self._sources, Tokens(client, clock)))
+            files = DiskFiles(site, Volumes(site, clock, rng, self._sources, Tokens(client, clock), self._node_labels))
         images = Images(runtime, clock, self.events)
         starter = Starter(
             runtime,
@@ -187,10 +187,12 @@ class Kubelet:
         return True
 
     def _room(self) -> Room:
-        node = self._node.get("", self.site.node)
         active = [w.pod for w in self._workers.values() if not w.gone and not is_finished(w.pod)]
-        labels = node["metadata"].get("labels") or {} if node else None
-        return Room(self.site.node, labels, self.site.allocatable, active, self._strict_groups)
+        return Room(self.site.node, self._node_labels(), self.site.allocatable, active, self._strict_groups)
+
+    def _node_labels(self) -> Mapping[str, str] | None:
+        node = self._node.get("", self.site.node)
+        return node["metadata"].get("labels") or {} if node else None
 
     def _ended(self, worker: Worker) -> None:
         """Nothing is left of the pod."""

@@ -1,4 +1,5 @@
-"""The ConfigMaps and Secrets that this node's pods refer to: each is watched as long as a pod needs it, and no other is.
+"""The ConfigMaps, Secrets, claims and volumes that this node's pods refer to: each is watched as long as a pod
+needs it, and no other is.
 
 Promise: `get` answers from a copy kept current by a watch (waiting for the first answer); who asked for an object hears of its
 changes (`on_change` with the pod's uid) until `release`. Limits: one watch for each object; a node may only read what its pods name,

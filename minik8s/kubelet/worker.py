@@ -378,8 +378,7 @@ class Worker:
         try:
             self._renew_at = await self._tools.files.mount(self.pod, surroundings)
         except MountFailed as error:
-            for name, why in error.failures:
-                text = f'MountVolume.SetUp failed for volume "{name}" : {why}'
+            for text in error.failures:
                 self._tools.events.event(self.pod, WARNING, "FailedMount", text)
             self._fail(backoffs.VOLUMES, "FailedMount", str(error))
             self._stale = self._mounted

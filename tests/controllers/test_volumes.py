@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from minik8s.api import storage
 from minik8s.api.resources import PERSISTENTVOLUMES
 from minik8s.controllers import volume_rules as rules
 from minik8s.testing.clock import VirtualClock
@@ -49,13 +50,13 @@ RESERVED = {"namespace": "default", "name": "c"}
     ],
 )
 def test_which_volume_a_claim_gets(wanted: dict[str, Any], volumes: list[dict[str, Any]], chosen: str | None) -> None:
-    found = rules.best_volume(wanted, volumes)
+    found = storage.best_volume(wanted, volumes)
     assert (found["metadata"]["name"] if found else None) == chosen
 
 
 def test_a_claim_that_waits_takes_only_what_is_reserved_for_it() -> None:
-    assert rules.best_volume(claim(), [volume("free")], reserved_only=True) is None
-    assert rules.best_volume(claim(), [volume("mine", claimRef=RESERVED)], reserved_only=True) is not None
+    assert storage.best_volume(claim(), [volume("free")], reserved_only=True) is None
+    assert storage.best_volume(claim(), [volume("mine", claimRef=RESERVED)], reserved_only=True) is not None
 
 
 async def phases(cluster: Cluster, *names: str) -> list[str]:
@@ -72,7 +73,7 @@ async def test_binding_and_release(cluster: Cluster, clock: VirtualClock) -> Non
     assert await phases(cluster, "pv/v", "pvc/a", "pvc/b") == ["Bound", "Bound", "Pending"]
     bound = await cluster.get("pvc/a")
     assert bound is not None
-    assert bound["metadata"]["annotations"] == {rules.BIND_COMPLETED: "yes", rules.BOUND_BY_CONTROLLER: "yes"}
+    assert bound["metadata"]["annotations"] == {storage.BIND_COMPLETED: "yes", storage.BOUND_BY_CONTROLLER: "yes"}
     assert (bound["spec"]["volumeName"], bound["status"]["capacity"]) == ("v", {"storage": "2Gi"})
     await cluster.delete("pvc/a")
     await clock.settle()
@@ -88,7 +89,7 @@ async def test_a_reserved_volume_stays_available_until_its_claim_comes(cluster: 
     assert await phases(cluster, "pvc/other", "pvc/c", "pv/v") == ["Pending", "Bound", "Bound"]
     held = await cluster.get("pv/v")
     assert held is not None
-    assert rules.BOUND_BY_CONTROLLER not in (held["metadata"].get("annotations") or {})
+    assert storage.BOUND_BY_CONTROLLER not in (held["metadata"].get("annotations") or {})
 
 
 async def test_a_lost_volume(cluster: Cluster, clock: VirtualClock) -> None:

@@ -291,13 +291,12 @@ async def test_mounts_with_root(tmp_path: Path, clock: VirtualClock) -> None:  #
 
 async def test_kinds_that_are_not_supported(tmp_path: Path, clock: VirtualClock) -> None:
     spec = container(volumeMounts=[{"name": "v", "mountPath": "/v"}, {"name": "w", "mountPath": "/w"}])
-    claim = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
-    one = pod(spec, volumes=[claim, {"name": "w", "configMap": {"name": "no"}}])
+    one = pod(spec, volumes=[{"name": "v", "nfs": {"server": "s", "path": "/"}}, {"name": "w", "configMap": {"name": "no"}}])
     with pytest.raises(MountFailed) as error:
         await volumes(tmp_path, clock, root=False).mount(one, Surroundings())
     assert error.value.failures == [
-        ("v", "volumes of kind persistentVolumeClaim are not supported by this node"),
-        ("w", 'configmap "no" not found'),
+        'MountVolume.SetUp failed for volume "v" : volumes of kind nfs are not supported by this node',
+        'MountVolume.SetUp failed for volume "w" : configmap "no" not found',
     ]
 
 

@@ -1,17 +1,20 @@
 """The Node authorizer: a kubelet may read what its pods need, and write its own Node, Lease and its pods' status.
 
-What it may read follows from the pods that are bound to it now: their Secrets, ConfigMaps and ServiceAccounts. As an agent is also
-its node's Service proxy and DNS server, it may read what `system:node-proxier` reads (elsewhere kube-proxy has an identity of its
-own for that). The NodeRestriction admission plugin narrows writes further, to the node's own objects. Whoever is no node gets no opinion.
+What it may read follows from the pods that are bound to it now: their Secrets, ConfigMaps, ServiceAccounts, claims and the volumes
+behind those. As an agent is also its node's Service proxy and DNS server, it may read what `system:node-proxier` reads (elsewhere
+kube-proxy has an identity of its own for that). The NodeRestriction admission plugin narrows writes further, to the node's own
+objects. Whoever is no node gets no opinion.
 Source: "Using Node Authorization" of the Kubernetes documentation; the reasons are those that its users see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from minik8s.api.resources import PODS
+from minik8s.api import storage
+from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
 from minik8s.api.user import User
 from minik8s.apiserver.authz.policy import NODE_RULES, PROXY_RULES
 from minik8s.apiserver.authz.rules import Rule, compile_rule
@@ -47,6 +50,8 @@ class NodeAuthorizer:
             ("", "secrets"): self._read_referenced,
             ("", "configmaps"): self._read_referenced,
             ("", "serviceaccounts"): self._service_account,
+            ("", "persistentvolumeclaims"): self._claim,
+            ("", "persistentvolumes"): self._volume,
             ("coordination.k8s.io", "leases"): self._lease,
             ("", "nodes"): self._node,
             ("", "pods"): self._pod,
@@ -70,6 +75,18 @@ class NodeAuthorizer:
             return no("cannot read subresource")
         if not asked.namespace:
             return no("can only read namespaced object of this type")
+        return self._referenced(node, asked)
+
+    def _claim(self, node: str, asked: Attributes) -> Verdict:
+        if asked.subresource == "status" and asked.verb in ("get", "update", "patch"):
+            return self._referenced(node, asked)
+        return self._read_referenced(node, asked)
+
+    def _volume(self, node: str, asked: Attributes) -> Verdict:
+        if asked.verb not in ("get", "list", "watch"):
+            return no("can only read resources of this type")
+        if asked.subresource:
+            return no("cannot read subresource")
         return self._referenced(node, asked)
 
     def _service_account(self, node: str, asked: Attributes) -> Verdict:
@@ -123,23 +140,44 @@ class NodeAuthorizer:
         """Whether a pod bound to the node is, or names, the object. The pod that did so last time is asked first."""
         if asked.resource == "pods":
             return _bound(self._reader.get(PODS, asked.namespace, asked.name), node)
+        if asked.resource == "persistentvolumes":
+            return self._pods_claim(node, asked)
         key = (node, asked.resource, asked.namespace, asked.name)
         wanted = (asked.resource, asked.name)
         if witness := self._witnesses.get(key):
             pod = self._reader.get(PODS, asked.namespace, witness)
-            if pod is not None and _bound(pod, node) and wanted in references(pod["spec"]):
+            if pod is not None and _bound(pod, node) and wanted in _references(pod):
                 return True
         for pod in self._reader.list(PODS, asked.namespace):
-            if _bound(pod, node) and wanted in references(pod["spec"]):
+            if _bound(pod, node) and wanted in _references(pod):
                 if len(self._witnesses) >= WITNESSES_KEPT:
                     self._witnesses.clear()
                 self._witnesses[key] = pod["metadata"]["name"]
                 return True
         return False
 
+    def _pods_claim(self, node: str, asked: Attributes) -> bool:
+        """Whether the volume is bound to a claim that a pod bound to the node names."""
+        volume = self._reader.get(PERSISTENTVOLUMES, "", asked.name)
+        reference = (volume or {}).get("spec", {}).get("claimRef") or {}
+        namespace, name = reference.get("namespace", ""), reference.get("name", "")
+        claim = self._reader.get(PERSISTENTVOLUMECLAIMS, namespace, name) if name else None
+        if claim is None or claim["spec"].get("volumeName") != asked.name:
+            return False
+        behind = replace(asked, resource="persistentvolumeclaims", namespace=namespace, name=name)
+        return self._pods_reference(node, behind)
+
+
+def _references(pod: Mapping[str, Any]) -> Iterator[Reference]:
+    """Those of its spec, and the claims of its ephemeral volumes, which are named after it."""
+    yield from references(pod["spec"])
+    for volume in pod["spec"].get("volumes") or ():
+        if volume.get("ephemeral"):
+            yield "persistentvolumeclaims", storage.claim_name(pod, volume)
+
 
 def references(spec: Mapping[str, Any]) -> Iterator[Reference]:
-    """The Secrets, ConfigMaps and the ServiceAccount that a pod's spec names, as (resource, name)."""
+    """The Secrets, ConfigMaps, claims and the ServiceAccount that a pod's spec names, as (resource, name)."""
     if name := spec.get("serviceAccountName"):
         yield "serviceaccounts", name
     for reference in spec.get("imagePullSecrets") or ():
@@ -180,6 +218,8 @@ def _of_container(container: Mapping[str, Any]) -> Iterator[Reference]:
 
 
 def _of_volume(volume: Mapping[str, Any]) -> Iterator[Reference]:
+    if claim := volume.get("persistentVolumeClaim"):
+        yield "persistentvolumeclaims", claim.get("claimName", "")
     if secret := volume.get("secret"):
         yield "secrets", secret.get("secretName", "")
     if config := volume.get("configMap"):

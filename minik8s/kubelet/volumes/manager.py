@@ -2,8 +2,8 @@
 
 Promise: `mount` may be called again at any time and brings each volume up to date; it changes nothing where nothing changed. What a
 volume refers to is watched until `unmount`. File system work happens in a thread.
-Limits: emptyDir, configMap, secret, downwardAPI, projected, hostPath; every other kind is refused with a clear message. Without root
-there is no tmpfs (a plain directory instead), no fsGroup and no owner.
+Limits: emptyDir, configMap, secret, downwardAPI, projected, hostPath, claims (`persistent.py`); every other kind is refused with a
+clear message. Without root there is no tmpfs (a plain directory instead), no fsGroup and no owner.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,8 +26,9 @@ from minik8s.kubelet.env import ConfigError, expand
 from minik8s.kubelet.pod import ContainerSpec, Pod, all_containers, key, uid
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
-from minik8s.kubelet.volumes import atomic, hostpath, mounting, payload, subpath
+from minik8s.kubelet.volumes import atomic, hostpath, mounting, payload, persistent, subpath
 from minik8s.kubelet.volumes.payload import Found, Missing, TokenWanted
+from minik8s.kubelet.volumes.persistent import Persistent
 from minik8s.kubelet.volumes.tokens import Tokens
 from minik8s.runtime.base import Mount
 
@@ -39,29 +42,41 @@ IN_MEMORY = ("secret", "downwardAPI", "projected")
 
 
 class MountFailed(Exception):
-    """Volumes that could not be made: (name, why)."""
+    """Volumes that could not be made: for each a sentence for its event."""
 
-    def __init__(self, failures: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{name}: {why}" for name, why in failures))
+    def __init__(self, failures: list[str]) -> None:
+        super().__init__("; ".join(failures))
         self.failures = failures
 
 
 class Volumes:
-    def __init__(self, site: Site, clock: Clock, rng: Random, sources: Sources, tokens: Tokens) -> None:
+    """`node_labels` gives the node's labels, None while they are not known."""
+
+    def __init__(
+        self,
+        site: Site,
+        clock: Clock,
+        rng: Random,
+        sources: Sources,
+        tokens: Tokens,
+        node_labels: Callable[[], Mapping[str, str] | None] = lambda: None,
+    ) -> None:
         self._site, self._clock, self._rng = site, clock, rng
-        self._sources, self._tokens = sources, tokens
+        self._sources, self._tokens, self._node_labels = sources, tokens, node_labels
+        self._persistent: dict[tuple[str, str], Persistent] = {}  # those in use, by the pod's uid and its name for it
 
     async def mount(self, pod: Pod, surroundings: Surroundings) -> float | None:
         """Makes all volumes that containers use, or brings them up to date. Returns when a token must be renewed.
         Raises MountFailed.
         """
-        failures: list[tuple[str, str]] = []
+        failures: list[str] = []
         renewals: list[float] = []
         for volume in _used(pod):
             try:
                 renewals += await self._make(pod, volume, surroundings)
             except (Missing, OSError, ValueError) as error:
-                failures.append((volume["name"], str(error)))
+                missing = error if isinstance(error, Missing) else Missing(str(error))
+                failures.append(missing.told(volume["name"]))
         if failures:
             raise MountFailed(failures)
         return min(renewals, default=None)
@@ -81,7 +96,7 @@ class Volumes:
                 Mount(
                     target if target.startswith("/") else "/" + target,
                     str(host_path),
-                    readonly=bool(mount.get("readOnly")) or _kind(volume) in payload.KINDS,
+                    readonly=bool(mount.get("readOnly")) or self._readonly(pod, volume),
                     propagation=PROPAGATION.get(mount.get("mountPropagation", ""), "private"),
                 )
             )
@@ -103,12 +118,17 @@ class Volumes:
         """Takes all volumes of the pod away, what was in them included (a hostPath stays, of course)."""
         self._sources.release(pod_uid)
         self._tokens.forget(pod_uid)
+        for place in [place for place in self._persistent if place[0] == pod_uid]:
+            del self._persistent[place]
         await self._in_thread(self._remove, self._site.layout.pod(pod_uid))
 
     # --- making ---
 
     async def _make(self, pod: Pod, volume: Volume, surroundings: Surroundings) -> list[float]:
         kind = _kind(volume)
+        if kind in persistent.KINDS:
+            await self._make_persistent(pod, volume)
+            return []
         path = self._path(pod, volume)
         if kind in payload.KINDS:
             return await self._make_files(pod, volume, path, surroundings)
@@ -119,6 +139,28 @@ class Volumes:
         else:
             raise Missing(f"volumes of kind {kind} are not supported by this node")
         return []
+
+    async def _make_persistent(self, pod: Pod, volume: Volume) -> None:
+        """Once: what a pod uses stays as it is, whatever becomes of its claim."""
+        place = (uid(pod), volume["name"])
+        if place in self._persistent:
+            return
+        found = await persistent.resolve(pod, volume, partial(self._sources.get, uid(pod)), self._node_labels())
+        others = (held for (holder, _), held in self._persistent.items() if holder != uid(pod))
+        if found.one_pod and any(held.name == found.name for held in others):
+            why = "volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+            raise persistent.Refused(found.volume, why)
+        await self._in_thread(self._prepare_persistent, pod, found)
+        self._persistent[place] = found
+
+    def _prepare_persistent(self, pod: Pod, found: Persistent) -> None:
+        persistent.prepare(found)
+        group = self._group(pod)
+        if group is None or not found.takes_group:
+            return
+        policy, now = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy"), found.path.stat()
+        if policy != "OnRootMismatch" or now.st_gid != group or not now.st_mode & stat.S_ISGID:
+            atomic.own_by_group(found.path, group, writable=True)
 
     async def _make_files(self, pod: Pod, volume: Volume, path: Path, surroundings: Surroundings) -> list[float]:
         namespace, _ = key(pod)
@@ -179,9 +221,16 @@ class Volumes:
                 shutil.rmtree(directory / name)
 
     def _path(self, pod: Pod, volume: Volume) -> Path:
-        if _kind(volume) == "hostPath":
+        kind = _kind(volume)
+        if kind == "hostPath":
             return Path(volume["hostPath"]["path"])
-        return self._site.layout.volume(uid(pod), _kind(volume), volume["name"])
+        if kind in persistent.KINDS:
+            return self._persistent[uid(pod), volume["name"]].path
+        return self._site.layout.volume(uid(pod), kind, volume["name"])
+
+    def _readonly(self, pod: Pod, volume: Volume) -> bool:
+        kind = _kind(volume)
+        return kind in payload.KINDS or (kind in persistent.KINDS and self._persistent[uid(pod), volume["name"]].readonly)
 
     def _group(self, pod: Pod) -> int | None:
         group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
@@ -198,7 +247,11 @@ def _kind(volume: Volume) -> str:
 
 
 def _used(pod: Pod) -> Iterator[Volume]:
-    mounted = {m["name"] for _, container in all_containers(pod) for m in container.get("volumeMounts") or ()}
+    mounted = {
+        m["name"]
+        for _, container in all_containers(pod)
+        for m in (*(container.get("volumeMounts") or ()), *(container.get("volumeDevices") or ()))
+    }
     mounted |= {
         variable["valueFrom"]["fileKeyRef"]["volumeName"]
         for _, container in all_containers(pod)

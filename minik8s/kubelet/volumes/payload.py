@@ -24,6 +24,10 @@ KINDS = ("configMap", "secret", "downwardAPI", "projected")
 class Missing(Exception):
     """The volume names something that there is not; upstream's words."""
 
+    def told(self, volume: str) -> str:
+        """The whole sentence of the event, of a pod's volume of that name."""
+        return f'MountVolume.SetUp failed for volume "{volume}" : {self}'
+
 
 @dataclass(frozen=True, slots=True)
 class TokenWanted:

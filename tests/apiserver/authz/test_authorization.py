@@ -2,6 +2,7 @@
 
 import contextlib
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -210,10 +211,20 @@ POD: dict[str, Any] = {
         "containers": [{"name": "c", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "env", "key": "k"}}}]}],
         "volumes": [
             {"name": "a", "secret": {"secretName": "mounted"}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "own", "ephemeral": {"volumeClaimTemplate": {}}},
             {"name": "b", "projected": {"sources": [{"configMap": {"name": "kube-root-ca.crt"}}, {"serviceAccountToken": {}}]}},
         ],
     },
 }
+
+
+def claimed(name: str) -> Iterator[dict[str, Any]]:
+    """A claim and its volume."""
+    claim = {"metadata": {"name": name, "namespace": "ns"}, "spec": {"volumeName": f"pv-{name}"}}
+    volume = {"metadata": {"name": f"pv-{name}"}, "spec": {"claimRef": {"namespace": "ns", "name": name}}}
+    yield {"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim}
+    yield {"apiVersion": "v1", "kind": "PersistentVolume", **volume}
 
 
 @pytest.mark.parametrize(
@@ -228,6 +239,16 @@ POD: dict[str, Any] = {
         ("delete secrets ns/mounted", False),
         ("get configmaps ns/from", True),
         ("get configmaps ns/kube-root-ca.crt", True),
+        ("watch persistentvolumeclaims ns/data", True),
+        ("get persistentvolumeclaims ns/p-own", True),
+        ("patch persistentvolumeclaims/status ns/data", True),
+        ("get persistentvolumeclaims ns/other", False),
+        ("list persistentvolumeclaims ns", False),
+        ("delete persistentvolumeclaims ns/data", False),
+        ("watch persistentvolumes /pv-data", True),
+        ("get persistentvolumes /pv-other", False),
+        ("list persistentvolumes", False),
+        ("update persistentvolumes /pv-data", False),
         ("get serviceaccounts ns/robot", True),
         ("create serviceaccounts/token ns/robot", True),
         ("create serviceaccounts/token ns/default", False),
@@ -252,7 +273,7 @@ POD: dict[str, Any] = {
     ],
 )
 def test_what_a_node_may(shelf: Any, text: str, allowed: bool) -> None:
-    shelf.put(POD)
+    shelf.put(POD, *claimed("data"), *claimed("other"))
     assert (authorizer_for(shelf).authorize(asks(NODE, text))[0] is Decision.ALLOW) == allowed
 
 

@@ -7,7 +7,6 @@ environment variable (`MINIK8S_TOKEN`). A flag wins over the environment, that o
 from __future__ import annotations
 
 import argparse
-import difflib
 import ipaddress
 import os
 import re
@@ -257,6 +256,8 @@ def _read(file: Path, command: str) -> Mapping[str, Any]:
         raise ConfigError(f"{file} must hold keys and values")
     known = {option.name for option in options_of(command)}
     if unknown := sorted(str(key) for key in written if key not in known):
+        import difflib  # late: a server that starts has no use for it
+
         near = difflib.get_close_matches(unknown[0], known, 1)
         raise ConfigError(f"{file}: unknown option {unknown[0]!r}" + (f", meant is perhaps {near[0]!r}" if near else ""))
     return written

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from minik8s.api import yaml
 from minik8s.api.user import User
 from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
@@ -42,7 +41,7 @@ def issuers(options: SimpleNamespace, clock: Clock, stack: AsyncExitStack) -> li
     if options.oidc_issuer_url and options.authentication_config:
         raise ValueError("--oidc-issuer-url and --authentication-config can't be used together")
     if options.authentication_config:
-        found = oidc_config.issuers_of(yaml.parse(Path(options.authentication_config).read_bytes())[0])
+        found = oidc_config.issuers_of(_yaml(options.authentication_config))
     else:
         issuer = oidc_config.issuer_of_flags(
             options.oidc_issuer_url,
@@ -80,7 +79,7 @@ async def audit(options: SimpleNamespace, plane: ControlPlane, stack: AsyncExitS
 
     if not (options.audit_policy_file and options.audit_log_path):
         raise ValueError("it needs both --audit-policy-file and --audit-log-path")
-    policy = policy_of(yaml.parse(Path(options.audit_policy_file).read_bytes())[0])
+    policy = policy_of(_yaml(options.audit_policy_file))
     lost = plane.metrics.counter("apiserver_audit_error_total", "Audit events that were lost.", ("plugin",))
     log = AuditLog(
         Path(options.audit_log_path),
@@ -96,3 +95,9 @@ async def audit(options: SimpleNamespace, plane: ControlPlane, stack: AsyncExitS
     stack.push_async_callback(writer.stop)
     stack.push_async_callback(log.close)
     plane.desk.audit = Auditor(policy, log, plane.clock, plane.rng, plane.metrics)
+
+
+def _yaml(file: str) -> Any:
+    from minik8s.api import yaml
+
+    return yaml.parse(Path(file).read_bytes())[0]

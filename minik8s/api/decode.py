@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from minik8s.api import protobuf, schema, yaml
+from minik8s.api import protobuf, schema
 from minik8s.api.errors import BadRequest, UnsupportedMediaType
 from minik8s.api.kind import Object
 from minik8s.api.retired import is_retired
@@ -94,7 +94,11 @@ class ReadYaml(bytes):
 def parse(data: bytes, media: str, *, strict: bool = False) -> tuple[Any, list[str]]:
     """The value of a body and, where `strict` asks for them, its repeated fields. ValueError with upstream's words."""
     if media == YAML:
-        return data.outcome() if isinstance(data, ReadYaml) else yaml.parse(data)
+        if isinstance(data, ReadYaml):
+            return data.outcome()
+        from minik8s.api import yaml  # late: most servers get JSON only
+
+        return yaml.parse(data)
     if media == PROTOBUF:
         return protobuf.decode(data), []
     try:

@@ -80,7 +80,6 @@ class Kind:
     stamp: Callable[[Object, Frozen, str], None] = (
         nothing  # (new, old, now as RFC 3339): times set by the server, after prepare
     )
-    deprecated: str = ""  # a Warning header on every request of the kind
     orphans: bool = False  # a DELETE that doesn't say otherwise leaves the dependents behind
     orphans_warning: str = ""  # what such a DELETE is told
     warnings: Callable[[Frozen, Frozen | None], list[str]] = no_warnings  # (new, old or None) -> Warning headers

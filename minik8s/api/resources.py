@@ -34,6 +34,7 @@ class Resource:
     stored_as: str = ""  # "group/version" of the row whose storage this one shares (events of two groups)
     creates_on_update: bool = False  # PUT of a missing name creates it
     needs_version: bool = False  # PUT without a resourceVersion is refused
+    deprecated: str = ""  # a Warning header on every request
     returns_deleted: bool = False  # DELETE answers with the object instead of a Status
     terminating: bool = False  # its CustomResourceDefinition is being deleted: no object is created any more
     custom: CustomType | None = None  # what a CustomResourceDefinition says of it; None: it is built in
@@ -112,7 +113,16 @@ SERVICES = Resource(
     creates_on_update=True,
     returns_deleted=True,
 )
-ENDPOINTS = Resource("", "v1", "endpoints", "Endpoints", short_names=("ep",), singular="endpoints", creates_on_update=True)
+ENDPOINTS = Resource(
+    "",
+    "v1",
+    "endpoints",
+    "Endpoints",
+    short_names=("ep",),
+    singular="endpoints",
+    creates_on_update=True,
+    deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+)
 CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap", short_names=("cm",))
 SECRETS = Resource("", "v1", "secrets", "Secret")
 SERVICEACCOUNTS = Resource(
@@ -297,7 +307,14 @@ RESOURCECLAIMTEMPLATES = Resource("resource.k8s.io", "v1", "resourceclaimtemplat
 RESOURCESLICES = Resource("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", namespaced=False)
 
 COMPONENTSTATUSES = Resource(
-    "", "v1", "componentstatuses", "ComponentStatus", namespaced=False, short_names=("cs",), verbs=("get", "list")
+    "",
+    "v1",
+    "componentstatuses",
+    "ComponentStatus",
+    namespaced=False,
+    short_names=("cs",),
+    verbs=("get", "list"),
+    deprecated="v1 ComponentStatus is deprecated in v1.19+",
 )
 BINDINGS = Resource("", "v1", "bindings", "Binding", verbs=CREATE_ONLY)
 TOKENREVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False, verbs=CREATE_ONLY)

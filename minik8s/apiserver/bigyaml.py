@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from minik8s.api import decode, yaml
+from minik8s.api import decode
 from minik8s.api.errors import BadRequest, InternalError
 from minik8s.base.clock import Clock
 
@@ -56,6 +56,8 @@ class Reader:
 
 def main() -> None:
     """Reads a body from stdin and writes [value, repeated, error] to stdout."""
+    from minik8s.api import yaml  # not in the server, which only starts this
+
     try:
         value, repeated = yaml.parse(sys.stdin.buffer.read())
         outcome = orjson.dumps([value, repeated, ""])

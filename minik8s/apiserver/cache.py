@@ -78,6 +78,12 @@ class Entry:
         return obj
 
     @property
+    def shared(self) -> Mapping[str, Any]:
+        """The decoded object, kept here too: whoever lists in this process keeps it anyway."""
+        obj = self._obj = self.obj
+        return obj
+
+    @property
     def namespace(self) -> str:
         return self.key.rpartition("/")[0]
 

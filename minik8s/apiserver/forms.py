@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-import yaml
 
 from minik8s.api import convert, protobuf
 from minik8s.api.errors import BadRequest, NotAcceptable
@@ -162,6 +161,8 @@ def dump(obj: Any, form: Form) -> bytes:
         except LookupError:
             raise not_acceptable() from None
     if form.media == YAML:
+        import yaml  # late: few ask for it
+
         text: str = yaml.dump(obj, Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True)
         return text.encode()
     return orjson.dumps(obj, option=orjson.OPT_INDENT_2) if form.pretty else orjson.dumps(obj)

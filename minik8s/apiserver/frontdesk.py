@@ -91,8 +91,7 @@ class FrontDesk:
         self.cache = Cache(store, clock)
         for resource in RESOURCES:
             if "watch" in resource.verbs and not resource.stored_as:
-                fields = rules_of(resource).fields
-                self.cache.add(resource, {name: fields[name] for name in HOT_FIELDS.get(resource, ()) if name in fields})
+                self.cache.add(resource, {name: rules_of(resource).fields[name] for name in HOT_FIELDS.get(resource, ())})
         self.reader: Reader = CacheReader(self.cache)
         self.authorizer: Authorizer | None = None
         self.audit: Auditor | None = None
@@ -158,8 +157,6 @@ class FrontDesk:
         return await self.dispatch(request)
 
     async def dispatch(self, request: Request) -> Reply:
-        if text := rules_of(request.resource).deprecated:
-            request.warnings.append(text)
         if request.subresource:
             own = self.subresources.get((request.resource, request.subresource))
             handler = own or self.subresources.get((None, request.subresource)) or self._verbs[request.verb]
@@ -175,8 +172,8 @@ class FrontDesk:
         self.check(attributes, request.annotations if self.audit else None)
         if request.subresource in INTERACTIVE and request.verb != "create":  # a WebSocket comes as a GET
             self.check(replace(attributes, verb="create"))
-        if deprecated := rules_of(request.resource).deprecated:
-            request.warnings.append(deprecated)
+        if request.resource.deprecated:
+            request.warnings.append(request.resource.deprecated)
 
     def check(self, attributes: Attributes, annotations: dict[str, str] | None = None) -> None:
         if self.authorizer is None:
@@ -201,7 +198,7 @@ class FrontDesk:
         answer = reply.answer
         if isinstance(answer, Page):
             metadata = {"resourceVersion": str(answer.revision)} | ({"continue": answer.continue_} if answer.continue_ else {})
-            items = [entry.obj for entry in answer.entries]
+            items = [entry.shared for entry in answer.entries]
             resource = request.resource
             return {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
         return answer.obj if isinstance(answer, Entry) else answer

@@ -32,6 +32,10 @@ EXPIRED_PAGE = (
 _TOKEN_FORM = "meta.k8s.io/v1"  # noqa: S105
 
 
+Getters = Mapping[str, Callable[[Mapping[str, Any]], str]]
+"""What gives the value of a field that selectors may name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What of a collection a request is about: a namespace, perhaps one name, labels and fields."""
@@ -40,7 +44,7 @@ class Selection:
     name: str
     labels: selectors.LabelSelector
     fields: selectors.FieldSelector
-    getters: Mapping[str, Callable[[Mapping[str, Any]], str]]
+    getters: Getters
 
     def matches(self, entry: Entry) -> bool:
         """Whether an entry of the right namespace fits."""
@@ -88,12 +92,13 @@ class Page:
 
 def selection_of(request: Request) -> Selection:
     """The selection of a list, watch or deletecollection; BadRequest for selectors that can't be understood."""
-    getters = rules_of(request.resource).fields
     labels = selectors.parse_labels(request.query.get("labelSelector", ""))
     fields = selectors.parse_fields(request.query.get("fieldSelector", ""))
-    fields.check(
-        getters or selectors.METADATA_FIELDS if request.resource.custom is not None else getters, request.resource.kind
-    )
+    getters: Getters = {}
+    if fields:
+        getters = rules_of(request.resource).fields
+        custom = request.resource.custom is not None
+        fields.check(getters or selectors.METADATA_FIELDS if custom else getters, request.resource.kind)
     return Selection(request.namespace, request.name or fields.exact("metadata.name") or "", labels, fields, getters)
 
 

@@ -289,7 +289,8 @@ def expiry(certificate: bytes) -> float:
     # the validity is the one sequence of times; a serial number is none, whatever byte it begins with
     *_, (tag, text) = _der_parts(next(body for tag, body in _der_parts(fields) if tag == _SEQUENCE and body[:1] in times))
     century = b"" if tag == _GENERALIZED_TIME[0] else b"20" if text < b"5" else b"19"
-    return datetime.strptime((century + text).decode(), "%Y%m%d%H%M%S%z").timestamp()
+    digits = (century + text).decode()
+    return datetime.fromisoformat(f"{digits[:8]}T{digits[8:]}").timestamp()
 
 
 def subject_names(certificate: bytes) -> frozenset[str]:

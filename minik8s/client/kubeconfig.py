@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 
 class BadKubeconfig(ValueError):
@@ -39,6 +38,8 @@ class Access:
 
 def load(path: Path, context: str = "") -> Access:
     """What `context` (empty: the file's current one) of a kubeconfig says. BadKubeconfig; OSError where it can't be read."""
+    import yaml  # late, and only to read: servers and agents write at most
+
     try:
         config = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
@@ -90,7 +91,7 @@ def write(path: Path, access: Access, *, name: str = "minik8s", user: str = "adm
         "preferences": {},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_private(path, yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False).encode())
+    write_private(path, "".join(f"{line}\n" for line in _yaml(config)).encode())
 
 
 def ssl_context(access: Access) -> ssl.SSLContext:
@@ -132,6 +133,21 @@ def _content(path: Path, entry: Mapping[str, Any], field: str) -> bytes:
 def _relative(path: Path, named: str) -> Path:
     """Files are named relative to the kubeconfig."""
     return path.parent / named
+
+
+def _yaml(value: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of a mapping: lists hold mappings, all else is as JSON writes it."""
+    for key, item in value.items():
+        if isinstance(item, list):
+            yield f"{key}:"
+            for each in item:
+                for number, line in enumerate(_yaml(each)):
+                    yield f"{'  ' if number else '- '}{line}"
+        elif isinstance(item, dict) and item:
+            yield f"{key}:"
+            yield from (f"  {line}" for line in _yaml(item))
+        else:
+            yield f"{key}: {json.dumps(item)}"
 
 
 def _encoded(field: str, content: bytes) -> dict[str, str]:

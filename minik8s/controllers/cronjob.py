@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from minik8s.api import cron
 from minik8s.api.errors import AlreadyExists, ApiError, NotFound
@@ -161,7 +160,7 @@ class _Controller:
         """Starts the Job that is due, if any: (seconds until the next moment, a refusal)."""
         spec, now = cron_job["spec"], self._context.clock.now()
         schedule = cron.parse(spec["schedule"])
-        zone = ZoneInfo(spec.get("timeZone") or schedule.zone or "UTC")
+        zone = cron.zone_of(spec.get("timeZone") or schedule.zone or "UTC")
         since = parse_time(status.get("lastScheduleTime") or cron_job["metadata"]["creationTimestamp"])
         deadline = spec.get("startingDeadlineSeconds")
         if deadline is not None:

@@ -13,7 +13,6 @@ def row(obj: Frozen, now: float) -> list[object]:
 
 
 KIND = Kind(
-    deprecated="v1 ComponentStatus is deprecated in v1.19+",
     columns=(
         NAME,
         Column("Status", description="Whether the component is well."),

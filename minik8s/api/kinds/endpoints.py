@@ -15,7 +15,6 @@ from minik8s.api.printing import NONE, age
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
-DEPRECATED = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 SHOWN = 3
 MAX_ENDPOINTS, MAX_PORTS, MAX_ADDRESSES, MAX_ZONE_HINTS, MAX_NODE_HINTS = 1000, 20000, 100, 8, 8
 
@@ -208,7 +207,6 @@ def slice_content(endpoint_slice: Frozen) -> dict[str, Any]:
 
 
 ENDPOINTS = Kind(
-    deprecated=DEPRECATED,
     default=default_endpoints,
     validate_create=validate_endpoints,
     validate_update=validate_endpoints_update,

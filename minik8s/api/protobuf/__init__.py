@@ -7,7 +7,18 @@ Neighbours: `messages.py` has the wire facts that both read; `apiserver/forms.py
 Source: the API concepts page "Kubernetes Protobuf encoding".
 """
 
-from minik8s.api.protobuf.decoding import decode
-from minik8s.api.protobuf.encoding import encode, encode_item, encode_list, watch_frame
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["decode", "encode", "encode_item", "encode_list", "watch_frame"]
+
+if TYPE_CHECKING:
+    from minik8s.api.protobuf.decoding import decode
+    from minik8s.api.protobuf.encoding import encode, encode_item, encode_list, watch_frame
+else:
+
+    def __getattr__(name: str) -> Any:
+        """What is asked for, imported then: who is only sent JSON has no use for it."""
+        if name not in __all__:
+            raise AttributeError(name)
+        return getattr(import_module(f"{__name__}.{'decoding' if name == 'decode' else 'encoding'}"), name)

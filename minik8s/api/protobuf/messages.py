@@ -11,7 +11,7 @@ import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from minik8s.api import schema
 
@@ -97,7 +97,7 @@ def _has_schema(message: str) -> bool:
 def _facts() -> Mapping[str, list[list[str]]]:
     messages: dict[str, list[list[str]]] = {}
     current: list[list[str]] = []
-    text = gzip.decompress(files("minik8s.api.protobuf").joinpath("fields.tsv.gz").read_bytes()).decode()
+    text = gzip.decompress(Path(__file__).with_name("fields.tsv.gz").read_bytes()).decode()
     for line in text.splitlines():
         if line.startswith("\t"):
             current.append(line[1:].split("\t"))

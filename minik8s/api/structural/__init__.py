@@ -35,7 +35,7 @@ def resources_of(crd: Frozen) -> list[Resource]:
     for each in spec["versions"]:
         if not each.get("served"):
             continue
-        subresources = each.get("subresources") or {}
+        subresources, version = each.get("subresources") or {}, Version(crd, each)
         rows.append(
             Resource(
                 spec["group"],
@@ -50,7 +50,8 @@ def resources_of(crd: Frozen) -> list[Resource]:
                 list_name=names.get("listKind") or "",
                 stored_as="" if each["name"] == storage else f"{spec['group']}/{storage}",
                 needs_version=True,
-                custom=Version(crd, each),
+                deprecated=version.deprecated,
+                custom=version,
             )
         )
     return rows

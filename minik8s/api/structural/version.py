@@ -102,7 +102,6 @@ class Version:
             validate_create=lambda obj: self._validate(obj, None),
             validate_update=self._validate,
             validate_status=self._validate_status,
-            deprecated=self._deprecation,
             warnings=self._warnings,
             generation=True,
             generation_of=lambda obj: {key: value for key, value in obj.items() if key != "metadata"},
@@ -227,7 +226,7 @@ class Version:
         return errors
 
     @cached_property
-    def _deprecation(self) -> str:
+    def deprecated(self) -> str:
         if not self._version.get("deprecated"):
             return ""
         if self._version.get("deprecationWarning"):

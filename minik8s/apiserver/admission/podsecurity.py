@@ -18,11 +18,12 @@ from minik8s.api import resources
 from minik8s.api.errors import FieldError, invalid, invalid_object, object_not_found
 from minik8s.api.kind import Frozen
 from minik8s.api.resources import NAMESPACES, PODS, Resource
-from minik8s.apiserver.admission import podsecurity_checks as checks
 from minik8s.apiserver.admission.plugin import Quiet, refused
 from minik8s.apiserver.contract import Admission, Operation, Reader
 from minik8s.base.clock import Clock
 
+PRIVILEGED, BASELINE, RESTRICTED = LEVELS = ("privileged", "baseline", "restricted")
+"""From the least to the most that is asked of a pod."""
 PREFIX = "pod-security.kubernetes.io/"
 MODES = ("enforce", "audit", "warn")
 MOST_PODS = 3000
@@ -35,14 +36,14 @@ AT_ONCE = 200
 class Level:
     """A level and the minor version of its policies, None for the latest."""
 
-    name: str = checks.PRIVILEGED
+    name: str = PRIVILEGED
     minor: int | None = None
 
     def __str__(self) -> str:
         return f"{self.name}:{'latest' if self.minor is None else f'v1.{self.minor}'}"
 
     def stricter_than(self, other: Level) -> bool:
-        return checks.LEVELS.index(self.name) > checks.LEVELS.index(other.name)
+        return LEVELS.index(self.name) > LEVELS.index(other.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Policy:
 
     @property
     def privileged(self) -> bool:
-        return all(level.name == checks.PRIVILEGED for level in (self.enforce, self.audit, self.warn))
+        return all(level.name == PRIVILEGED for level in (self.enforce, self.audit, self.warn))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def configuration(written: Mapping[str, Any]) -> Configuration:
     if errors:
         raise ValueError(f"PodSecurityConfiguration: {errors[0]}")
     if "warn" not in defaults:  # a default of one mode isn't one of another
-        policy = replace(policy, warn=Level(checks.PRIVILEGED, policy.warn.minor if "warn-version" in defaults else None))
+        policy = replace(policy, warn=Level(PRIVILEGED, policy.warn.minor if "warn-version" in defaults else None))
     usernames, namespaces, classes = (
         frozenset(exemptions.get(name) or ()) for name in ("usernames", "namespaces", "runtimeClasses")
     )
@@ -90,9 +91,9 @@ def policy_of(labels: Mapping[str, str], defaults: Policy) -> tuple[Policy, list
         level: Level = getattr(policy, mode)
         if (text := labels.get(f"{PREFIX}{mode}")) is not None:
             name = text
-            if text not in checks.LEVELS:
-                errors.append(_unreadable(mode, text, f"must be one of {', '.join(checks.LEVELS)}"))
-                name = checks.RESTRICTED if mode == "enforce" else checks.PRIVILEGED
+            if text not in LEVELS:
+                errors.append(_unreadable(mode, text, f"must be one of {', '.join(LEVELS)}"))
+                name = RESTRICTED if mode == "enforce" else PRIVILEGED
             level = replace(level, name=name)
         if (text := labels.get(f"{PREFIX}{mode}-version")) is not None:
             version = _VERSION.fullmatch(text)
@@ -101,7 +102,7 @@ def policy_of(labels: Mapping[str, str], defaults: Policy) -> tuple[Policy, list
             level = replace(level, minor=int(version[1]) if version else None)
         policy = replace(policy, **{mode: level})
     enforced = labels.get(f"{PREFIX}enforce")
-    if enforced in checks.LEVELS and f"{PREFIX}warn" not in labels and policy.enforce.stricter_than(policy.warn):
+    if enforced in LEVELS and f"{PREFIX}warn" not in labels and policy.enforce.stricter_than(policy.warn):
         minor = policy.warn.minor if f"{PREFIX}warn-version" in labels else policy.enforce.minor
         policy = replace(policy, warn=Level(policy.enforce.name, minor))
     return policy, errors
@@ -167,6 +168,8 @@ class PodSecurity(Quiet):
         if spec.get("runtimeClassName") in self._config.runtime_classes:
             _annotate(request, "exempt", "runtimeClass")
             return
+        from minik8s.apiserver.admission import podsecurity_checks as checks  # late: most clusters leave all privileged
+
         if errors:
             _annotate(request, "error", f"Failed to parse policy: {'; '.join(map(str, errors))}")
         found = {level: checks.evaluate(level.name, level.minor, metadata, spec) for level in {policy.audit, policy.warn}}
@@ -203,6 +206,8 @@ class PodSecurity(Quiet):
 
     async def _existing_pods(self, namespace: str, level: Level) -> list[str]:
         """Warnings about the pods that a level would not let in; those that violate the same are told in one."""
+        from minik8s.apiserver.admission import podsecurity_checks as checks
+
         pods = _one_of_each_owner_first(
             pod
             for pod in self._reader.list(PODS, namespace)
@@ -243,7 +248,7 @@ def _images(spec: Frozen, kind: str) -> list[tuple[str, str]]:
 
 def _rises(new: Level, old: Level) -> bool:
     """Whether pods that were let in might not be now."""
-    if new == old or new.name == checks.PRIVILEGED:
+    if new == old or new.name == PRIVILEGED:
         return False
     return new.minor != old.minor or new.stricter_than(old)
 
@@ -255,7 +260,7 @@ def _ignored(policy: Policy, labels: Mapping[str, str], defaults: Policy) -> str
     return ", ".join(
         f"{mode}={level}"
         for mode in MODES
-        if (level := getattr(policy, mode)).name != checks.PRIVILEGED
+        if (level := getattr(policy, mode)).name != PRIVILEGED
         and (f"{PREFIX}{mode}" in labels or f"{PREFIX}{mode}-version" in labels)
     )
 

@@ -14,9 +14,8 @@ from functools import cache, partial
 from typing import Any
 
 from minik8s.api.kind import Frozen
+from minik8s.apiserver.admission.podsecurity import PRIVILEGED, RESTRICTED
 
-PRIVILEGED, BASELINE, RESTRICTED = LEVELS = ("privileged", "baseline", "restricted")
-"""From the least to the most that is asked of a pod."""
 HOST_IMAGE = "minik8s.local/host"
 """The image that is the node's own file system: to hold it is to hold a hostPath."""
 

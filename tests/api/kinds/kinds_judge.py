@@ -260,7 +260,7 @@ def answer_to(desk: Desk, step: dict[str, Any], namespace: str) -> dict[str, Any
         rules = rules_of(resource)
         rows = [{"cells": rules.row(obj, NOW) if rules.row else [name, "0s"]}]
         obj = {"rows": rows, "columnDefinitions": [column(c) for c in rules.columns]}
-    warnings += [rules_of(resource).deprecated] if rules_of(resource).deprecated else []
+    warnings += [resource.deprecated] if resource.deprecated else []
     return {"status": status, "type": "application/json", "warnings": [f'299 - "{w}"' for w in warnings], "body": obj}
 
 

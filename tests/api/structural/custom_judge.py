@@ -184,7 +184,7 @@ def answer_to(desk: Desk, step: dict[str, Any], namespace: str) -> dict[str, Any
         assert rules.row
         columns = [{"name": c.name, "type": c.type, "format": c.format, "priority": c.priority} for c in rules.columns]
         obj = {"rows": [{"cells": rules.row(obj, NOW)}], "columnDefinitions": columns}
-    warnings = [*desk.warnings, *([rules_of(row).deprecated] if rules_of(row).deprecated else [])]
+    warnings = [*desk.warnings, *([row.deprecated] if row.deprecated else [])]
     return {"status": status, "type": "application/json", "warnings": [told(text) for text in warnings], "body": obj}
 
 

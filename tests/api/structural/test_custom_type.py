@@ -111,7 +111,7 @@ def test_a_deprecated_version_names_the_one_to_use() -> None:
         {"name": "v1beta2", "served": True, "storage": False, "deprecated": True},
         {"name": "v2", "served": True, "storage": False, "deprecated": True, "deprecationWarning": "no more"},
     ]
-    told = [structural.custom_type(definition, name).rules.deprecated for name in ("v1", "v1beta2", "v2")]
+    told = [structural.custom_type(definition, name).deprecated for name in ("v1", "v1beta2", "v2")]
     assert told == ["", "a.example.com/v1beta2 Widget is deprecated; use a.example.com/v1 Widget", "no more"]
 
 

@@ -9,8 +9,18 @@ from minik8s.api import resources
 from minik8s.api.errors import ApiError, Forbidden
 from minik8s.api.user import AUTHENTICATED, MASTERS, User
 from minik8s.apiserver.admission import podsecurity
-from minik8s.apiserver.admission.podsecurity import PREFIX, Configuration, Level, PodSecurity, Policy, policy_of
-from minik8s.apiserver.admission.podsecurity_checks import BASELINE, PRIVILEGED, RESTRICTED, evaluate, in_words
+from minik8s.apiserver.admission.podsecurity import (
+    BASELINE,
+    PREFIX,
+    PRIVILEGED,
+    RESTRICTED,
+    Configuration,
+    Level,
+    PodSecurity,
+    Policy,
+    policy_of,
+)
+from minik8s.apiserver.admission.podsecurity_checks import evaluate, in_words
 from minik8s.apiserver.contract import Admission, Operation
 from minik8s.testing.clock import VirtualClock
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minik8s import KUBERNETES_VERSION
-from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import Resource
 from minik8s.apiserver.cache import Cache
 from minik8s.apiserver.request import STREAMS, Request
@@ -134,7 +133,7 @@ class RequestMetrics:
         dry = ""
         if request is not None:
             labels, dry = _labels(request, method), _dry_run(request)
-            if rules_of(request.resource).deprecated:
+            if request.resource.deprecated:
                 self._deprecated.set((*labels[1:5], ""), 1)
         by_run = (labels[0], dry, *labels[1:])
         self._total.add((*by_run, str(code)), 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import orjson
@@ -43,5 +42,7 @@ def immutable_when_marked(new: Frozen, old: Frozen, *keys: str) -> list[FieldErr
 def difference(old: Frozen, new: Frozen) -> str:
     """The lines that differ, with some around them: what a message adds that forbids a change."""
     before, after = (orjson.dumps(o, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() for o in (old, new))
+    import difflib  # late: only errors need it
+
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm=""))
     return "\n".join(lines[2:]) + "\n"

@@ -16,6 +16,7 @@ from minik8s.api.resources import (
     PERSISTENTVOLUMECLAIMS,
     PODS,
     REPLICATIONCONTROLLERS,
+    RESOURCECLAIMS,
     RESOURCEQUOTAS,
     SECRETS,
     SERVICES,
@@ -25,6 +26,9 @@ from minik8s.base.clock import parse_time
 
 Object = Mapping[str, Any]
 ONE = quantity.of(1)
+OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
+ALL_DEVICES = 32
+"""What counts for a request of all devices (resource.k8s.io AllocationResultsMaxSize)."""
 BY_PLURAL = (SERVICES, SECRETS, CONFIGMAPS, PERSISTENTVOLUMECLAIMS, REPLICATIONCONTROLLERS, RESOURCEQUOTAS)
 """Kinds that a quota may count by their bare name too."""
 
@@ -40,6 +44,8 @@ def usage_of(resource: Resource, obj: Object, now: float) -> dict[str, Quantity]
         used |= _service_usage(obj)
     elif resource is PERSISTENTVOLUMECLAIMS:
         used |= _claim_usage(obj)
+    elif resource is RESOURCECLAIMS:
+        used |= _device_usage(obj)
     return used
 
 
@@ -51,8 +57,7 @@ def in_scope(quota: Object, resource: Resource, obj: Object) -> bool:
     if terms and resource is PODS:
         return all(_pod_matches(term, obj) for term in terms)
     if terms and resource is PERSISTENTVOLUMECLAIMS:
-        chosen = obj["spec"].get("volumeAttributesClassName") or ""
-        return all(term["scopeName"] == "VolumeAttributesClass" and _value_matches(term, chosen) for term in terms)
+        return all(_claim_matches(term, obj) for term in terms)
     return not terms
 
 
@@ -103,12 +108,47 @@ def _service_usage(service: Object) -> dict[str, Quantity]:
 
 
 def _claim_usage(claim: Object) -> dict[str, Quantity]:
-    storage = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
-    found = {"requests.storage": quantity.parse(storage)} if storage else {}
-    if name := claim["spec"].get("storageClassName"):
+    asked = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
+    given = ((claim.get("status") or {}).get("allocatedResources") or {}).get(
+        "storage"
+    )  # more, while an expansion is taken back
+    found = {}
+    if asked:
+        amounts = [quantity.parse(text).rounded_up(quantity.NANO) for text in (asked, given) if text]
+        found["requests.storage"] = max(amounts, key=lambda amount: amount.nano)
+    if name := (claim["metadata"].get("annotations") or {}).get(OLD_CLASS) or claim["spec"].get("storageClassName"):
         prefix = f"{name}.storageclass.storage.k8s.io/"
         found |= {prefix + resource: amount for resource, amount in [*found.items(), ("persistentvolumeclaims", ONE)]}
     return found
+
+
+def _device_usage(claim: Object) -> dict[str, Quantity]:
+    """The devices that a ResourceClaim may be given at most, by their class."""
+    found: dict[str, Quantity] = {}
+    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+        most: dict[str, Quantity] = {}
+        for choice in request.get("firstAvailable") or [request.get("exactly") or {}]:
+            mode, name = choice.get("allocationMode", "ExactCount"), choice.get("deviceClassName")
+            if name and mode in ("ExactCount", "All"):
+                key = f"{name}.deviceclass.resource.k8s.io/devices"
+                amount = quantity.of(ALL_DEVICES if mode == "All" else choice.get("count") or 1)
+                most[key] = max(most.get(key, quantity.ZERO), amount, key=lambda each: each.nano)
+        for key, amount in most.items():
+            found[key] = found.get(key, quantity.ZERO) + amount
+    return found
+
+
+def _claim_matches(term: Object, claim: Object) -> bool:
+    """Any of the classes that a claim has, had or shall have."""
+    if term["scopeName"] != "VolumeAttributesClass":
+        return False
+    status = claim.get("status") or {}
+    names = (
+        claim["spec"].get("volumeAttributesClassName"),
+        status.get("currentVolumeAttributesClassName"),
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
+    )
+    return any(_value_matches(term, name) for name in {name for name in names if name} or {""})
 
 
 def _pod_matches(term: Object, pod: Object) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from minik8s.api import selectors
 from minik8s.api.errors import BadRequest, Conflict, invalid, invalid_object
 from minik8s.api.kind import Frozen, Object
+from minik8s.api.kinds.node import topology_labels
 from minik8s.api.resources import NODES, PODS, Resource
 from minik8s.apiserver import bodies, managing
 from minik8s.apiserver.cache import Entry
@@ -185,5 +186,4 @@ async def finalize(registry: Registry, request: Request) -> Answer:
 def _topology_labels(registry: Registry, node: str) -> dict[str, str]:
     """The node's zone and region, which a pod is given when it is bound (KEP-4742)."""
     entry = registry.cache.of(NODES).get("", node)
-    labels = entry.labels if entry else {}
-    return {key: labels[key] for key in ("topology.kubernetes.io/zone", "topology.kubernetes.io/region") if key in labels}
+    return topology_labels(entry.obj) if entry else {}

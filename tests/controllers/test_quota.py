@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PODS, RESOURCEQUOTAS, SERVICES
+from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PODS, RESOURCECLAIMS, RESOURCEQUOTAS, SERVICES
 from minik8s.api.usage import in_scope, usage_of
 from minik8s.testing.clock import START, VirtualClock
 from minik8s.testing.cluster import Cluster
@@ -133,3 +133,55 @@ def test_a_pod_that_should_be_gone_is_not_charged() -> None:
     gone["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
     assert usage_of(PODS, gone, START + 31) == {"count/pods": 1}
     assert usage_of(PODS, gone, START + 29)["requests.cpu"] == 1
+
+
+def test_claims_that_are_or_were_bigger() -> None:
+    """Whole bytes; the old annotation names the class; an expansion that failed still counts (RecoverVolumeExpansionFailure)."""
+    claim = {
+        "metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "old"}},
+        "spec": {"resources": {"requests": {"storage": "1500m"}}, "storageClassName": "new"},
+        "status": {"allocatedResources": {"storage": "3"}},
+    }
+    found = usage_of(PERSISTENTVOLUMECLAIMS, claim, START)
+    assert (found["requests.storage"], found["old.storageclass.storage.k8s.io/persistentvolumeclaims"]) == (3, 1)
+    assert usage_of(PERSISTENTVOLUMECLAIMS, {**claim, "status": {}}, START)["requests.storage"] == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "operator", "values", "wanted"),
+    [
+        ({}, "In", ["gold"], True),
+        ({}, "In", ["silver"], False),
+        ({"currentVolumeAttributesClassName": "silver"}, "In", ["silver"], True),
+        ({"modifyVolumeStatus": {"targetVolumeAttributesClassName": "bronze"}}, "In", ["bronze"], True),
+        ({}, "Exists", [], True),
+        ({}, "DoesNotExist", [], False),
+    ],
+)
+def test_scope_of_volume_attributes(status: Object, operator: str, values: list[str], wanted: bool) -> None:
+    """KEP-3751: the class that a claim asks for, has, or is being given."""
+    claim = {"metadata": {}, "spec": {"volumeAttributesClassName": "gold"}, "status": status}
+    term = {"scopeName": "VolumeAttributesClass", "operator": operator, "values": values}
+    spec = {"scopeSelector": {"matchExpressions": [term]}}
+    assert in_scope({"spec": spec}, PERSISTENTVOLUMECLAIMS, claim) is wanted
+
+
+def test_devices() -> None:
+    """By class, at most: all of them count 32, of alternatives the greatest (resource.k8s.io, "Resource Quotas")."""
+    requests = [
+        {"name": "a", "exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}},
+        {"name": "b", "exactly": {"deviceClassName": "nic", "allocationMode": "All"}},
+        {
+            "name": "c",
+            "firstAvailable": [
+                {"name": "x", "deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 3},
+                {"name": "y", "deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1},
+            ],
+        },
+    ]
+    found = usage_of(RESOURCECLAIMS, {"metadata": {}, "spec": {"devices": {"requests": requests}}}, START)
+    assert found == {
+        "count/resourceclaims.resource.k8s.io": 1,
+        "gpu.deviceclass.resource.k8s.io/devices": 5,
+        "nic.deviceclass.resource.k8s.io/devices": 32,
+    }

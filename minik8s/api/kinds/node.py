@@ -206,3 +206,9 @@ KIND = Kind(
     row=row,
     fields={"spec.unschedulable": lambda obj: "true" if (obj.get("spec") or {}).get("unschedulable") else "false"},
 )
+
+
+def topology_labels(node: Frozen) -> dict[str, str]:
+    """A node's zone and region, as the pods on it have them (KEP-4742)."""
+    labels = node["metadata"].get("labels") or {}
+    return {key: labels[key] for key in ("topology.kubernetes.io/zone", "topology.kubernetes.io/region") if key in labels}

@@ -24,7 +24,7 @@ from minik8s.apiserver.admission.ingress import DefaultIngressClass
 from minik8s.apiserver.admission.limits import LimitRanger
 from minik8s.apiserver.admission.namespaces import NamespaceLifecycle
 from minik8s.apiserver.admission.nodes import NodeRestriction, TaintNodesByCondition
-from minik8s.apiserver.admission.pods import DefaultTolerationSeconds, PodResize, Priority
+from minik8s.apiserver.admission.pods import DefaultTolerationSeconds, PodResize, PodTopologyLabels, Priority
 from minik8s.apiserver.admission.podsecurity import Configuration as PodSecurityConfiguration
 from minik8s.apiserver.admission.podsecurity import PodSecurity
 from minik8s.apiserver.admission.policies import MutatingAdmissionPolicy, ParameterRights, ValidatingAdmissionPolicy
@@ -74,6 +74,7 @@ def plugins(
         PersistentVolumeClaimResize(reader),
         RuntimeClass(reader),
         PodResize(reader),
+        PodTopologyLabels(reader),
         CertificateStamps(clock),
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),

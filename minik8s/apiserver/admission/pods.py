@@ -9,6 +9,7 @@ from typing import Any
 
 from minik8s.api import quantity
 from minik8s.api.kinds.classes import SYSTEM_CLASSES
+from minik8s.api.kinds.node import topology_labels
 from minik8s.api.kinds.pod.resources import total_requests
 from minik8s.api.resources import NODES, PODS, PRIORITYCLASSES
 from minik8s.apiserver.admission.plugin import Quiet, refused
@@ -104,6 +105,25 @@ class DefaultTolerationSeconds(Quiet):
         ]
         if missing:
             pod["spec"]["tolerations"] = [*tolerations, *missing]
+
+
+class PodTopologyLabels(Quiet):
+    """A pod that is made on a node has the node's zone and region as labels, as one that is bound to it does (KEP-4742)."""
+
+    name = "PodTopologyLabels"
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def handles(self, request: Admission) -> bool:
+        return request.resource is PODS and request.operation is Operation.CREATE and not request.subresource
+
+    async def admit(self, request: Admission) -> None:
+        pod = request.object
+        name = pod["spec"].get("nodeName") if pod is not None else None
+        node = self._reader.get(NODES, "", name) if name else None
+        if pod is not None and node is not None and (labels := topology_labels(node)):
+            pod["metadata"]["labels"] = (pod["metadata"].get("labels") or {}) | labels
 
 
 class PodResize(Quiet):

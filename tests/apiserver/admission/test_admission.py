@@ -486,3 +486,28 @@ async def test_grants_are_checked_on_their_way_in(door: Door) -> None:
     await door(kept, JANE, "UPDATE", old=role)
     labelled = {**role, "metadata": {**role["metadata"], "labels": {"a": "b"}}}
     await door.refusal(labelled, JANE, "UPDATE", old=role)
+
+
+# --- the list --------------------------------------------------------------------------------------------------------------
+
+ON_BY_DEFAULT = """
+NamespaceLifecycle LimitRanger ServiceAccount TaintNodesByCondition PodSecurity Priority DefaultTolerationSeconds DefaultStorageClass
+StorageObjectInUseProtection PersistentVolumeClaimResize RuntimeClass CertificateApproval CertificateSigning
+CertificateSubjectRestriction DefaultIngressClass PodTopologyLabels MutatingAdmissionPolicy ValidatingAdmissionPolicy NodeRestriction
+"""
+"""What kube-apiserver 1.36 turns on, and NodeRestriction, without which no cluster is. ResourceQuota is `apiserver/quotas.py`, the two of
+webhooks are one plugin that the control plane appends.
+"""
+
+
+def test_upstreams_plugins_are_all_there(door: Door) -> None:
+    assert not set(ON_BY_DEFAULT.split()) - {plugin.name for plugin in door.plugins}
+
+
+async def test_a_pod_made_on_a_node_is_labelled_with_its_place(door: Door) -> None:
+    """KEP-4742: zone and region of the node, over what the pod says; nothing else, and nothing of a node that is not known."""
+    place = {"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r"}
+    door.shelf.put(thing("Node", "n9", "", metadata={"labels": {**place, "other": "x"}}))
+    made = await door(pod(spec={"nodeName": "n9"}, labels={"a": "b", "topology.kubernetes.io/zone": "wrong"}))
+    assert made["metadata"]["labels"] == {"a": "b", **place}
+    assert "labels" not in (await door(pod(spec={"nodeName": "n8"})))["metadata"]

@@ -133,6 +133,8 @@ class _Controller:
         if verdict is not None and not condition(job, verdict.condition):
             conditions.append(_condition(verdict.condition, verdict.reason, verdict.message, now))
         _set(status, "conditions", conditions)
+        _set(status, "active", len(found.active))
+        status |= {"ready": rules.ready_count(found), "terminating": found.terminating}
         return await self._write(job, status)
 
     def _suspend(self, job: Object, status: Mutable, conditions: list[Mutable], now: float) -> None:

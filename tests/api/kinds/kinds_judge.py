@@ -12,10 +12,10 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import golden_answers
 import yaml
 
 from minik8s.api import convert, names, schema
@@ -24,7 +24,7 @@ from minik8s.api.kinds import service_allocation
 from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import BY_PATH, CREATE_ONLY, SERVICES, Resource
 
-GOLDEN = Path(__file__).resolve().parents[3].parent / "shared" / "golden"
+GOLDEN = golden_answers.directory()
 TIME = "2026-01-02T03:04:05Z"
 UID = "01234567-89ab-cdef-0123-456789abcdef"
 NOW = 1795000000.0

@@ -1,4 +1,4 @@
-"""The kinds against upstream's own answers (../shared/golden), as far as no server is needed."""
+"""The kinds against upstream's own answers (tests/golden), as far as no server is needed."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ BEYOND = (
     "cfg-flow#1[34]",
     "svc-cidrs#8",
 )
-# what is so on purpose: data are the same however a client spaces them; a Job's labels are its template's from the start;
-# an empty list is as none
-ON_PURPOSE = ("wd-revision-template#4", "wv-job#17", "wv-hpa#6")
+# what is so on purpose: data are the same however a client spaces them
+ON_PURPOSE = ("wd-revision-template#4",)
 
 
 def cases() -> list[object]:

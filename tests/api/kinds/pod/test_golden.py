@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
+import golden_answers
 import pytest
 import yaml
 
@@ -20,7 +20,7 @@ from minik8s.api.errors import FieldError
 from minik8s.api.kinds.pod import POD
 from minik8s.api.names import validate_metadata
 
-GOLDEN = Path(__file__).resolve().parents[5] / "shared/golden"
+GOLDEN = golden_answers.directory()
 ADMISSION = {"pd-runtimeclass", "pd-priority", "pd-serviceaccount", "pd-binding"}  # cases that other parts decide
 TOKEN = "kube-api-access-xxxxx"
 MOUNT = {"mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "name": TOKEN, "readOnly": True}

@@ -7,8 +7,9 @@ Source: kubernetes.io "Kubernetes Metrics Reference".
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,8 @@ class RequestMetrics:
         self._authentication = metrics.histogram(
             "authentication_duration_seconds", "How long authentication takes.", ("result",), _DOUBLED
         )
-        self._known: dict[Labels, tuple[Series, Series, Series]] = {}
+        self._known: dict[Hashable, _Seen] = {}
+        metrics.collect.append(self._collect)
 
     @contextmanager
     def inflight(self, method: str) -> Iterator[None]:
@@ -129,24 +131,58 @@ class RequestMetrics:
         self, request: Request | None, method: str, path: str, code: int, seconds: float, *, waited: float = 0.0, size: int = 0
     ) -> None:
         """A request's end. `path` is that of a page; `waited` the part of the seconds that is not the server's own."""
-        labels: Labels = (_METHODS.get(method, "other"), "", "", "", path, "", _COMPONENT)
-        dry = ""
-        if request is not None:
-            labels, dry = _labels(request, method), _dry_run(request)
-            if request.resource.deprecated:
-                self._deprecated.set((*labels[1:5], ""), 1)
+        if request is None:
+            known = self._known.get((method, path)) or self._page(method, path)
+        else:
+            resource, apply = request.resource, request.verb == "patch" and request.content_type.startswith(_APPLY)
+            key = (
+                *(request.verb, resource.group, resource.version, resource.plural, request.subresource),
+                *(request.name != "", request.namespace != "", apply, _dry_run(request) if request.dry_run else ""),
+            )
+            known = self._known.get(key) or self._requests(key, request, method)
+        known.codes[code] = known.codes.get(code, 0) + 1
+        if known.seconds is not None:
+            known.seconds.observe(seconds)
+        if known.sli is not None:
+            known.sli.observe(max(seconds - waited, 0.0))
+        if known.sizes is not None:
+            known.sizes.observe(size)
+
+    def _page(self, method: str, path: str) -> _Seen:
+        return self._seen((method, path), (_METHODS.get(method, "other"), "", "", "", path, "", _COMPONENT), "")
+
+    def _requests(self, key: Hashable, request: Request, method: str) -> _Seen:
+        labels = _labels(request, method)
+        if request.resource.deprecated:
+            self._deprecated.set((*labels[1:5], ""), 1)
+        return self._seen(key, labels, _dry_run(request))
+
+    def _seen(self, key: Hashable, labels: Labels, dry: str) -> _Seen:
+        """The record of requests that differ in their codes alone. Watches have no duration."""
         by_run = (labels[0], dry, *labels[1:])
-        self._total.add((*by_run, str(code)), 1)
-        if labels[0] == "WATCH":
-            return
-        known = self._known.get(by_run)
-        if known is None:
-            known = self._known[by_run] = self._seconds.of(by_run), self._sli.of(labels), self._sizes.of(labels)
-        known[0].observe(seconds)
-        if not dry:
-            known[1].observe(max(seconds - waited, 0.0))
-        if labels[0] in ("GET", "LIST"):
-            known[2].observe(size)
+        made = self._known[key] = _Seen(by_run)
+        if labels[0] != "WATCH":
+            made.seconds = self._seconds.of(by_run)
+            made.sli = None if dry else self._sli.of(labels)
+            made.sizes = self._sizes.of(labels) if labels[0] in ("GET", "LIST") else None
+        return made
+
+    def _collect(self) -> None:
+        self._total.forget()
+        for seen in self._known.values():
+            for code, count in seen.codes.items():  # GET and POST of an exec are both CONNECT
+                self._total.add((*seen.labels, str(code)), count)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Requests of one set of labels."""
+
+    labels: Labels
+    codes: dict[int, int] = field(default_factory=dict)
+    seconds: Series | None = None
+    sli: Series | None = None
+    sizes: Series | None = None
 
 
 class SentEvents:

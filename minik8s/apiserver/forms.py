@@ -9,7 +9,7 @@ Sources: API concepts "Alternate representations", "Receiving resources as Table
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -37,6 +37,8 @@ class Form:
     view: str = ""
     version: str = "v1"
     pretty: bool = False
+    untyped: bool = False
+    """Whether a list's items are without kind and apiVersion, as protobuf has them: its client compares them with a watch's."""
 
     @property
     def plain(self) -> bool:
@@ -61,7 +63,8 @@ def negotiate(accept: str, *, views: bool = True, watching: bool = False, custom
                 found.append(form)
     if found:
         best = found[0]
-        return next((form for form in found if form.media != PROTOBUF and form.view == best.view), best)
+        other = next((form for form in found if form.media != PROTOBUF and form.view == best.view), best)
+        return replace(other, untyped=True) if other is not best and best.view == "PartialObjectMetadataList" else other
     if known or custom:  # but not as what it was asked for
         raise not_acceptable()
     streams = (f"{JSON};stream=watch", f"{PROTOBUF};stream=watch") if watching else ()
@@ -202,7 +205,8 @@ async def encode_page(page: Page, resource: Resource, form: Form, clock: Clock, 
         asked = f"you requested {form.view}, but the requested object is a list"
         raise NotAcceptable(f"{asked} (*{resource.group.partition('.')[0] or 'core'}.{resource.list_kind})")
     if form.view:
-        items: list[Any] = [partial(obj, form.version) for obj in objects]
+        parts = ({"metadata": obj["metadata"]} if form.untyped else partial(obj, form.version) for obj in objects)
+        items: list[Any] = list(parts)
         return dump(
             {
                 "kind": "PartialObjectMetadataList",

@@ -163,6 +163,11 @@ async def test_a_watch_is_a_stream_of_frames(session: aiohttp.ClientSession, ask
         (PROTOBUF, Form(PROTOBUF)),
         (f"{PROTOBUF}, {JSON}", Form(JSON)),  # design: JSON is there already
         (f"{PROTOBUF}{METADATA},{JSON}{METADATA},{JSON}", Form(JSON, "PartialObjectMetadata")),  # client-go's metadata client
+        (
+            f"{PROTOBUF}{METADATA_LIST},{JSON}{METADATA_LIST},{JSON}",
+            Form(JSON, "PartialObjectMetadataList", untyped=True),
+        ),  # its lists
+        (f"{JSON}{METADATA_LIST},{PROTOBUF}{METADATA_LIST}", Form(JSON, "PartialObjectMetadataList")),
         (f"{PROTOBUF}{METADATA}, {JSON}", Form(PROTOBUF, "PartialObjectMetadata")),
         (f"{PROTOBUF}{TABLE}, {JSON}", Form(JSON)),
         (f"{JSON}{TABLE}, {PROTOBUF}", Form(JSON, "Table")),
@@ -179,3 +184,15 @@ def test_custom_resources_only_as_metadata() -> None:
         negotiate(PROTOBUF, custom=True)
     assert str(caught.value.message).startswith("only the following media types are accepted: application/json")
     assert forms.acceptable(PROTOBUF).media == PROTOBUF  # the refusal itself
+
+
+async def test_the_items_of_a_metadata_list_are_as_protobuf_has_them(ask: Ask) -> None:
+    """e2e "should be requested by metadatainformer when WatchListClient is enabled": what its list has is what its watch has."""
+    await ask("POST", MAPS, config_map("x"))
+    for accept, kind in (
+        (f"{PROTOBUF}{METADATA_LIST},{JSON}{METADATA_LIST}", None),
+        (JSON + METADATA_LIST, "PartialObjectMetadata"),
+    ):
+        found = json.loads((await ask("GET", MAPS, accept=accept))[2])
+        assert found["kind"] == "PartialObjectMetadataList"
+        assert [(item.get("kind"), item["metadata"]["name"]) for item in found["items"]] == [(kind, "x")]

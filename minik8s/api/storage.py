@@ -30,10 +30,10 @@ def claim_name(pod: Object, volume: Object) -> str:
     return f"{pod['metadata']['name']}-{volume['name']}" if volume.get("ephemeral") else ""
 
 
-def is_made_for(claim: Object, pod: Object) -> bool:
-    """Whether the pod owns the claim, as it must that of its ephemeral volume."""
+def is_made_for(claim: Object, pod_uid: str) -> bool:
+    """Whether that pod owns the claim, as it must that of its ephemeral volume."""
     owners = claim["metadata"].get("ownerReferences") or ()
-    return any(owner.get("controller") and owner.get("uid") == pod["metadata"].get("uid") for owner in owners)
+    return any(owner.get("controller") and owner.get("uid") == pod_uid for owner in owners)
 
 
 def notes_of(obj: Object) -> Mapping[str, str]:

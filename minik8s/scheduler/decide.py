@@ -12,10 +12,12 @@ from weakref import WeakValueDictionary
 
 from minik8s.scheduler.candidates import Candidates, Wishes
 from minik8s.scheduler.framework import Verdict
+from minik8s.scheduler.plugins import PRE_FILTERS
 from minik8s.scheduler.plugins.inter_pod_affinity import is_guarded
 from minik8s.scheduler.queue import QueuedPod
 from minik8s.scheduler.shape import Shape
-from minik8s.scheduler.snapshot import Snapshot
+from minik8s.scheduler.snapshot import NodeState, Snapshot
+from minik8s.scheduler.storage import Plan
 
 SHAPES, VERDICTS = 256, 250_000
 """At most so many shapes are remembered, and so many verdicts over all of them; those not used for longest are forgotten."""
@@ -27,6 +29,7 @@ class Bind:
 
     pod: QueuedPod
     node: str
+    plan: Plan  # what must become of its claims before
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Decider:
 
     def decide(self, pod: QueuedPod) -> Instruction:
         """Where `pod` goes. A Bind is assumed in the snapshot: `snapshot.displace(pod.uid)` takes it back."""
+        if why := self._hopeless(pod.shape):
+            return Unschedulable(pod, hopeless(self.snapshot.present, why))
         candidates = self._current(pod.shape)
         before = candidates.judged
         candidates.refresh()
@@ -64,16 +69,29 @@ class Decider:
         if node is None:
             return Unschedulable(pod, message(self.snapshot.present, refused))
         self.snapshot.place(pod.uid, pod.shape, node.name)
-        return Bind(pod, node.name)
+        return Bind(pod, node.name, self._planned(pod, node) if pod.shape.claims else Plan(node.name))
 
     def may_fit(self, shape: Shape) -> bool:
         """Whether a pod of that shape would find a node now."""
+        if self._hopeless(shape):
+            return False
         candidates = self._current(shape)
         before = candidates.judged
         candidates.refresh()
         node = candidates.best_around()[0] if self._looks_around(shape) else candidates.best()
         self.work += 1 + candidates.judged - before
         return node is not None
+
+    def _hopeless(self, shape: Shape) -> str:
+        """Why it fits no node at all, where it doesn't."""
+        return next(filter(None, (row.check(shape, self.snapshot) for row in PRE_FILTERS)), "")
+
+    def _planned(self, pod: QueuedPod, node: NodeState) -> Plan:
+        storage = self.snapshot.storage
+        _, plan = storage.judge(pod.shape.namespace, pod.shape.claims, node.name, node.labels)
+        if plan:
+            storage.assumed[pod.uid] = plan
+        return plan
 
     def _looks_around(self, shape: Shape) -> bool:
         """Its own terms, or somebody's anti-affinity that may mean it."""
@@ -92,6 +110,11 @@ class Decider:
 
 
 NO_NODES = "no nodes available to schedule pods"
+
+
+def hopeless(nodes: int, why: str) -> str:
+    """In upstream's words to the letter: its last plugin finds none of its data then, and says so."""
+    return f"0/{nodes} nodes are available: {why}. not found" if nodes else NO_NODES
 
 
 def message(nodes: int, refused: Mapping[Verdict, int]) -> str:

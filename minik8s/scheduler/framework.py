@@ -4,7 +4,7 @@ Four sorts, by what they depend on, so that each is asked again only when that c
 - static: the pod's shape and the Node object;
 - node: these, and the pods on the node;
 - zone: the pods of the node's zone (a score for all nodes of a zone at once);
-- around: the pods of all nodes; asked for shapes that look around only, anew for each pod.
+- around: the pods of all nodes, and volumes; asked for shapes that look around only, anew for each pod.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from dataclasses import dataclass
 
 from minik8s.scheduler.shape import Shape
 from minik8s.scheduler.snapshot import NodeState, Snapshot
+from minik8s.scheduler.verdicts import FITS, Failure, Verdict
+
+__all__ = ["FITS", "Failure", "Verdict"]
 
 MAX_SCORE = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a pod doesn't fit a node. `resolvable`: it would if other pods were not there (only then may preemption help)."""
+class PreFilter:
+    """`check` says why a pod of that shape fits no node at all; empty where it may fit one."""
 
-    reason: str
-    resolvable: bool = False
-
-
-Verdict = tuple[Failure, ...]
-"""Empty: it fits."""
-FITS: Verdict = ()
+    name: str
+    check: Callable[[Shape, Snapshot], str]
 
 
 @dataclass(frozen=True, slots=True)

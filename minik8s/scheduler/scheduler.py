@@ -11,28 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from minik8s.api.errors import ApiError, Conflict, NotFound
-from minik8s.api.resources import NAMESPACES, NODES, PODS
+from minik8s.api.resources import NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, STORAGECLASSES
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.base.metrics import Metrics
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
 from minik8s.client.informer import Informers
+from minik8s.scheduler.binder import VolumeBinder, VolumesFailed
 from minik8s.scheduler.decide import Bind, Decider, Instruction, Unschedulable
 from minik8s.scheduler.metrics import ERROR, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
 from minik8s.scheduler.queue import Key, Place, QueuedPod, SchedulingQueue
 from minik8s.scheduler.shape import Shapes
 from minik8s.scheduler.snapshot import Snapshot
+from minik8s.scheduler.storage import Plan
 
 log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
 
+K = TypeVar("K")
 NAME = "default-scheduler"
 BATCH = 256
 IN_FLIGHT = 256
@@ -62,16 +65,26 @@ class Scheduler:
         self.snapshot = Snapshot()
         self.queue = SchedulingQueue()
         self._decider = Decider(self.snapshot, rng)
+        self._binder = VolumeBinder(client, informers, clock, self.snapshot.storage)
         self._metrics = SchedulerMetrics(metrics or Metrics(), name, self.queue.count)
         self._owner = Owner(name)
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._wake = asyncio.Event()
         self._room_made = False  # a node changed or a pod left: any waiting pod may fit now
         self._pod_placed = False  # a pod came: pods that look around may fit now
+        self._storage_changed = False  # a volume or class changed: pods with claims may fit now
+        self._claims_changed: set[Key] = set()  # pods that use these are to be told anew what they wait for
 
     async def run(self) -> None:
         """Schedules until cancelled."""
-        for resource, handler in ((NAMESPACES, self._on_namespace), (NODES, self._on_node), (PODS, self._on_pod)):
+        for resource, handler in (
+            (NAMESPACES, self._on_namespace),
+            (STORAGECLASSES, self._on_class),
+            (PERSISTENTVOLUMES, self._on_volume),
+            (PERSISTENTVOLUMECLAIMS, self._on_claim),
+            (NODES, self._on_node),
+            (PODS, self._on_pod),
+        ):
             self._informers.of(resource).on_change(handler)
         await self._informers.synced()
         self._events.start()
@@ -115,12 +128,16 @@ class Scheduler:
 
     async def _reconsider(self) -> None:
         """Moves the waiting pods that fit now."""
-        if not (self._room_made or self._pod_placed):
+        if not (self._room_made or self._pod_placed or self._storage_changed or self._claims_changed):
             return
-        everybody, self._room_made, self._pod_placed = self._room_made, False, False
+        everybody, placed, self._room_made, self._pod_placed = self._room_made, self._pod_placed, False, False
+        storage, self._storage_changed = self._storage_changed, False
+        claims, self._claims_changed = self._claims_changed, set()
         mark = self._decider.work
         for shape in self.queue.waiting_shapes():
-            if (everybody or shape.looks_around) and self._decider.may_fit(shape):
+            told_anew = claims and any((shape.namespace, use.name) in claims for use in shape.claims)
+            may = everybody or (placed and shape.looks_around) or (storage and shape.claims)
+            if told_anew or (may and self._decider.may_fit(shape)):
                 self.queue.move(shape, self._clock.monotonic())
             if self._decider.work - mark > WORK:
                 await self._clock.sleep(0)
@@ -139,6 +156,9 @@ class Scheduler:
     def _perform(self, instruction: Instruction, began: float) -> None:
         """Each takes one of the slots and gives it back."""
         match instruction:
+            case Bind(pod, node, plan) if plan:
+                self._slots.release()  # it may wait for long
+                self._owner.start(self._bind_volumes(pod, node, plan, began), f"volumes {pod.key}")
             case Bind(pod, node):
                 self._owner.start(self._bind(pod, node, began), f"bind {pod.key}")
             case Unschedulable(pod, message):
@@ -147,6 +167,23 @@ class Scheduler:
                 self._metrics.queued("unschedulable", "ScheduleAttemptFailure")
                 self.queue.unschedulable(pod, now)
                 self._owner.start(self._report(pod, message), f"report {pod.key}")
+
+    async def _bind_volumes(self, pod: QueuedPod, node: str, plan: Plan, began: float) -> None:
+        """First its claims, then the pod."""
+        try:
+            await self._binder.bind(plan, lambda: self.queue.get(pod.key) is pod)
+        except VolumesFailed as error:
+            log.info("cannot bind the volumes of %s/%s on %s: %s", *pod.key, node, error)
+            self._metrics.attempted(ERROR, self._clock.monotonic() - began)
+            self._take_back(pod)
+            if self.queue.get(pod.key) is pod:
+                text = f'running PreBind plugin "VolumeBinding": binding volumes: {error}'
+                self._events.event(pod.obj, WARNING, "FailedScheduling", text, action="Scheduling")
+            return
+        finally:
+            self.snapshot.storage.assumed.pop(pod.uid, None)
+        await self._slots.acquire()
+        await self._bind(pod, node, began)
 
     async def _bind(self, pod: QueuedPod, node: str, began: float) -> None:
         namespace, name = pod.key
@@ -207,6 +244,23 @@ class Scheduler:
         self._pod_placed = True
         self._wake.set()
 
+    def _on_class(self, old: Object | None, new: Object | None) -> None:
+        _keep(self.snapshot.storage.classes, lambda obj: obj["metadata"]["name"], old, new)
+        self._storage_changed = True
+        self._wake.set()
+
+    def _on_volume(self, old: Object | None, new: Object | None) -> None:
+        _keep(self.snapshot.storage.volumes, lambda obj: obj["metadata"]["name"], old, new)
+        self._storage_changed = True
+        self._binder.moved()
+        self._wake.set()
+
+    def _on_claim(self, old: Object | None, new: Object | None) -> None:
+        _keep(self.snapshot.storage.claims, key_of, old, new)
+        self._claims_changed |= {key_of(claim) for claim in (old, new) if claim is not None}
+        self._binder.moved()
+        self._wake.set()
+
     def _on_node(self, old: Object | None, new: Object | None) -> None:
         if new is not None:
             changed = self.snapshot.set_node(new)
@@ -222,6 +276,7 @@ class Scheduler:
         if new is None:
             assert old is not None
             self.queue.remove(key_of(old))
+            self._binder.moved()
             self._displace(old["metadata"]["uid"])
         elif old is None or matters(old, new):
             self._take_in(new)
@@ -259,6 +314,13 @@ class Scheduler:
         if self.snapshot.displace(uid):
             self._room_made = True
             self._wake.set()
+
+
+def _keep(kept: dict[K, Object], key: Callable[[Object], K], old: Object | None, new: Object | None) -> None:
+    if new is not None:
+        kept[key(new)] = new
+    elif old is not None:
+        kept.pop(key(old), None)
 
 
 def key_of(obj: Object) -> Key:

@@ -1,24 +1,34 @@
 """A pod's shape: all of a pod that matters for where it may run. Pods of one template have one shape, so that what is found out
 for one of them (which nodes it fits, how well) serves the others.
 
-Two pods have the same shape exactly if namespace, labels, controlling owner and the scheduling fields of their specs are equal. A
+Two pods have the same shape exactly if namespace, labels, controlling owner, claims and the scheduling fields of their specs are equal. A
 shape is parsed once; `Shapes` keeps the ones in use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
 import orjson
 
-from minik8s.api import quantity, selectors
+from minik8s.api import quantity, selectors, storage
 from minik8s.api.kinds.pod.resources import is_pod_level, is_sidecar, total_requests
 from minik8s.api.selectors import LabelSelector
 
 Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A claim that the pod uses; with `owner` (the uid of `pod`) that of an ephemeral volume, which must be its own."""
+
+    name: str
+    owner: str = ""
+    pod: str = ""
+
 
 DEFAULT_CPU, DEFAULT_MEMORY = 100, 200 * 1024 * 1024
 """What a container without requests counts as, for scores only (milli-cores, bytes)."""
@@ -87,11 +97,12 @@ class Shape:
     affinity: Sequence[AffinityTerm]
     anti_affinity: Sequence[AffinityTerm]
     preferred_affinity: Sequence[AffinityTerm]  # anti-affinity with a negative weight
+    claims: Sequence[Use] = ()
 
     @property
     def looks_around(self) -> bool:
-        """Whether where it may run depends on the pods of other nodes."""
-        return bool(self.spread or self.affinity or self.anti_affinity or self.preferred_affinity)
+        """Whether where it may run depends on the pods of other nodes, or on volumes."""
+        return bool(self.spread or self.affinity or self.anti_affinity or self.preferred_affinity or self.claims)
 
     def matches_node(self, name: str, labels: Mapping[str, str]) -> bool:
         """spec.nodeSelector and the required node affinity."""
@@ -126,6 +137,7 @@ class Shapes:
                 meta.get("namespace"),
                 meta.get("labels"),
                 _owner(meta),
+                [(use.name, use.owner) for use in _claims(pod)],
                 [spec.get(name) for name in _FIELDS],
                 [[container.get(name) for name in _CONTAINER_FIELDS] for container in spec["containers"]],
                 [[container.get(name) for name in _CONTAINER_FIELDS] for container in spec.get("initContainers") or ()],
@@ -176,6 +188,7 @@ def parse(pod: Object) -> Shape:
         affinity=_terms(pods, namespace, labels),
         anti_affinity=_terms(anti, namespace, labels),
         preferred_affinity=(*_weighted(pods, namespace, labels, 1), *_weighted(anti, namespace, labels, -1)),
+        claims=tuple(_claims(pod)),
     )
 
 
@@ -192,6 +205,12 @@ def amounts(resources: Mapping[str, Any]) -> dict[str, int]:
 
 def _owner(meta: Object) -> str:
     return next((str(ref.get("uid")) for ref in meta.get("ownerReferences") or () if ref.get("controller")), "")
+
+
+def _claims(pod: Object) -> Iterator[Use]:
+    for volume in pod["spec"].get("volumes") or ():
+        if name := storage.claim_name(pod, volume):
+            yield Use(name, pod["metadata"]["uid"], pod["metadata"]["name"]) if volume.get("ephemeral") else Use(name)
 
 
 def _requests(spec: Object) -> dict[str, int]:

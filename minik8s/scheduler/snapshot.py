@@ -5,7 +5,8 @@ Invariants (`check` verifies them):
 2. Each pod is on exactly one node; `pods` finds it by uid.
 3. `zone_owners` counts, for each owner, the pods in each zone.
 4. `guarded` are exactly the pods with required anti-affinity, by shape.
-5. Every change of a node gets a sequence number of its own, kept as its `changed`; `improved_since` gives each node that, after one,
+5. `claim_users` counts, for each claim (namespace, name), the pods that use it.
+6. Every change of a node gets a sequence number of its own, kept as its `changed`; `improved_since` gives each node that, after one,
    may fit what it didn't before. A pod that comes only takes.
 
 Pods may be on a node that does not exist (yet, or any more); such a node is not `present` and nobody is placed there.
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minik8s.scheduler.shape import ANY_IP, Shape, amounts, normal_image
+from minik8s.scheduler.storage import Storage
 
 Object = Mapping[str, Any]
 
@@ -114,6 +116,8 @@ class Snapshot:
         self.zone_owners: dict[str, Counter[str]] = {}
         self.guarded: dict[Shape, dict[str, PlacedPod]] = {}
         self.image_nodes: Counter[str] = Counter()
+        self.storage = Storage()
+        self.claim_users: Counter[tuple[str, str]] = Counter()
         self.namespaces: dict[str, Mapping[str, str]] = {}
         self.sequence = 0
         self.forgotten = 0  # changes up to here may be missing from `_improved`
@@ -175,6 +179,8 @@ class Snapshot:
             self.guarded.setdefault(shape, {})[uid] = pod
         if shape.owner:
             self.zone_owners.setdefault(shape.owner, Counter())[node.zone] += 1
+        for use in shape.claims:
+            self.claim_users[shape.namespace, use.name] += 1
         self.sequence += 1
         node.changed = self.sequence
         return True
@@ -193,6 +199,11 @@ class Snapshot:
                 del self.guarded[pod.shape]
         if pod.shape.owner:
             self._count_zone(pod.shape.owner, node.zone, -1)
+        for use in pod.shape.claims:
+            self.claim_users[pod.shape.namespace, use.name] -= 1
+            if not self.claim_users[pod.shape.namespace, use.name]:
+                del self.claim_users[pod.shape.namespace, use.name]
+        self.storage.assumed.pop(uid, None)
         self._improve(node)
         self._drop_if_empty(node)
         return True
@@ -269,8 +280,10 @@ def check(snapshot: Snapshot) -> None:
         assert +fresh.requested == +node.requested, "1"
         assert (fresh.scored_cpu, fresh.scored_memory, fresh.owners) == (node.scored_cpu, node.scored_memory, node.owners), "1"
         assert {k: v for k, v in fresh.ports.items() if v} == {k: v for k, v in node.ports.items() if v}, "1"
-        assert 0 < node.changed <= snapshot.sequence, "5"
-    assert len({node.changed for node in snapshot.nodes.values()}) == len(snapshot.nodes), "5"
+        assert 0 < node.changed <= snapshot.sequence, "6"
+    assert len({node.changed for node in snapshot.nodes.values()}) == len(snapshot.nodes), "6"
     assert zones == snapshot.zone_owners, "3"
+    users = Counter((pod.shape.namespace, use.name) for pod in snapshot.pods.values() for use in pod.shape.claims)
+    assert users == snapshot.claim_users, "5"
     guarded = {uid for pods in snapshot.guarded.values() for uid in pods}
     assert guarded == {uid for uid, pod in snapshot.pods.items() if pod.shape.anti_affinity}, "4"

@@ -2,8 +2,9 @@
 
 Commands: `node NAME {...}` (capacity, labels, taints, images, `cordoned`), `remove-node NAME`, `pod NAME {...}` (requests, labels,
 owner, any field of a pod's spec), `pods COUNT NAME {...}`, `on NODE NAME {...}` a pod that runs there already, `delete NAME`,
-`time SECONDS`, `namespace NAME {labels}`, `schedule` decides for all pods that are due, `count` tells the pods on each node. With
-REWRITE=1 in the environment the outcomes are written anew: read the diff.
+`claim NAME {...}`, `volume NAME {...}` (`at` one node alone), `storageclass NAME {...}`, `time SECONDS`, `namespace NAME
+{labels}`, `schedule` decides for all pods that are due, `count` tells the pods on each node. With REWRITE=1 in the environment
+the outcomes are written anew: read the diff.
 """
 
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 import pytest
 from scenarios import play
 
+from minik8s.api import storage
 from minik8s.scheduler.decide import Bind, Decider
 from minik8s.scheduler.queue import QueuedPod, SchedulingQueue
 from minik8s.scheduler.shape import Shapes
 from minik8s.scheduler.snapshot import Snapshot, check
+from minik8s.scheduler.storage import Plan
 
 FILES = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
 
@@ -50,6 +53,35 @@ class Room:
     def namespace(self, name: str, given: dict[str, Any]) -> None:
         self.snapshot.namespaces[name] = given
 
+    def claim(self, name: str, given: dict[str, Any]) -> None:
+        given = dict(given)
+        notes = {storage.BIND_COMPLETED: "yes"} if given.get("volumeName") else {}
+        notes |= {storage.SELECTED_NODE: given.pop("selected")} if "selected" in given else {}
+        meta = {"name": name, "namespace": "default", "uid": name, "annotations": notes, "resourceVersion": "1"}
+        meta |= {"deletionTimestamp": "now"} if given.pop("deleted", False) else {}
+        owner = given.pop("owner", None)
+        meta |= {"ownerReferences": [{"uid": owner, "controller": True}]} if owner else {}
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, **given}
+        self.snapshot.storage.claims["default", name] = {
+            "metadata": meta,
+            "spec": spec,
+            "status": {"phase": spec.pop("phase", "")},
+        }
+        self.reconsider()
+
+    def volume(self, name: str, given: dict[str, Any]) -> None:
+        given = dict(given)
+        at = given.pop("at", None)
+        if at:
+            terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [at]}]}]
+            given["nodeAffinity"] = {"required": {"nodeSelectorTerms": terms}}
+        spec = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": str(given.pop("size", "1Gi"))}, **given}
+        self.snapshot.storage.volumes[name] = {"metadata": {"name": name}, "spec": spec, "status": {"phase": "Available"}}
+        self.reconsider()
+
+    def storageclass(self, name: str, given: dict[str, Any]) -> None:
+        self.snapshot.storage.classes[name] = {"metadata": {"name": name}, **given}
+
     def make(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
         given = dict(given)
         owner = given.pop("owner", None)
@@ -63,6 +95,9 @@ class Room:
         meta = {"name": name, "namespace": given.pop("namespace", "default"), "uid": name, "labels": given.pop("labels", {})}
         if owner:
             meta["ownerReferences"] = [{"uid": owner, "controller": True}]
+        given["volumes"] = [
+            {"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in given.pop("claims", [])
+        ] + given.get("volumes", [])
         return {"metadata": meta, "spec": {"containers": [container], **given}}
 
     def pod(self, name: str, given: dict[str, Any]) -> None:
@@ -96,7 +131,7 @@ class Room:
             instruction = self.decider.decide(pod)
             if isinstance(instruction, Bind):
                 self.queue.remove(pod.key)
-                shown.append(f"{pod.key[1]} -> {instruction.node}")
+                shown.append(f"{pod.key[1]} -> {instruction.node}{planned(instruction.plan)}")
             else:
                 self.queue.unschedulable(pod, self.now)
                 shown.append(f"{pod.key[1]}: {instruction.message.replace(NO_PREEMPTION, '')}")
@@ -105,6 +140,12 @@ class Room:
 
     def count(self, given: dict[str, Any]) -> list[str]:
         return [f"{name}: {len(node.pods)}" for name, node in sorted(self.snapshot.nodes.items())]
+
+
+def planned(plan: Plan) -> str:
+    gets = [f"{claim['metadata']['name']} gets {volume['metadata']['name']}" for claim, volume in plan.bindings]
+    made = [f"{claim['metadata']['name']} is to be provisioned" for claim in plan.provisions]
+    return f" ({', '.join(gets + made)})" if plan else ""
 
 
 NO_PREEMPTION = " no new claims to deallocate,"

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from minik8s.api import storage
 from minik8s.api.errors import InternalError
-from minik8s.api.resources import NODES, PODS
+from minik8s.api.resources import NODES, PERSISTENTVOLUMECLAIMS, PODS
 from minik8s.api.user import component
 from minik8s.base.metrics import Metrics
 from minik8s.client.informer import Informers
@@ -192,3 +193,77 @@ async def test_a_fault_over_one_pod_stops_no_other(
     await cluster.wait_for("pod/bad", bound)  # tried again with back-off, until the bug was gone
     told = [record for record in caplog.records if record.getMessage() == "cannot decide about default/bad"]
     assert len(told) == 3
+
+
+@pytest.mark.cluster(nodes=0, controllers=["service-account-controller", "persistent-volume-binder"])
+async def test_claims_come_first(cluster: Cluster, clock: VirtualClock) -> None:
+    """A claim that waits for its consumer is bound to a volume that the chosen node reaches, then the pod (KEP-490)."""
+    await add_node(cluster, "n")
+    await cluster.apply(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": "local"},
+            "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        }
+    )
+    claims = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}
+    await cluster.apply(pod("a", **claims))
+    await clock.settle()
+    missing = '0/1 nodes are available: persistentvolumeclaim "c" not found. not found'
+    assert condition(await cluster.get("pod/a"))["message"] == missing
+    spec = {"storageClassName": "local", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    await cluster.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "default"}, "spec": spec}
+    )
+    await clock.advance(5)
+    assert "1 node(s) didn't find available persistent volumes to bind" in condition(await cluster.get("pod/a"))["message"]
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n"]}]}]
+    volume = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "local",
+        "local": {"path": "/data"},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+    }
+    await cluster.client.patch(NODES, "n", "", {"metadata": {"labels": {"kubernetes.io/hostname": "n"}}})
+    await cluster.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": volume})
+    await clock.advance(10)
+    assert await node_of(cluster, "a") == "n"
+    bound = await cluster.get("pvc/c")
+    assert bound is not None
+    assert (bound["status"]["phase"], bound["spec"]["volumeName"]) == ("Bound", "pv")
+
+
+@pytest.mark.cluster(nodes=0, controllers=["service-account-controller", "persistent-volume-binder"])
+async def test_a_provisioner_that_gives_up_has_the_pod_decided_anew(cluster: Cluster, clock: VirtualClock) -> None:
+    await add_node(cluster, "n")
+    await cluster.apply(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": "disk"},
+            "provisioner": "example.com/disk",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        }
+    )
+    spec = {"storageClassName": "disk", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    await cluster.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "default"}, "spec": spec}
+    )
+    await cluster.apply(pod("a", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]))
+    await clock.settle()
+
+    async def selected() -> Any:
+        return ((await cluster.get("pvc/c") or {})["metadata"].get("annotations") or {}).get(storage.SELECTED_NODE)
+
+    assert (await selected(), await node_of(cluster, "a")) == ("n", "")
+    await cluster.client.patch(
+        PERSISTENTVOLUMECLAIMS, "c", "default", {"metadata": {"annotations": {storage.SELECTED_NODE: None}}}
+    )
+    await clock.advance(1)
+    why = 'running PreBind plugin "VolumeBinding": binding volumes: selectedNode annotation reset for PVC "c"'
+    assert why in [event["message"] for event in await cluster.all("events")]
+    await clock.advance(2)
+    assert await selected() == "n"

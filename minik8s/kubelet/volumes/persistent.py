@@ -14,7 +14,7 @@ from typing import Any
 
 from minik8s.api import storage
 from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Resource
-from minik8s.kubelet.pod import Pod, all_containers, key
+from minik8s.kubelet.pod import Pod, all_containers, key, uid
 from minik8s.kubelet.volumes import hostpath
 from minik8s.kubelet.volumes.payload import Missing
 
@@ -125,7 +125,7 @@ async def _bound(pod: Pod, volume: Object, name: str, get: Get) -> Object:
         raise Missing("PVC is not bound")
     if not bound_to:
         raise Missing("PVC has empty pvc.Spec.VolumeName")
-    if volume.get("ephemeral") and not storage.is_made_for(claim, pod):
+    if volume.get("ephemeral") and not storage.is_made_for(claim, uid(pod)):
         raise Missing(f"PVC {namespace}/{name} was not created for pod {'/'.join(key(pod))} (pod is not owner)")
     found = await get(PERSISTENTVOLUMES, "", bound_to)
     if found is None:

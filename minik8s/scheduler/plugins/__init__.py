@@ -1,6 +1,6 @@
 """The plugins in use. Filters are asked in this order and the first that fails speaks for the node; weights are upstream's.
 
-Not here: NodeName (a pod that names its node is not for the scheduler), volumes, preemption.
+Not here: NodeName (a pod that names its node is not for the scheduler), limits of volumes, preemption.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from minik8s.scheduler.framework import (
     AroundScore,
     NodeFilter,
     NodeScore,
+    PreFilter,
     StaticFilter,
     StaticScore,
     ZoneScore,
@@ -26,8 +27,11 @@ from minik8s.scheduler.plugins import (
     owner_spread,
     pod_topology_spread,
     taint_toleration,
+    volume_binding,
+    volume_restrictions,
 )
 
+PRE_FILTERS = (PreFilter("VolumeBinding", volume_binding.hopeless),)
 STATIC_FILTERS = (
     StaticFilter("NodeUnschedulable", taint_toleration.check_unschedulable),
     StaticFilter("TaintToleration", taint_toleration.check_taints),
@@ -38,6 +42,8 @@ NODE_FILTERS = (
     NodeFilter("NodeResourcesFit", node_resources.check),
 )
 AROUND_FILTERS = (
+    AroundFilter("VolumeRestrictions", volume_restrictions.check),
+    AroundFilter("VolumeBinding", volume_binding.check),
     AroundFilter("PodTopologySpread", pod_topology_spread.hard),
     AroundFilter("InterPodAffinity", inter_pod_affinity.required),
 )

@@ -27,7 +27,8 @@ What the API server serves, and what becomes of it. This page is made by `make d
 ([tests/api_facts.py](../tests/api_facts.py)); how far answers equal upstream's is told in [conformance.md](conformance.md).
 
 All of it can be read and written as JSON, YAML and protobuf, patched in the four ways of Kubernetes (JSON patch, merge patch, strategic
-merge patch, server-side apply), listed in pieces, watched, and shown as Tables; `kubectl explain` and `kubectl api-resources` know it.
+merge patch, server-side apply), listed in pieces, watched, and shown as Tables; `kubectl explain` and `kubectl api-resources` know it
+(what fields mean is told where the extra is installed that has the descriptions: `.venv/bin/pip install -e '.[explain]'`).
 *Acted on* means that a part of minik8s does what Kubernetes does with such an object, and a test shows it. *Stored only* means that
 objects are defaulted, validated, kept and watched as upstream's, for whoever acts on them: a controller that you install, say.
 

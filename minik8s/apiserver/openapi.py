@@ -1,5 +1,5 @@
 """OpenAPI v3: an index with hashes, and one document for each group and version that is served, made of the schema's facts at first
-ask and kept as bytes. There are no descriptions.
+ask and kept as bytes. There are descriptions where `explain.py` finds them.
 
 kubectl finds in it: types for `explain` and strategic merge, and for each kind a `patch` operation with the parameter
 `fieldValidation`, without which `apply` refuses. Source: the OpenAPI documents of upstream. Knows `api`, `discovery`.
@@ -20,7 +20,7 @@ from minik8s.api import schema
 from minik8s.api.call import PATCH_TYPES
 from minik8s.api.resources import Resource
 from minik8s.api.schema import Field
-from minik8s.apiserver import discovery
+from minik8s.apiserver import discovery, explain
 from minik8s.apiserver.discovery import SUBRESOURCES
 
 LEVEL = "1.36"
@@ -49,7 +49,7 @@ def digest(name: str, resources: Sequence[Resource]) -> str:
 
 
 def documents(resources: Sequence[Resource]) -> Iterator[dict[str, Any]]:
-    """All documents, one after the other."""
+    """All documents, one after the other, without descriptions."""
     for name in names(resources):
         yield _document_of(name, tuple(row for row in resources if row.base_path[1:] == name))
 
@@ -69,7 +69,9 @@ def _protobuf_field(number: int, content: bytes) -> bytes:
 
 @lru_cache(maxsize=64)
 def _made(name: str, rows: tuple[Resource, ...]) -> bytes:
-    return orjson.dumps(_document_of(name, rows))
+    found = _document_of(name, rows)
+    found["components"]["schemas"] = explain.described(found["components"]["schemas"], LEVEL)
+    return orjson.dumps(found)
 
 
 def _document_of(name: str, rows: tuple[Resource, ...]) -> dict[str, Any]:
@@ -101,7 +103,8 @@ def _row_digest(row: Resource) -> str:
 @lru_cache(maxsize=1)
 def _facts_digest() -> str:
     """Of the schema's facts and of what makes documents of them."""
-    return hashlib.sha256(schema.packed() + Path(__file__).read_bytes()).hexdigest()
+    own = schema.packed() + Path(__file__).read_bytes() + explain.edition(LEVEL).encode()
+    return hashlib.sha256(own).hexdigest()
 
 
 # --- documents ---------------------------------------------------------------------------------------------------------

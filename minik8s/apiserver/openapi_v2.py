@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from minik8s.api.resources import Resource
-from minik8s.apiserver import openapi
+from minik8s.apiserver import explain, openapi
 
 _V3, _V2 = "#/components/schemas/", "#/definitions/"
 _METHODS = ("get", "put", "post", "delete", "patch")
@@ -45,7 +45,7 @@ def packed(resources: tuple[Resource, ...], version: str) -> bytes:
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
         "paths": dict(sorted(paths.items())),
-        "definitions": dict(sorted(definitions.items())),
+        "definitions": explain.described(dict(sorted(definitions.items())), openapi.LEVEL, beside_references=True),
         "securityDefinitions": {"BearerToken": bearer},
         "security": [{"BearerToken": []}],
     }

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from minik8s.api.resources import RESOURCES, Resource
-from minik8s.apiserver import openapi, openapi_v2
+from minik8s.apiserver import explain, openapi, openapi_v2
 
 
 def document(name: str) -> dict[str, Any]:
@@ -21,6 +21,10 @@ def document(name: str) -> dict[str, Any]:
     found = orjson.loads(body)
     assert isinstance(found, dict)
     return found
+
+
+def undescribed(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key != "description"}
 
 
 NAMES = list(openapi.index(RESOURCES)["paths"])
@@ -86,7 +90,7 @@ def test_types() -> None:
     assert {"group": "", "version": "v1", "kind": "Pod"} in pod["x-kubernetes-group-version-kind"]
     spec = schemas["io.k8s.api.core.v1.PodSpec"]
     assert spec["required"] == ["containers"]
-    assert spec["properties"]["containers"] == {
+    assert undescribed(spec["properties"]["containers"]) == {
         "type": "array",
         "items": {"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"},
         "x-kubernetes-list-type": "map",
@@ -95,14 +99,34 @@ def test_types() -> None:
         "x-kubernetes-patch-merge-key": "name",
     }
     port = schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]
-    assert port["protocol"] == {"type": "string", "default": "TCP"}
-    assert port["containerPort"] == {"type": "integer", "format": "int32", "default": 0}
-    assert spec["properties"]["nodeSelector"] == {
+    assert undescribed(port["protocol"]) == {"type": "string", "default": "TCP"}
+    assert undescribed(port["containerPort"]) == {"type": "integer", "format": "int32", "default": 0}
+    assert undescribed(spec["properties"]["nodeSelector"]) == {
         "type": "object",
         "additionalProperties": {"type": "string"},
         "x-kubernetes-map-type": "atomic",
     }
-    assert schemas["io.k8s.apimachinery.pkg.api.resource.Quantity"] == {"oneOf": [{"type": "string"}, {"type": "number"}]}
+    assert undescribed(schemas["io.k8s.apimachinery.pkg.api.resource.Quantity"]) == {
+        "oneOf": [{"type": "string"}, {"type": "number"}]
+    }
+
+
+def test_descriptions_are_told_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the extra `explain`, which the tests have too. A reference is wrapped, as what stands beside it would not count."""
+    schemas = document("apis/apps/v1")["components"]["schemas"]
+    spec = schemas["io.k8s.api.apps.v1.DeploymentSpec"]
+    assert spec["description"]
+    assert spec["properties"]["replicas"].keys() == {"description", "type", "format"}
+    assert spec["properties"]["selector"].keys() == {"description", "allOf"} | (
+        {"default"} & spec["properties"]["selector"].keys()
+    )
+    found = orjson.loads(gzip.decompress(openapi_v2.packed(RESOURCES, "v1.36.0")))
+    assert found["definitions"]["io.k8s.api.apps.v1.DeploymentSpec"]["description"] == spec["description"]
+    monkeypatch.setattr(explain, "find_spec", lambda name: None)
+    explain.source.cache_clear()
+    assert explain.described(schemas, openapi.LEVEL) == schemas
+    assert explain.edition(openapi.LEVEL) == ""
+    explain.source.cache_clear()
 
 
 def test_a_group_document_as_upstream_has_it() -> None:
@@ -111,7 +135,7 @@ def test_a_group_document_as_upstream_has_it() -> None:
     assert (get["operationId"], get["tags"]) == ("getCoordinationAPIGroup", ["coordination"])
     group = found["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.APIGroup"]
     assert group["required"] == ["name", "versions"]
-    assert group["properties"]["preferredVersion"] == {
+    assert undescribed(group["properties"]["preferredVersion"]) == {
         "allOf": [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.GroupVersionForDiscovery"}],
         "default": {},
     }

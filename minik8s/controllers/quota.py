@@ -11,7 +11,7 @@ from typing import Any
 
 from minik8s.api.errors import NotFound
 from minik8s.api.resources import RESOURCEQUOTAS, Resource
-from minik8s.api.usage import usage_of, used
+from minik8s.api.usage import in_scope, usage_of, used
 from minik8s.client.informer import Informer
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.garbage import collected
@@ -51,10 +51,10 @@ def start(context: Context) -> list[Reconciler[Key]]:
             if not touched:
                 return
             now = context.clock.now()
-            if old is not None and new is not None and usage_of(resource, old, now) == usage_of(resource, new, now):
-                return
+            same = old is not None and new is not None and usage_of(resource, old, now) == usage_of(resource, new, now)
             for quota in touched:
-                reconciler.add(key_of(quota))
+                if not same or in_scope(quota, resource, old or {}) != in_scope(quota, resource, new or {}):
+                    reconciler.add(key_of(quota))
 
         return changed
 

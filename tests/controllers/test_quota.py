@@ -185,3 +185,20 @@ def test_devices() -> None:
         "gpu.deviceclass.resource.k8s.io/devices": 5,
         "nic.deviceclass.resource.k8s.io/devices": 32,
     }
+
+
+async def test_what_changes_its_scope_is_counted_elsewhere(cluster: Cluster, clock: VirtualClock) -> None:
+    """It uses what it used, of another quota (e2e "should verify ResourceQuota with terminating scopes" and its kin)."""
+    hard = {"pods": "1"}
+    await cluster.apply(
+        [quota("ends", hard=hard, scopes=["Terminating"]), quota("lasts", hard=hard, scopes=["NotTerminating"])]
+    )
+
+    async def used() -> list[str]:
+        await clock.settle()
+        return [(await cluster.get(f"quota/{name}") or {})["status"]["used"]["pods"] for name in ("ends", "lasts")]
+
+    await cluster.apply(pod("a"))
+    assert await used() == ["0", "1"]
+    await cluster.client.patch(PODS, "a", "default", {"spec": {"activeDeadlineSeconds": 100}})
+    assert await used() == ["1", "0"]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minik8s.api import selectors
+from minik8s.api.conditions import condition_of, is_true
 
 Object = Mapping[str, Any]
 CONDITION = "DisruptionAllowed"
@@ -22,13 +23,12 @@ def guards(budget: Object, pod: Object) -> bool:
 
 
 def is_healthy(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return is_true(pod, "Ready")
 
 
 def with_condition(status: dict[str, Any], generation: int, now: str) -> dict[str, Any]:
     """The status with the condition that its `disruptionsAllowed` makes true."""
-    before: Object = next((c for c in status.get("conditions") or () if c["type"] == CONDITION), {})
+    before: Object = condition_of({"status": status}, CONDITION)
     allowed = status.get("disruptionsAllowed", 0) > 0
     condition = {
         "type": CONDITION,

@@ -62,6 +62,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    """An audit.k8s.io/v1 Policy: the first rule that matches a request says how much of it is written."""
+
     rules: Sequence[Rule]
 
     def judge(self, asked: Attributes) -> Verdict:

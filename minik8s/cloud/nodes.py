@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from minik8s.api.conditions import is_true
 from minik8s.api.errors import NotFound
 from minik8s.api.resources import NODES
 from minik8s.client.events import NORMAL
@@ -28,7 +29,7 @@ def start(context: Context, provider: Provider) -> list[Reconciler[Key]]:
         try:
             if _waits(node):
                 await initialize(node)
-            elif not _is_ready(node) and not await provider.instances.exists(node):
+            elif not is_true(node, "Ready") and not await provider.instances.exists(node):
                 context.events.event(
                     node, NORMAL, "DeletingNode", f"Deleting node {key[1]} because it does not exist in the cloud provider"
                 )
@@ -57,7 +58,7 @@ def start(context: Context, provider: Provider) -> list[Reconciler[Key]]:
     reconciler: Reconciler[Key] = Reconciler("cloud-node", reconcile, context.clock, workers=2)
 
     def changed(old: Object | None, new: Object | None) -> None:
-        if new is not None and (_waits(new) or (not _is_ready(new) and (old is None or _is_ready(old)))):
+        if new is not None and (_waits(new) or (not is_true(new, "Ready") and (old is None or is_true(old, "Ready")))):
             reconciler.add(("", new["metadata"]["name"]))
 
     nodes.on_change(changed)
@@ -66,7 +67,3 @@ def start(context: Context, provider: Provider) -> list[Reconciler[Key]]:
 
 def _waits(node: Object) -> bool:
     return any(taint["key"] == UNINITIALIZED for taint in node["spec"].get("taints") or ())
-
-
-def _is_ready(node: Object) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions") or ())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minik8s.api.conditions import is_true
 from minik8s.api.errors import NotFound
 from minik8s.api.resources import NODES, SERVICES
 from minik8s.client.events import NORMAL, WARNING
@@ -33,7 +34,7 @@ def takes_traffic(node: Object) -> bool:
     metadata = node["metadata"]
     if "deletionTimestamp" in metadata or EXCLUDED in (metadata.get("labels") or {}):
         return False
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions") or ())
+    return is_true(node, "Ready")
 
 
 def start(context: Context, provider: Provider) -> list[Reconciler[Key]]:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api import selectors
+from minik8s.api.conditions import condition_of
 from minik8s.api.errors import NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import PODS, SERVICES, Resource
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, enqueue, key_of
-from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 HEADLESS = "service.kubernetes.io/headless"
@@ -163,6 +163,6 @@ def _seen(pod: Object) -> tuple[Any, ...]:
         status.get("podIP"),
         status.get("podIPs"),
         status.get("phase") in ("Succeeded", "Failed"),
-        condition(pod, "Ready").get("status"),
+        condition_of(pod, "Ready").get("status"),
         pod["spec"].get("nodeName"),
     )

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
+from minik8s.api.conditions import condition_of
 from minik8s.api.errors import NotFound
 from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, NODES, SUBJECTACCESSREVIEWS
 from minik8s.base import jointoken
@@ -20,7 +21,6 @@ from minik8s.base.pki import CertificateRequest, expiry, parse_request
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import nodekeys
 from minik8s.controllers.manager import Context, enqueue
-from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
@@ -131,7 +131,7 @@ def start(context: Context) -> list[Reconciler[Key]]:
             with suppress(NotFound):
                 await client.delete(CERTIFICATESIGNINGREQUESTS, key[1], uid=csr["metadata"]["uid"])
             return None
-        if not condition(csr, "Approved") and not condition(csr, "Denied"):
+        if not condition_of(csr, "Approved") and not condition_of(csr, "Denied"):
             if (right := await granted(csr)) is None:
                 return left + 1
             if right != "selfnodeclient" and (why := await rejected(csr)):
@@ -178,9 +178,9 @@ def start(context: Context) -> list[Reconciler[Key]]:
 
 
 def _waits_for_signature(csr: Object, signers: Collection[str]) -> bool:
-    if csr.get("status", {}).get("certificate") or condition(csr, "Failed"):
+    if csr.get("status", {}).get("certificate") or condition_of(csr, "Failed"):
         return False
-    return csr["spec"].get("signerName") in signers and bool(condition(csr, "Approved"))
+    return csr["spec"].get("signerName") in signers and bool(condition_of(csr, "Approved"))
 
 
 def _parsed(csr: Object) -> CertificateRequest:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from minik8s.api import cron
+from minik8s.api.conditions import is_true
 from minik8s.api.errors import AlreadyExists, ApiError, NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import CRONJOBS, JOBS
@@ -21,7 +22,6 @@ from minik8s.controllers import owners
 from minik8s.controllers.job import is_finished
 from minik8s.controllers.jobmetrics import CronJobMetrics
 from minik8s.controllers.manager import Context, enqueue, is_ending_namespace
-from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
@@ -93,7 +93,7 @@ def surplus(cron_job: Object, jobs: Sequence[Object]) -> list[Object]:
     """Finished Jobs beyond the history limits, oldest first."""
     found: list[Object] = []
     for kind, limit in (("Complete", "successfulJobsHistoryLimit"), ("Failed", "failedJobsHistoryLimit")):
-        ended = [job for job in jobs if condition(job, kind).get("status") == "True"]
+        ended = [job for job in jobs if is_true(job, kind)]
         ended.sort(key=lambda job: (job.get("status", {}).get("startTime", ""), job["metadata"]["name"]))
         allowed = cron_job["spec"].get(limit)
         found += ended[: max(0, len(ended) - allowed)] if allowed is not None else []
@@ -148,7 +148,7 @@ class _Controller:
             if job is not None and not is_finished(job):
                 active.append(reference)
             elif job is not None:
-                kind = "Complete" if condition(job, "Complete").get("status") == "True" else "Failed"
+                kind = "Complete" if is_true(job, "Complete") else "Failed"
                 text = f"Saw completed job: {reference['name']}, condition: {kind}"
                 self._context.events.event(cron_job, NORMAL, "SawCompletedJob", text)
         _set(status, "active", active)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from minik8s.api.conditions import is_true
 from minik8s.api.resources import CUSTOMRESOURCEDEFINITIONS, Resource
 from minik8s.client.informer import Informers
 
@@ -67,10 +68,9 @@ class CustomKinds:
 def row_of(definition: Object) -> Resource | None:
     """The row that stands for what a definition defines; None while nothing of it is served."""
     spec, status = definition["spec"], definition.get("status") or {}
-    established = any(c["type"] == "Established" and c["status"] == "True" for c in status.get("conditions") or ())
     served = [version for version in spec["versions"] if version.get("served")]
     names = status.get("acceptedNames") or {}
-    if not established or not served or not names.get("plural"):
+    if not is_true(definition, "Established") or not served or not names.get("plural"):
         return None
     version = next((version for version in served if version.get("storage")), served[0])
     return Resource(spec["group"], version["name"], names["plural"], names["kind"], namespaced=spec["scope"] == "Namespaced")

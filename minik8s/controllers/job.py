@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minik8s.api import selectors
+from minik8s.api.conditions import condition_of, is_true
 from minik8s.api.errors import ApiError, Conflict, NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import JOBS, PODS
@@ -23,7 +24,7 @@ from minik8s.controllers import claims, owners
 from minik8s.controllers import job_rules as rules
 from minik8s.controllers.jobmetrics import CREATED, DELETED, TRACKING, JobMetrics, Sync, mode_of
 from minik8s.controllers.manager import Context, enqueue, key_of
-from minik8s.controllers.pods import condition, create_pods, delete_pod, deletion_rank, pod_of, settled, wake_owners
+from minik8s.controllers.pods import create_pods, delete_pod, deletion_rank, pod_of, settled, wake_owners
 
 Object = Mapping[str, Any]
 OURS = "kubernetes.io/job-controller"
@@ -35,7 +36,7 @@ def start(context: Context) -> list[Reconciler[Key]]:
 
 
 def is_finished(job: Object) -> bool:
-    return any(condition(job, kind).get("status") == "True" for kind in ("Complete", "Failed"))
+    return any(is_true(job, kind) for kind in ("Complete", "Failed"))
 
 
 class _Controller:
@@ -130,7 +131,7 @@ class _Controller:
             _set(status, "completedIndexes", rules.format_indexes(rules.completed_indexes(job, found)))
             if job["spec"].get("backoffLimitPerIndex") is not None:
                 status["failedIndexes"] = rules.format_indexes(rules.failed_indexes(job, found))
-        if verdict is not None and not condition(job, verdict.condition):
+        if verdict is not None and not condition_of(job, verdict.condition):
             conditions.append(_condition(verdict.condition, verdict.reason, verdict.message, now))
         _set(status, "conditions", conditions)
         _set(status, "active", len(found.active))

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minik8s.api.conditions import condition_of, is_true
 from minik8s.api.errors import NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import LEASES, NODES, PODS
@@ -17,7 +18,6 @@ from minik8s.base.clock import parse_time, rfc3339
 from minik8s.client.events import NORMAL
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, enqueue, key_of
-from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 LEASE_NAMESPACE = "kube-node-lease"
@@ -156,7 +156,7 @@ def _health(context: Context) -> Reconciler[Key]:
             node = await client.update(NODES, {**node, "status": status}, subresource="status")
             await nodes.caught_up(node["metadata"]["resourceVersion"])
             context.events.event(node, NORMAL, "NodeNotReady", f"Node {key[1]} status is now: NodeNotReady")
-        if condition(node, "Ready").get("status") != "True":
+        if not is_true(node, "Ready"):
             await _mark_not_ready(key[1])
         wanted = taints(node, now)
         if wanted != (node["spec"].get("taints") or []):
@@ -170,7 +170,7 @@ def _health(context: Context) -> Reconciler[Key]:
     async def _mark_not_ready(name: str) -> None:
         """Pods of a node that is not ready are not ready either: Services leave them."""
         for pod in list(pods.indexed("node", name)):
-            ready = condition(pod, "Ready")
+            ready = condition_of(pod, "Ready")
             if ready.get("status") != "True":
                 continue
             change = {"type": "Ready", "status": "False", "lastTransitionTime": rfc3339(context.clock.now())}
@@ -194,7 +194,7 @@ def _health(context: Context) -> Reconciler[Key]:
         node = nodes.get("", name)
         if node is not None:
             silent_since(node)
-            if condition(node, "Ready").get("status") != "True":
+            if not is_true(node, "Ready"):
                 reconciler.add(("", name))
 
     leases.on_change(lease_changed)

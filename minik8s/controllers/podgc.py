@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from minik8s.api.conditions import is_true
 from minik8s.api.errors import NotFound
 from minik8s.api.resources import NODES, PODS
 from minik8s.base.clock import rfc3339
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, key_of
-from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 ENDED_LIMIT = 12_500
@@ -28,7 +28,7 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 def is_out_of_service(node: Object) -> bool:
     """Not ready, and somebody says that it will not come back."""
     tainted = any(taint["key"] == OUT_OF_SERVICE for taint in node["spec"].get("taints") or ())
-    return tainted and condition(node, "Ready").get("status") != "True"
+    return tainted and not is_true(node, "Ready")
 
 
 def start(context: Context) -> list[Reconciler[Key]]:

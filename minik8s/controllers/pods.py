@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from minik8s.api.conditions import condition_of, is_true
 from minik8s.api.errors import ApiError, NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import PODS, Resource
@@ -31,18 +32,13 @@ def is_active(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") and "deletionTimestamp" not in pod["metadata"]
 
 
-def condition(obj: Object, kind: str) -> Mapping[str, Any]:
-    """A status condition, empty where there is none."""
-    return next((c for c in obj.get("status", {}).get("conditions") or () if c["type"] == kind), {})
-
-
 def is_ready(pod: Object) -> bool:
-    return condition(pod, "Ready").get("status") == "True"
+    return is_true(pod, "Ready")
 
 
 def ready_since(pod: Object) -> float:
     """When a ready pod became so; infinity for one that is not."""
-    ready = condition(pod, "Ready")
+    ready = condition_of(pod, "Ready")
     if ready.get("status") != "True":
         return float("inf")
     return parse_time(ready["lastTransitionTime"]) if ready.get("lastTransitionTime") else 0.0

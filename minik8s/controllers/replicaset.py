@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api import selectors
+from minik8s.api.conditions import condition_of
 from minik8s.api.errors import ApiError
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import PODS, REPLICASETS, REPLICATIONCONTROLLERS, Resource
@@ -24,7 +25,6 @@ from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import claims, owners
 from minik8s.controllers.manager import Context, enqueue
 from minik8s.controllers.pods import (
-    condition,
     create_pods,
     delete_pod,
     deletion_rank,
@@ -80,7 +80,7 @@ def status_of(
     if failure is not None:
         surplus = len(pods) > replica_set["spec"].get("replicas", 1)
         conditions.append(
-            condition(replica_set, "ReplicaFailure")
+            condition_of(replica_set, "ReplicaFailure")
             or {
                 "type": "ReplicaFailure",
                 "status": "True",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minik8s.api.conditions import condition_of
 from minik8s.api.errors import ApiError
 from minik8s.api.kind import Object as Mutable
 from minik8s.base.clock import parse_time, rfc3339
@@ -51,8 +52,8 @@ def status_of(
 
 def next_check(deployment: Object, sets: Sequence[Object], now: float) -> float | None:
     """Seconds until the progress deadline has to be looked at; None where it doesn't matter."""
-    progressing = next((c for c in deployment.get("status", {}).get("conditions") or () if c["type"] == "Progressing"), None)
-    if progressing is None or not has_deadline(deployment) or deployment["spec"].get("paused"):
+    progressing = condition_of(deployment, "Progressing")
+    if not progressing or not has_deadline(deployment) or deployment["spec"].get("paused"):
         return None
     if progressing["reason"] in (DONE, TIMED_OUT) or rollout.is_complete(deployment, sets):
         return None

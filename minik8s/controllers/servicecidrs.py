@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from minik8s.api.conditions import condition_of
 from minik8s.api.errors import AlreadyExists, NotFound
 from minik8s.api.kinds.addresses import Address, Network, parse_ip
 from minik8s.api.kinds.service_allocation import held
@@ -17,7 +18,6 @@ from minik8s.api.resources import IPADDRESSES, SERVICECIDRS, SERVICES
 from minik8s.base.clock import parse_time, rfc3339
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, enqueue
-from minik8s.controllers.pods import condition
 
 Object = Mapping[str, Any]
 DELETION_GRACE = 10.0
@@ -103,7 +103,7 @@ async def _with_finalizers(context: Context, cidr: Object, finalizers: list[str]
 
 async def _report(context: Context, cidr: Object, ready: bool, reason: str, message: str) -> None:
     wanted = {"type": READY, "status": "True" if ready else "False", "reason": reason, "message": message}
-    found = condition(cidr, READY)
+    found = condition_of(cidr, READY)
     if {key: found.get(key) for key in wanted} == wanted:
         return
     since = rfc3339(context.clock.now())

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, TypeVar
 
+from minik8s.api.conditions import condition_of
 from minik8s.api.errors import ApiError, Conflict, NotFound
 from minik8s.api.resources import NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, STORAGECLASSES
 from minik8s.base.clock import Clock, rfc3339
@@ -341,8 +342,7 @@ def matters(old: Object, new: Object) -> bool:
 
 def unschedulable_condition(pod: Object, message: str, now: float) -> dict[str, Any] | None:
     """The PodScheduled condition to write; None where the pod has it already."""
-    conditions = pod.get("status", {}).get("conditions") or ()
-    known: Object = next((condition for condition in conditions if condition["type"] == "PodScheduled"), {})
+    known = condition_of(pod, "PodScheduled")
     same = known.get("status") == "False"
     if same and (known.get("reason"), known.get("message")) == ("Unschedulable", message):
         return None

@@ -20,6 +20,7 @@ import yaml
 
 from minik8s import KUBERNETES_VERSION
 from minik8s.api import resources
+from minik8s.api.conditions import is_true
 from minik8s.api.errors import AlreadyExists, NotFound
 from minik8s.api.resources import EVENTS, Resource
 from minik8s.api.user import AUTHENTICATED, MASTERS, User
@@ -225,9 +226,7 @@ def _named(until: str) -> Callable[[Object | None], bool]:
         return lambda obj: obj is None
 
     def wanted(obj: Object | None) -> bool:
-        status = (obj or {}).get("status") or {}
-        conditions = status.get("conditions") or ()
-        return status.get("phase") == until or any(c["type"] == until and c["status"] == "True" for c in conditions)
+        return obj is not None and ((obj.get("status") or {}).get("phase") == until or is_true(obj, until))
 
     return wanted
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from minik8s.api import names
+from minik8s.api.conditions import is_true
 from minik8s.api.errors import FieldError, duplicate, forbidden, invalid, required, too_many, unsupported
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds import webhook
@@ -39,7 +40,7 @@ def validate_create(crd: Frozen) -> list[FieldError]:
 
 def validate_update(new: Frozen, old: Frozen) -> list[FieldError]:
     spec, before = new["spec"], old["spec"]
-    established = _is_established(old)
+    established = is_true(old, "Established")
     errors = [*_spec(spec, before, established=established)]
     fixed = [("scope",), ("names", "kind")] if established else []
     for keys in (*fixed, ("group",), ("names", "plural")):
@@ -56,11 +57,6 @@ def odd_formats(crd: Frozen) -> Iterator[str]:
     """The formats in the schemas of a definition that mean nothing."""
     for version in crd["spec"].get("versions") or ():
         yield from (node["format"] for node in walk(_schema(version) or {}) if not formats.is_recognized(node))
-
-
-def _is_established(crd: Frozen) -> bool:
-    conditions = crd["status"].get("conditions") or ()
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
 def _schema(version: Frozen) -> Node | None:

@@ -95,6 +95,7 @@ class Costs:
 
 
 def exceeds(what: str, cost: int, limit: int) -> str:
+    """How much more than it may cost something does, in upstream's words."""
     factor = cost / limit
     shown = "more than 100x" if factor > 100 else f"{factor:f}x" if factor < 1.5 else f"{factor:.1f}x"
     return f"{what} exceeds budget by factor of {shown} {ADVICE}"

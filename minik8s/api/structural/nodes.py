@@ -70,6 +70,7 @@ def float_text(value: float) -> str:
 
 
 def properties(node: Node) -> Mapping[str, Node]:
+    """The nodes of its declared fields."""
     return node.get("properties") or {}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 
+from minik8s.api.conditions import condition_of
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds import certificate
 from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS
@@ -112,9 +113,8 @@ def _signer(request: Frozen | None) -> str:
 
 def _verdict(request: Frozen | None) -> tuple[str, bool]:
     """What the signer said: a certificate, or that it failed."""
-    status = (request or {}).get("status") or {}
-    failed = any(condition.get("type") == certificate.FAILED for condition in status.get("conditions") or ())
-    return status.get("certificate") or "", failed
+    known = request or {}
+    return (known.get("status") or {}).get("certificate") or "", bool(condition_of(known, certificate.FAILED))
 
 
 def _may(authorizer: Authorizer, user: User, verb: str, signer: str) -> bool:

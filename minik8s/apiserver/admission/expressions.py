@@ -28,7 +28,6 @@ Result = TypeVar("Result")
 Answer = tuple[bool, str, str]
 """Of an authorizer: (allowed, reason, error)."""
 BUDGET = cel.REQUEST_BUDGET
-CONDITIONS_BUDGET = 2_500_000
 AT_ONCE = 15_000
 """What expressions may cost while everybody waits: 15 ms at worst."""
 OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
@@ -147,7 +146,7 @@ def conditions_hold(
     if not conditions:
         return True, ""
     try:
-        outcomes, _ = evaluate(conditions, inputs, variables, CONDITIONS_BUDGET, quick=quick)
+        outcomes, _ = evaluate(conditions, inputs, variables, cel.MATCH_BUDGET, quick=quick)
     except OutOfBudgetError as error:
         return False, "" if ignore_errors else str(error)
     if any(not outcome.error and outcome.value is False for outcome in outcomes):

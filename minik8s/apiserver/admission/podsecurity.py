@@ -48,6 +48,8 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    """By which levels pods are refused, written down, warned of."""
+
     enforce: Level = field(default_factory=Level)
     audit: Level = field(default_factory=Level)
     warn: Level = field(default_factory=Level)
@@ -116,6 +118,8 @@ def _unreadable(label: str, value: str, detail: str) -> FieldError:
 
 
 class PodSecurity(Quiet):
+    """Holds pods, and templates of pods, to the levels of their namespace."""
+
     name = "PodSecurity"
 
     def __init__(self, reader: Reader, clock: Clock, config: Configuration | None = None) -> None:

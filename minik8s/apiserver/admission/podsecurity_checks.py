@@ -33,6 +33,7 @@ def evaluate(level: str, minor: int | None, metadata: Frozen, spec: Frozen) -> l
 
 
 def in_words(findings: Iterable[tuple[str, str]]) -> str:
+    """What was found, as messages and warnings tell it."""
     return ", ".join(f"{reason} ({detail})" for reason, detail in findings)
 
 

@@ -30,6 +30,7 @@ def issuer_of_flags(
     authority: str = "",
     algorithms: Sequence[str] = (),
 ) -> Issuer:
+    """The issuer that the options `--oidc-*` describe; ValueError tells which of them can't be."""
     if not url.startswith("https://"):
         raise ValueError("--oidc-issuer-url must be an https address")
     if not client_id:

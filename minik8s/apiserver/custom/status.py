@@ -111,6 +111,7 @@ def with_condition(status: Frozen, kind: str, is_so: bool, reason: str, message:
 
 
 def condition_of(status: Frozen, kind: str) -> Mapping[str, Any] | None:
+    """The condition of this type, None where there is none."""
     return next((each for each in status.get("conditions") or () if each["type"] == kind), None)
 
 

@@ -102,6 +102,7 @@ class Classifier:
 
 
 def level_of(schema: Object) -> str:
+    """The name of a FlowSchema's priority level."""
     return str(schema["spec"]["priorityLevelConfiguration"]["name"])
 
 

@@ -110,6 +110,7 @@ def _positional(sign: str, digits: str, power: int) -> str:
 
 
 def to_string(value: Any) -> str:
+    """`string(value)`; EvaluationError where bytes are no UTF-8."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -50,6 +50,8 @@ class Compiler:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
+    """Where a policy is in force, and with what parameters."""
+
     name: str
     spec: Frozen
     criteria: Criteria

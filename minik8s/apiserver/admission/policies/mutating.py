@@ -60,6 +60,7 @@ class Mutations:
 
 
 def compile_mutations(compiler: Compiler, spec: Frozen) -> Mutations:
+    """What a MutatingAdmissionPolicy's spec does."""
     steps = []
     for mutation in spec.get("mutations") or ():
         holder, result = _FIELDS[mutation["patchType"]]

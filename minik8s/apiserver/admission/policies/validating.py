@@ -46,6 +46,8 @@ class Denial:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
+    """What all policies in force have to say about a request."""
+
     denials: Sequence[Denial] = ()
     ignored: Sequence[Denial] = ()
     """Errors that the failure policy lets pass."""
@@ -118,6 +120,7 @@ class Validation:
 
 
 def compile_validation(compiler: Compiler, spec: Frozen) -> Validation:
+    """What a ValidatingAdmissionPolicy's spec asks."""
     validations, annotations = spec.get("validations") or (), spec.get("auditAnnotations") or ()
     told = [each.get("messageExpression") for each in validations]
     return Validation(

@@ -23,6 +23,7 @@ class UndecodablePatch(ValueError):
 
 
 def operations_of(patch: bytes) -> list[dict[str, Any]]:
+    """The operations of a JSON patch (RFC 6902). UndecodablePatch where it is none."""
     try:
         found = orjson.loads(patch)
     except orjson.JSONDecodeError as error:

@@ -145,6 +145,60 @@ def test_unknown_and_repeated_fields_are_told_in_the_order_of_the_text() -> None
     ]
 
 
+def test_what_comes_twice_goes_into_what_is_there() -> None:
+    """Golden errors/err-field-validation#8: as a decoder fills a struct. Lists and plain values are replaced."""
+    raw = b'{"metadata":{"name":"a","labels":{"a":"1"},"finalizers":["x/y"]},"data":{"k":"1"},"metadata":{"name":"b","finalizers":[]}}'
+    obj, _ = decode.decode(raw, JSON, *CONFIGMAP, "Ignore")
+    assert obj == configmap("b", data={"k": "1"}) | {"metadata": {"name": "b", "labels": {"a": "1"}}}
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "wanted", "message"),
+    [
+        (
+            "extensions/v1beta1",
+            "Deployment",
+            ("apps", "v1"),
+            "(extensions/v1beta1) does not match the expected API version (apps/v1)",
+        ),
+        ("policy/v1beta1", "PodDisruptionBudget", ("policy", "v1"), "(policy/v1beta1) does not match"),
+        ("apps/v9", "Deployment", ("apps", "v1"), 'no kind "Deployment" is registered for version "apps/v9"'),
+        ("extensions/v1beta1", "Secret", ("", "v1"), 'no kind "Secret" is registered'),
+    ],
+)
+def test_versions_that_are_served_no_more(version: str, kind: str, wanted: tuple[str, str], message: str) -> None:
+    """Golden errors/err-typemeta, workloads-validation/wv-deployment#16, wv-pdb#5."""
+    raw = json.dumps({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}}).encode()
+    with pytest.raises(BadRequest) as raised:
+        decode.decode(raw, JSON, *wanted, kind)
+    assert message in raised.value.message
+
+
+def test_an_older_eviction_is_one() -> None:
+    """Golden pods-defaults/pd-eviction#11."""
+    obj, _ = decode.decode(
+        b'{"apiVersion":"policy/v1beta1","kind":"Eviction","metadata":{"name":"a"}}', JSON, "policy", "v1", "Eviction"
+    )
+    assert obj["apiVersion"] == "policy/v1"
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("nope", "invalid character 'o' in literal null (expecting 'u')"),
+        ("[trub]", "invalid character 'b' in literal true (expecting 'e')"),
+        ("fal", "unexpected end of JSON input"),
+        ("{", "unexpected end of JSON input"),
+        ("\x9e", "invalid character '\\u009e' looking for beginning of value"),
+        ("\x01", "invalid character '\\x01' looking for beginning of value"),
+        ("\u00cf", "invalid character '\u00cf' looking for beginning of value"),
+    ],
+)
+def test_broken_json_in_the_words_of_go(raw: str, message: str) -> None:
+    """Golden config/cfg-secret#11, lists/list-pages#20, errors/err-query#17."""
+    assert decode.json_error(raw.encode()) == message
+
+
 def test_field_validation_of_yaml() -> None:
     raw = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ydup}\ndata: {k: a}\ndata: {k: b}\n"
     obj, warnings = decode.decode(raw, YAML, *CONFIGMAP)

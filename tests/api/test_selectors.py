@@ -159,6 +159,10 @@ def test_fields_that_a_kind_does_not_offer() -> None:
         BadRequest, match=r'"immutable" is not a known field selector: only "metadata.name", "metadata.namespace"'
     ):
         selector.check({})
+    with pytest.raises(BadRequest, match="is not a known field selector"):
+        selector.check({"name": str})  # golden storage/sto-pv#25
+    with pytest.raises(BadRequest, match='field label "immutable" not supported for Job'):
+        selector.check({"status.successful": str}, "Job")
     assert selector.requirements == (FieldRequirement("immutable", "=", "true"),)
     assert selector.exact("immutable") == "true"
 

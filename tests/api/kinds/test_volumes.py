@@ -36,6 +36,12 @@ def test_what_a_bound_claim_may_change(new: dict[str, Any], old: dict[str, Any],
     assert [error.field for error in claim.validate_update(new, old)] == fields
 
 
+def test_a_refused_change_is_shown() -> None:
+    """Golden storage/sto-pvc, whose differences are in Go's names."""
+    [error] = claim.validate_update(bound(storageClassName="d"), bound())
+    assert '-  "storageClassName": "c",\n+  "storageClassName": "d",\n' in str(error)
+
+
 def test_a_class_moves_from_the_annotation_to_its_field() -> None:
     old = bound(storageClassName=None)
     old["metadata"]["annotations"] = {volume.OLD_CLASS: "c"}

@@ -102,11 +102,17 @@ class ControlPlane:
         self.aggregation = Aggregation(self.desk, self.caller, clock, self.metrics, settings.front_proxy)
         self.desk.admission.append(Webhooks(self.desk.reader, self._webhook_dispatcher))
         reviews.install(self.desk, authorizer, self.authenticator)
+        self._running: set[str] = set()
+        for part in ("controller-manager", "scheduler"):
+            self.desk.components[part] = partial(self._failure, part)
         self.desk.flow.seats = settings.seats
         flow_report.install(self.metrics, self.desk.flow)
         watch_process(self.metrics)
         tell_build(self.metrics)
         watch_cache(self.metrics, self.desk.cache)
+
+    def _failure(self, part: str) -> str:
+        return "" if part in self._running else "not running in this server"
 
     def _webhook_dispatcher(self) -> Dispatcher:
         from minik8s.apiserver.admission.webhooks.dispatch import Dispatcher
@@ -152,9 +158,11 @@ class ControlPlane:
         manager = Manager(client_of, informers, self.clock, self.rng, settings, self._settings.controllers, self.metrics)
         stack.push_async_callback(manager.stop)
         await manager.start()
+        self._running.add("controller-manager")
 
     async def start_scheduler(self, owner: Owner, stack: AsyncExitStack) -> None:
         client = self.client(component("kube-scheduler"))
         informers = Informers(client, self.clock, self.rng, "scheduler")
         stack.push_async_callback(informers.stop)
+        self._running.add("scheduler")
         owner.start(Scheduler(client, informers, self.clock, self.rng, self.metrics).run(), "scheduler")

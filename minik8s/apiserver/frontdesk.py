@@ -115,7 +115,8 @@ class FrontDesk:
             (resources.NAMESPACES, "finalize"): self._wrapped(subresources.finalize),
         }
         """What answers a subresource that is not a plain read or update; None: of any resource."""
-        self.components: components.Checks = {"etcd-0": self.cache.failure}
+        self.components: dict[str, Callable[[], str]] = {"etcd-0": self.cache.failure}
+        """ComponentStatuses: what is wrong with a part, empty where all is well."""
         self.reviews[resources.COMPONENTSTATUSES] = self._component
         self.reviews[resources.BINDINGS] = self._wrapped(subresources.bind, 201)
         self._verbs: Mapping[str, Handler] = {

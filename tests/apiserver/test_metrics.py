@@ -239,3 +239,17 @@ def test_the_page_of_metrics_names_them_all() -> None:
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     for name in (*(line.split()[0] for line in STABLE.strip().splitlines()), *OTHERS.split()):
         assert f"`{name}`" in text, name
+
+
+@pytest.mark.cluster(nodes=0, scheduler=False)
+async def test_the_parts_as_component_statuses(cluster: Cluster) -> None:
+    """v1 ComponentStatus (deprecated): upstream's three parts; one that does not run is not healthy."""
+    found = {
+        each["metadata"]["name"]: [(c["type"], c["status"], c["message"]) for c in each["conditions"]]
+        for each in await cluster.all("componentstatuses")
+    }
+    assert found == {
+        "controller-manager": [("Healthy", "True", "ok")],
+        "etcd-0": [("Healthy", "True", "ok")],
+        "scheduler": [("Healthy", "False", "not running in this server")],
+    }

@@ -30,7 +30,8 @@ from minik8s.apiserver.flowcontrol.gate import SEATS
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.metrics import tell_build, watch_cache
 from minik8s.apiserver.outbound import Caller
-from minik8s.apiserver.provision import provision_defaults, provision_flowcontrol
+from minik8s.apiserver.provision import provision_defaults, provision_flowcontrol, provision_metrics
+from minik8s.apiserver.usage import Usage
 from minik8s.base.clock import Clock
 from minik8s.base.metrics import Metrics, watch_process
 from minik8s.base.tasks import Owner
@@ -67,6 +68,8 @@ class Settings:
     front_proxy: str = ""
     """The PEM file of the certificate and key that this server shows to aggregated API servers."""
     seats: int = SEATS
+    metrics_api: bool = True
+    """Whether this server itself answers for metrics.k8s.io."""
     controllers: Mapping[str, Start] = field(default_factory=lambda: CONTROLLERS)
     controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
 
@@ -105,6 +108,7 @@ class ControlPlane:
         self._running: set[str] = set()
         for part in ("controller-manager", "scheduler"):
             self.desk.components[part] = partial(self._failure, part)
+        self.usage = Usage(self.desk, self.tunnels) if settings.metrics_api else None
         self.desk.flow.seats = settings.seats
         flow_report.install(self.metrics, self.desk.flow)
         watch_process(self.metrics)
@@ -138,6 +142,8 @@ class ControlPlane:
         """Reads the store and makes what must exist."""
         await self.desk.start(owner)
         await provision_defaults(self.desk, self._settings.service_networks)
+        if self.usage is not None:
+            await provision_metrics(self.desk)
         handle, ensure = partial(self.desk.handle, authn.ADMIN), partial(provision_flowcontrol, self.desk)
         owner.start(flow_report.keep_objects(self.desk.reader, handle, ensure, self.clock), "flow-objects")
         owner.start(self.aggregation.run(owner), "aggregation")

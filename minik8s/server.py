@@ -109,6 +109,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         not_ready_toleration=options.default_not_ready_toleration_seconds,
         unreachable_toleration=options.default_unreachable_toleration_seconds,
         front_proxy=str(pki.front_proxy(CLIENT_NAME)),
+        metrics_api="metrics-server" not in options.disable,
         controllers=_controllers(options.disable),
         controller_settings=ControllerSettings(
             root_ca=pki.server_ca.pair.certificate.decode(),
@@ -244,7 +245,10 @@ async def _simulate(plane: ControlPlane, count: int, lease: int, stack: AsyncExi
     nodes = SimulatedNodes(plane.client, plane.clock, plane.rng, KUBERNETES_VERSION, lease)
     stack.push_async_callback(nodes.stop)
     for number in range(count):
-        await nodes.make(f"simulated-{number}").start()
+        node = nodes.make(f"simulated-{number}")
+        await node.start()
+        if plane.usage is not None:
+            plane.usage.sources[node.name] = node.usage.summary
 
 
 def _controllers(disabled: Collection[str]) -> dict[str, Start]:

@@ -40,6 +40,18 @@ def objects() -> list[Object]:
     ]
 
 
+def metrics_reader() -> Object:
+    """The ClusterRole by which view, edit and admin include metrics.k8s.io, named as metrics-server's."""
+    labels = {f"rbac.authorization.k8s.io/aggregate-to-{name}": "true" for name in ("view", "edit", "admin")}
+    rules = [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": ["get", "list", "watch"]}]
+    return {
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "system:aggregated-metrics-reader", "labels": labels},
+        "rules": rules,
+    }
+
+
 def reconcile(existing: Mapping[str, Any] | None, wanted: Object) -> Object | None:
     """What to write so that an object holds at least what is wanted; None where it does. A binding that refers to another
     role by now is somebody's own and left as it is.

@@ -38,6 +38,15 @@ class Catalogue:
         """(group, version, kind) -> row."""
         self._listeners: list[Callable[[], None]] = []
 
+    def add(self, rows: tuple[Resource, ...]) -> None:
+        """Serves rows that are built in, but not everywhere. Before anything else is served."""
+        self._builtin += rows
+        self._own |= frozenset(rows)
+        self._by_path = self._by_path | {(row.group, row.version, row.plural): row for row in rows}
+        self._by_kind = self._by_kind | {(row.group, row.version, row.kind): row for row in rows}
+        self.resources, self.by_path, self.by_kind = self._builtin + self.custom, self._by_path, self._by_kind
+        self._changed()
+
     def replace_custom(self, rows: Iterable[Resource]) -> None:
         """The rows of custom resources are these from now on. Built-in rows stay what they are."""
         kept = tuple(row for row in rows if (row.group, row.version, row.plural) not in self._by_path)

@@ -16,7 +16,7 @@ from typing import Any
 from minik8s.api.errors import NotFound
 from minik8s.api.kinds.apiservice import PRIORITIES
 from minik8s.api.names import version_rank
-from minik8s.api.resources import Resource
+from minik8s.api.resources import STANDARD_VERBS, Resource
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 """The media type in which aggregated discovery is asked for and answered."""
@@ -155,7 +155,7 @@ _TERMINATING_VERBS = ["delete", "deletecollection", "get", "list", "watch"]
 
 def _verbs(row: Resource) -> list[str]:
     """The verbs of a resource; of custom ones in upstream's order."""
-    if row.custom is None:
+    if row.custom is None or row.verbs is not STANDARD_VERBS:
         return list(row.verbs)
     return _TERMINATING_VERBS if row.terminating else _CUSTOM_VERBS
 

@@ -32,6 +32,11 @@ async def provision_defaults(desk: FrontDesk, networks: Sequence[Network]) -> No
     await provision_flowcontrol(desk)
 
 
+async def provision_metrics(desk: FrontDesk) -> None:
+    """Who may see objects may see what they use."""
+    await _ensure_all(desk, [bootstrap.metrics_reader()], bootstrap.reconcile)
+
+
 async def provision_trust(desk: FrontDesk, client_ca: bytes, front_proxy_ca: bytes) -> None:
     """What aggregated API servers need to know of this one's authorities (PEM)."""
     await _ensure_all(desk, [trust.config_map(client_ca.decode(), front_proxy_ca.decode())], trust.reconcile)

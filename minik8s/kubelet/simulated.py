@@ -21,6 +21,7 @@ from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.machine import Machine
 from minik8s.kubelet.node import LEASE_SECONDS, NodeConfig, NodeReporter
 from minik8s.kubelet.site import Site
+from minik8s.kubelet.usage import Collector
 from minik8s.runtime.simulated import SimulatedRuntime, addresses
 
 CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "110", "ephemeral-storage": "100Gi"}
@@ -60,6 +61,7 @@ class SimulatedNode:
         )
         self.runtime = SimulatedRuntime(clock, pod_addresses)
         self.kubelet = Kubelet(site, self.runtime, client, informers, clock, rng, cgroups=Cgroups(NOWHERE), files=NoFiles())
+        self.usage = Collector(self.kubelet)
         config = NodeConfig(name, [address], machine, version, labels=labels or {}, lease_seconds=lease_seconds)
         self._reporter = NodeReporter(config, self.runtime, client, clock)
 

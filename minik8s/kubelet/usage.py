@@ -1,7 +1,8 @@
 """What a node, its pods and their containers use: the kubelet's `/stats/summary`, made when somebody asks and not otherwise.
 
 Promise: `Collector.summary` is a stats.kubelet.k8s.io/v1alpha1 Summary. Rates (usageNanoCores) are those since the ask before, at least
-`WINDOW` seconds ago; the first ask has none. Limits: nothing of volumes, swap and pressure stalls.
+`WINDOW` seconds ago; the first ask has none, nor has one after more than `LONGEST` seconds. What began since then has its rate from its
+start. Limits: nothing of volumes, swap and pressure stalls.
 Neighbours: `cgroups.py` and the runtime's stats are where the numbers come from; `usage_text.py` shows them as Prometheus text.
 Source: k8s.io/kubelet pkg/apis/stats/v1alpha1.
 """
@@ -26,7 +27,9 @@ from minik8s.runtime.base import Container, State, Stats
 Object = dict[str, Any]
 
 WINDOW = 1.0
-"""Seconds between two looks of which a rate is made."""
+"""Seconds between two looks of which a rate is made, at least."""
+LONGEST = 120.0
+"""And at most: what was long ago says nothing of now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,9 @@ class Collector:
         found = await self.snapshot()
         rates: dict[str, _Rate] = {}
 
-        def cpu(name: str, at: float, total: int) -> Object:
-            rate = rates[name] = _next(self._rates.get(name), at, total)
+        def cpu(name: str, at: float, total: int, began: float = 0.0) -> Object:
+            before = self._rates.get(name) or (_Rate(began, 0) if self._rates and began else None)
+            rate = rates[name] = _next(before, at, total)
             known = {} if rate.nanocores is None else {"usageNanoCores": rate.nanocores}
             return {"time": rfc3339(at), **known, "usageCoreNanoSeconds": total}
 
@@ -132,7 +136,7 @@ class _Rate:
 
 def _next(before: _Rate | None, at: float, total: int) -> _Rate:
     """The rate after one more look; a counter that went back began anew."""
-    if before is None or total < before.total:
+    if before is None or total < before.total or at - before.at > LONGEST:
         return _Rate(at, total)
     if at - before.at < WINDOW:
         return before
@@ -151,7 +155,7 @@ def _sum(stats: Sequence[Stats]) -> Usage:
 
 # --- the document ------------------------------------------------------------------------------------------------------
 
-Cpu = Callable[[str, float, int], Object]
+Cpu = Callable[..., Object]
 
 
 def _document(node: str, found: Snapshot, cpu: Cpu) -> Object:
@@ -185,7 +189,7 @@ def _pod(found: PodUsage, all_: Snapshot, cpu: Cpu) -> Object:
         {
             "name": container.name,
             "startTime": rfc3339(container.started_at),
-            "cpu": cpu(container.id, stats.at, stats.cpu_ns),
+            "cpu": cpu(container.id, stats.at, stats.cpu_ns, container.started_at),
             "memory": _memory(stats.at, stats.memory_usage, stats.memory_working_set, stats.memory_rss),
             "rootfs": _files(all_.disk, stats.at) | {"usedBytes": stats.rootfs_bytes},
             "logs": _files(all_.disk, stats.at) | {"usedBytes": logs},
@@ -199,7 +203,7 @@ def _pod(found: PodUsage, all_: Snapshot, cpu: Cpu) -> Object:
         "podRef": {"name": name, "namespace": namespace, "uid": uid(pod)},
         "startTime": rfc3339(sandbox.created_at),
         "containers": containers,
-        "cpu": cpu(uid(pod), all_.at, usage.cpu_ns),
+        "cpu": cpu(uid(pod), all_.at, usage.cpu_ns, sandbox.created_at),
         "memory": _memory(all_.at, usage.memory, usage.working_set, usage.rss),
         **_network(found.network, all_.at),
         "ephemeral-storage": _files(all_.disk, all_.at) | {"usedBytes": used},

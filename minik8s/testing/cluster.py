@@ -70,6 +70,8 @@ class Cluster:
         """One more node, registered; `await node.stop()` is as switching its machine off."""
         node = self._simulated.make(name, labels)
         await node.start()
+        if self.plane.usage is not None:
+            self.plane.usage.sources[name] = node.usage.summary
         return node
 
     def client_as(self, user: str, groups: Iterable[str] = ()) -> Client:

@@ -21,6 +21,7 @@ import aiohttp
 from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION, config
+from minik8s.api import quantity
 from minik8s.api.resources import NODES
 from minik8s.base import memory, nft
 from minik8s.base.clock import Clock, RealClock
@@ -37,6 +38,7 @@ from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.machine import Machine, inspect, pressure
 from minik8s.kubelet.node import NodeConfig, NodeReporter
+from minik8s.kubelet.rotation import Policy, Rotation
 from minik8s.kubelet.server import application
 from minik8s.kubelet.site import Site
 from minik8s.network.pods import PodNetwork
@@ -151,6 +153,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     kubelet = Kubelet(site, runtime, client, informers, clock, rng)
     await kubelet.start()
     stack.push_async_callback(kubelet.stop)
+    policy = Policy(quantity.parse(options.container_log_max_size).value, options.container_log_max_files)
+    owner.start(Rotation(kubelet, policy).run(), "log-rotation")
     _say("kubelet", f"pods' files and logs in {directory}")
 
     if "kube-proxy" not in options.disable:

@@ -17,10 +17,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from minik8s.api import quantity
+
 SERVER, AGENT = "server", "agent"
 PARENT = "MINIK8S_PARENT"
 """Set by a server for the agent beside it: the process that it ends with."""
-PARTS = ("cloud-controller", "scheduler", "controller-manager", "coredns", "kube-proxy")
+PARTS = ("cloud-controller", "scheduler", "controller-manager", "coredns", "kube-proxy", "metrics-server")
 """What `--disable` may name."""
 
 
@@ -48,6 +50,21 @@ def number(text: object) -> int:
     if not re.fullmatch(r"\d{1,9}", str(text)):
         raise ValueError(f"{text!r} is no whole number")
     return int(str(text))
+
+
+def several(text: object) -> int:
+    if number(text) < 2:
+        raise ValueError(f"{text!r}: 2 at least")
+    return number(text)
+
+
+def size(text: object) -> str:
+    try:
+        if quantity.parse(str(text)).value > 0:
+            return str(text)
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is no size such as 10Mi")
 
 
 def port(text: object) -> int:
@@ -195,6 +212,12 @@ OPTIONS: tuple[Option, ...] = (
         "what runs containers: auto, embedded, containerd, crio, or the path of a CRI socket",
         BOTH,
         metavar="RUNTIME",
+    ),
+    Option(
+        "container-log-max-size", "10Mi", "from which size on a container's log is rotated", BOTH, parse=size, metavar="SIZE"
+    ),
+    Option(
+        "container-log-max-files", 5, "how many files a container's log may have, 2 at least", BOTH, parse=several, metavar="N"
     ),
     Option("log-level", "info", "debug, info, warning or error", BOTH, choices=("debug", "info", "warning", "error")),
     Option("log-format", "text", "text or json", BOTH, choices=("text", "json")),

@@ -63,7 +63,11 @@ def test_values() -> None:
         ("node-monitor-grace-period", "soon", "not a duration: 'soon'"),
         ("bind-address", "localhost", "'localhost' does not appear to be an IPv4 or IPv6 address"),
         ("cluster-cidr", "10.42.0.1/16", "10.42.0.1/16 has host bits set"),
-        ("disable", "etcd", "'etcd' is none of cloud-controller, scheduler, controller-manager, coredns, kube-proxy"),
+        (
+            "disable",
+            "etcd",
+            "'etcd' is none of cloud-controller, scheduler, controller-manager, coredns, kube-proxy, metrics-server",
+        ),
         ("log-level", "loud", "'loud' is none of debug, info, warning, error"),
         ("node-label", "ssd", "'ssd' is no label (KEY=VALUE)"),
         ("node-taint", "a=b:Never", "'a=b:Never' is no taint"),

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from minik8s.kubelet.configs import message_path
 from minik8s.kubelet.downward import Surroundings
+from minik8s.kubelet.logs import rotated_logs
 from minik8s.kubelet.messages import termination_message
 from minik8s.kubelet.names import hosts, parse_resolv_conf
 from minik8s.kubelet.pod import ContainerSpec, Pod, find_container, is_host_network, uid
@@ -46,6 +47,10 @@ class Files(Protocol):
 
     def message(self, pod: Pod, ended: Container) -> str:
         """The termination message of a container."""
+        ...
+
+    def drop_logs(self, pod: Pod, ended: Container) -> None:
+        """Takes the logs of a container away that is removed."""
         ...
 
     async def unmount(self, pod_uid: str) -> None:
@@ -89,6 +94,11 @@ class DiskFiles:
     def message(self, pod: Pod, ended: Container) -> str:
         found = find_container(pod, ended.name)
         return termination_message(self._site.layout, pod, found[1], ended) if found else ""
+
+    def drop_logs(self, pod: Pod, ended: Container) -> None:
+        path = self._site.layout.pod_logs(pod) / self._site.layout.log_name(ended.name, ended.attempt)
+        for file in (path, *rotated_logs(path)):
+            file.unlink(missing_ok=True)
 
     async def remove(self, pod: Pod) -> None:
         layout = self._site.layout
@@ -142,6 +152,9 @@ class NoFiles:
 
     def message(self, pod: Pod, ended: Container) -> str:
         return ""
+
+    def drop_logs(self, pod: Pod, ended: Container) -> None:
+        """Nothing to take away."""
 
     async def unmount(self, pod_uid: str) -> None:
         """Nothing to take away."""

@@ -63,6 +63,11 @@ def last_lines(path: Path, lines: int, limit: int) -> str:
     return text[-limit:].decode(errors="replace")
 
 
+def rotated_logs(path: Path) -> list[Path]:
+    """The files that a log had before its last rotation, the oldest first."""
+    return sorted(path.parent.glob(f"{path.name}.*"))
+
+
 async def read_log(path: Path, options: LogOptions, ended: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
     """The log's text in chunks. `ended` returns when the container will write no more. FileNotFoundError where there is no log."""
     reader = _Reader(options)
@@ -77,6 +82,8 @@ async def read_log(path: Path, options: LogOptions, ended: Callable[[], Awaitabl
                 if reader.full or not options.follow or over:
                     return
                 if opened.rotated():
+                    for chunk in reader.take(opened.lines(final=True)):  # what came before the writer went on in the new one
+                        yield chunk
                     opened.reopen()
                     continue
                 assert watch is not None
@@ -208,17 +215,19 @@ def _seconds(stamp: str) -> float:
 
 
 _IN_MODIFY, _IN_ATTRIB, _IN_MOVE_SELF, _IN_DELETE_SELF = 0x2, 0x4, 0x800, 0x400
+_IN_MOVED_TO, _IN_CREATE = 0x80, 0x100
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Watch:
-    """inotify on one file: wakes when it grows or is moved away."""
+    """inotify on one file: wakes when it grows or is moved away, and when another takes its place."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._descriptor < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1")
         self._path = path
+        _libc.inotify_add_watch(self._descriptor, os.fsencode(path.parent), _IN_CREATE | _IN_MOVED_TO)
         self._add()
 
     def _add(self) -> None:

@@ -361,6 +361,8 @@ class Worker:
             case lifecycle.RemoveContainer(container_id):
                 await runtime.remove_container(container_id)
                 self._messages.pop(container_id, None)
+                for gone in (c for c in self.seen.containers if c.id == container_id):
+                    self._tools.files.drop_logs(self.pod, gone)
             case lifecycle.RemoveSandbox(sandbox_id):
                 await runtime.remove_sandbox(sandbox_id)
                 self._sandboxes.discard(sandbox_id)

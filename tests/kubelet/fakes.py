@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from minik8s.api.call import Call
@@ -79,6 +80,7 @@ class FakeRuntime:
         self.sandbox_configs: dict[str, SandboxConfig] = {}
         self.execs: dict[str, list[int]] = {}  # results of a command, in turn; the last one stays
         self.failing_sandboxes = 0
+        self.unopenable = False  # logs
         self.unstoppable = 0  # so often stopping a sandbox has no effect
         self.pullable: set[str] = set()
         self._present: set[str] = set()
@@ -215,6 +217,15 @@ class FakeRuntime:
     async def update_resources(self, container_id: str, resources: Resources) -> None:
         limits = f"cpu {resources.cpu_quota} memory {resources.memory_limit >> 20}Mi"
         self._trace(f"runtime: resize {self.all[container_id].name} to {limits}")
+
+    async def reopen_log(self, container_id: str) -> None:
+        container, box = self.all[container_id], self.sandbox_configs[self.all[container_id].sandbox_id]
+        if self.unopenable:
+            raise RuntimeFailed("cannot reopen")
+        self._trace(f"runtime: reopen log of {container.name}")
+        path = Path(box.log_directory) / self.configs[container_id].log_path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
     async def remove_container(self, container_id: str) -> None:
         self._trace(f"runtime: remove {container_id}")

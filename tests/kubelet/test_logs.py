@@ -112,6 +112,38 @@ async def test_following_through_a_rotation(log: Path) -> None:
     assert got == [b"anew\n"]
 
 
+async def test_nothing_is_missed_while_a_writer_changes_files(log: Path) -> None:
+    """The kubelet renames, and only then the runtime opens a new file: meanwhile it writes to the old one."""
+    over = asyncio.Event()
+    got = bytearray()
+
+    async def follow() -> None:
+        async for chunk in read_log(log, LogOptions(follow=True, tail_lines=0), lambda: _wait(over)):
+            got.extend(chunk)
+
+    async def until(text: bytes) -> None:
+        while text not in got:
+            await asyncio.sleep(0.001)
+
+    following = asyncio.create_task(follow())
+    await asyncio.sleep(0.01)
+    with log.open("a") as old:
+        log.rename(log.with_suffix(".log.1"))
+        await asyncio.sleep(0.02)
+        old.write(f"{DAY}8Z stdout F late\n")
+        old.flush()
+        await until(b"late\n")
+        old.write(f"{DAY}8Z stdout F last\n")
+    log.write_text(f"{DAY}9Z stdout F anew\n")
+    await until(b"anew\n")
+    with log.open("a") as new:
+        new.write(f"{DAY}9Z stdout F more\n")
+    await until(b"more\n")
+    over.set()
+    await following
+    assert bytes(got) == b"late\nlast\nanew\nmore\n"
+
+
 async def test_no_log_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await text(tmp_path / "none.log")

@@ -58,9 +58,11 @@ class _Controller:
             for pod in self._pods.indexed("controller", old["metadata"]["uid"]):
                 self.orphans.add(key_of(pod))
 
-    def _pod_changed(self, _: Object | None, new: Object | None) -> None:
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         if new is not None and rules.TRACKING in (new["metadata"].get("finalizers") or ()):
             self.orphans.add(key_of(new))
+            if rules.ended_now(old, new):
+                self._metrics.tracked("add")
 
     async def _let_go(self, key: Key) -> float | None:
         """A pod whose Job is gone is held by nobody."""

@@ -256,9 +256,7 @@ def index_failures(pods: Iterable[Object], index: int, job: Object) -> int:
 
 
 def ended_now(old: Object | None, new: Object) -> bool:
-    """Whether a pod that is tracked has just come to its end."""
-    if TRACKING not in (new["metadata"].get("finalizers") or ()):
-        return False
+    """Whether a pod has just come to its end."""
     before, after = ((pod or {}).get("status", {}).get("phase") for pod in (old, new))
     return after in (SUCCEEDED, FAILED) and before not in (SUCCEEDED, FAILED)
 

@@ -52,6 +52,12 @@ async def test_a_job_completes(cluster: Cluster, clock: VirtualClock) -> None:
     assert "finalizers" not in pod["metadata"]
     assert pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] == "a"
     assert [reason for reason, _ in await events(cluster, "a")] == ["SuccessfulCreate", "Completed"]
+    told_of_pods = "job_controller_terminated_pods_tracking_finalizer_total"
+    (tracked,) = (family for family in cluster.plane.metrics.families() if family.name == told_of_pods)
+    assert sorted(line for line in tracked.lines() if line.startswith(told_of_pods)) == [
+        f'{told_of_pods}{{event="add"}} 1',
+        f'{told_of_pods}{{event="delete"}} 1',
+    ]
 
 
 @pytest.mark.parametrize(("completions", "parallelism", "most"), [(5, 2, 2), (3, 3, 3), (2, 9, 2)])

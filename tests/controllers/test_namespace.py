@@ -147,3 +147,25 @@ def test_failures_are_told_and_old_times_kept() -> None:
     assert first[2]["message"] == "Failed to delete all resource types, 1 remaining: pods: no"
     later = conditions({"status": {"conditions": first}}, Content(), 60)
     assert [c["lastTransitionTime"] for c in later] == [f"1970-01-01T00:0{minute}:00Z" for minute in (0, 0, 1, 1, 0)]
+
+
+async def test_an_api_that_does_not_answer_keeps_it(cluster: Cluster, clock: VirtualClock) -> None:
+    """Nobody knows what it holds. Its content here goes all the same; with its APIService gone, the namespace is too."""
+    spec = {"group": "gone.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
+    spec |= {"service": {"namespace": "default", "name": "nothing"}, "insecureSkipTLSVerify": True}
+    service = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.gone.example.com"}}
+    await cluster.apply([service | {"spec": spec}, space(), inside(config_map("c"))])
+    await clock.settle()
+    await cluster.delete("ns/shop")
+    await clock.settle()
+    stuck = await cluster.get("ns/shop")
+    assert stuck is not None
+    told = condition(stuck, "NamespaceDeletionDiscoveryFailure")
+    assert (told["status"], told["reason"]) == ("True", "DiscoveryFailed")
+    assert told["message"].startswith(
+        "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs"
+    )
+    assert "gone.example.com/v1: stale GroupVersion discovery" in told["message"]
+    assert await cluster.all("cm", "shop") == []
+    await cluster.delete("apiservice/v1.gone.example.com")
+    await cluster.wait_for("ns/shop", "gone", timeout="5s")

@@ -26,7 +26,6 @@ from minik8s.apiserver.discovery import SUBRESOURCES
 LEVEL = "1.36"
 PREFIX = "io.k8s."
 META = f"{PREFIX}apimachinery.pkg.apis.meta.v1"
-OLD_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _REFERENCE = "#/components/schemas/"
 FORMS = ("application/json", "application/vnd.kubernetes.protobuf", "application/yaml")
 
@@ -52,19 +51,6 @@ def documents(resources: Sequence[Resource]) -> Iterator[dict[str, Any]]:
     """All documents, one after the other, without descriptions."""
     for name in names(resources):
         yield _document_of(name, tuple(row for row in resources if row.base_path[1:] == name))
-
-
-def old_protobuf(version: str) -> bytes:
-    """OpenAPI v2 in the form that kubectl insists on (gnostic's openapi.v2.Document), without any schema: it asks about kinds that v3
-    does not have, before it says that there is none.
-    """
-    info = _protobuf_field(1, b"Kubernetes") + _protobuf_field(2, version.encode())
-    return _protobuf_field(1, b"2.0") + _protobuf_field(2, info) + _protobuf_field(8, b"")
-
-
-def _protobuf_field(number: int, content: bytes) -> bytes:
-    """Length-delimited, below 128 bytes."""
-    return bytes([number << 3 | 2, len(content)]) + content
 
 
 @lru_cache(maxsize=64)

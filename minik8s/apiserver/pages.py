@@ -17,7 +17,7 @@ from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION
 from minik8s.api.user import User
-from minik8s.apiserver import discovery, health, openapi, openapi_v2
+from minik8s.apiserver import discovery, health, openapi, openapi_protobuf, openapi_v2
 from minik8s.apiserver.aggregation import documents
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.catalogue import Catalogue
@@ -103,26 +103,27 @@ def prefers_aggregated(accept: str) -> bool:
 
 def _openapi_v2(catalogue: Catalogue, aggregation: Aggregation | None) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
-        accept = http.headers.get("Accept", "")
-        if "proto-openapi" in accept and "application/json" not in accept:
-            return Content(openapi.old_protobuf(KUBERNETES_VERSION), openapi.OLD_PROTOBUF)
-        loop, rows = asyncio.get_running_loop(), catalogue.resources
-        packed = await loop.run_in_executor(None, openapi_v2.packed, rows, KUBERNETES_VERSION)
+        accept, rows = http.headers.get("Accept", ""), catalogue.resources
+        binary = "proto-openapi" in accept and "application/json" not in accept
+        media = openapi_protobuf.MEDIA if binary else "application/json"
+        packed = await _off_loop(openapi_v2.packed_protobuf if binary else openapi_v2.packed, rows, KUBERNETES_VERSION)
         others = await aggregation.swaggers() if aggregation else []
         if others:
-            return Content(orjson.dumps(documents.swagger(orjson.loads(gzip.decompress(packed)), others)))
-        etag = f'"{await _off_loop(catalogue, openapi_v2.digest, rows)}"'
+            own = gzip.decompress(await _off_loop(openapi_v2.packed, rows, KUBERNETES_VERSION))
+            whole = documents.swagger(orjson.loads(own), others)
+            return Content(openapi_protobuf.encode(whole) if binary else orjson.dumps(whole), media)
+        etag = f'"{await _off_loop(openapi_v2.digest, rows)}"'
         if "gzip" in http.headers.get("Accept-Encoding", ""):
-            found = _cached(http, packed, etag)
+            found = _cached(http, packed, etag, media)
             return replace(found, headers={**found.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding, Accept"})
-        return _cached(http, gzip.decompress(packed), etag)
+        return _cached(http, gzip.decompress(packed), etag, media)
 
     return handler
 
 
 def _openapi_index(catalogue: Catalogue) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
-        found = await _off_loop(catalogue, openapi.index, catalogue.resources)
+        found = await _off_loop(openapi.index, catalogue.resources)
         body = orjson.dumps(documents.index(found, catalogue.remote) if catalogue.remote else found)
         return _cached(http, body, discovery.etag(body), "text/plain; charset=utf-8")  # as upstream has it
 
@@ -132,7 +133,7 @@ def _openapi_index(catalogue: Catalogue) -> PageHandler:
 def _openapi_document(catalogue: Catalogue) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
         name = http.path.removeprefix("/openapi/v3/")
-        body = await _off_loop(catalogue, openapi.document, name, catalogue.resources)
+        body = await _off_loop(openapi.document, name, catalogue.resources)
         if body is None:
             return Content(b"", "", 404)
         return _cached(http, body, f'"{openapi.digest(name, catalogue.resources)}"')
@@ -140,10 +141,8 @@ def _openapi_document(catalogue: Catalogue) -> PageHandler:
     return handler
 
 
-async def _off_loop(catalogue: Catalogue, make: Callable[..., T], *arguments: Any) -> T:
-    """What `make` gives; off the event loop where custom resources, whose schemas may be big, have a part in it."""
-    if not catalogue.custom:
-        return make(*arguments)
+async def _off_loop(make: Callable[..., T], *arguments: Any) -> T:
+    """What `make` gives, off the event loop: documents are big where schemas are."""
     return await asyncio.get_running_loop().run_in_executor(None, make, *arguments)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from minik8s.api.resources import RESOURCES, Resource
-from minik8s.apiserver import explain, openapi, openapi_v2
+from minik8s.apiserver import explain, openapi, openapi_protobuf, openapi_v2
+from minik8s.base.protobuf import messages
 
 
 def document(name: str) -> dict[str, Any]:
@@ -155,9 +156,69 @@ def test_operation_ids(path: str, method: str, operation: str) -> None:
     assert document("api/v1")["paths"][path][method]["operationId"] == operation
 
 
-def test_the_old_version_has_no_schemas() -> None:
-    """kubectl asks for it, as protobuf, about kinds that v3 does not have; field numbers: gnostic's openapiv2/OpenAPIv2.proto."""
-    assert openapi.old_protobuf("v1.36.0") == b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.36.0\x42\x00"
+GNOSTIC: dict[str, Sequence[tuple[str, int, str]]] = {  # what is read here of gnostic's openapiv2/OpenAPIv2.proto
+    "Document": [("swagger", 1, "string"), ("info", 2, "Info"), ("definitions", 9, "Properties")],
+    "Info": [("title", 1, "string"), ("version", 2, "string")],
+    "Properties": [("additional_properties", 1, "repeated NamedSchema")],
+    "NamedSchema": [("name", 1, "string"), ("value", 2, "Schema")],
+    "Any": [("yaml", 2, "string")],
+    "NamedAny": [("name", 1, "string"), ("value", 2, "Any")],
+    "TypeItem": [("value", 1, "repeated string")],
+    "ItemsItem": [("schema", 1, "repeated Schema")],
+    "AdditionalPropertiesItem": [("schema", 1, "Schema"), ("boolean", 2, "bool")],
+    "Schema": [
+        ("ref", 1, "string"),
+        ("description", 4, "string"),
+        ("default", 5, "Any"),
+        ("minimum", 9, "double"),
+        ("max_length", 11, "int64"),
+        ("required", 19, "repeated string"),
+        ("enum", 20, "repeated Any"),
+        ("additional_properties", 21, "AdditionalPropertiesItem"),
+        ("type", 22, "TypeItem"),
+        ("items", 23, "ItemsItem"),
+        ("properties", 25, "Properties"),
+        ("vendor_extension", 31, "repeated NamedAny"),
+    ],
+}
+
+
+def read(body: bytes) -> tuple[Any, dict[str, Any]]:
+    """The document, and its definitions by name."""
+    document = messages(GNOSTIC, "openapi.v2")["Document"].FromString(body)
+    return document, {each.name: each.value for each in document.definitions.additional_properties}
+
+
+def test_v2_as_protobuf() -> None:
+    """In this form Go's discovery client asks for it."""
+    document, found = read(gzip.decompress(openapi_v2.packed_protobuf(RESOURCES, "v1.36.0")))
+    assert (document.swagger, document.info.title, document.info.version) == ("2.0", "Kubernetes", "v1.36.0")
+    assert found.keys() == swagger()["definitions"].keys()
+    pod = found["io.k8s.api.core.v1.Pod"]
+    kinds = {each.name: orjson.loads(each.value.yaml) for each in pod.vendor_extension}
+    assert kinds["x-kubernetes-group-version-kind"] == [{"group": "", "version": "v1", "kind": "Pod"}]
+    fields = {each.name: each.value for each in found["io.k8s.api.core.v1.PodSpec"].properties.additional_properties}
+    assert fields["containers"].items.schema[0].ref == "#/definitions/io.k8s.api.core.v1.Container"
+    assert list(fields["nodeSelector"].additional_properties.schema.type.value) == ["string"]
+
+
+def test_every_field_of_a_schema_has_its_place() -> None:
+    node = {
+        "type": "string",
+        "enum": ["a"],
+        "minimum": -1.5,
+        "maxLength": 300,
+        "default": "a",
+        "additionalProperties": True,
+        "required": ["a", "b"],
+        "nowhere": 1,
+    }
+    _, found = read(
+        openapi_protobuf.encode({"swagger": "2.0", "info": {"title": "", "version": ""}, "definitions": {"x": node}})
+    )
+    schema = found["x"]
+    assert (list(schema.type.value), schema.enum[0].yaml, schema.minimum, schema.max_length) == (["string"], '"a"', -1.5, 300)
+    assert (schema.default.yaml, schema.additional_properties.boolean, list(schema.required)) == ('"a"', True, ["a", "b"])
 
 
 @cache

@@ -47,6 +47,8 @@ def test_explain(k: Kubectl) -> None:
     whole = k("explain", "pods", "--recursive")
     assert "          httpGet\t<HTTPGetAction>" in whole.splitlines()
     assert 'field "nosuch" does not exist' in k.fails("explain", "pods.spec.nosuch")
+    of_v2 = k("explain", "deployments.spec.strategy", "--output=plaintext-openapiv2")  # it reads protobuf
+    assert "   rollingUpdate\t<Object>" in of_v2.splitlines(), of_v2
     assert "<empty>" not in k("explain", "pods.spec.containers.image")  # the extra `explain` is installed for the tests
     assert "VERSION:    v1\n" in k("explain", "hpa", "--api-version=autoscaling/v1")
 

@@ -25,6 +25,7 @@ docs: $(VENV)/.test
 	$(BIN)/python -m tests.api_docs
 
 # How many of upstream's recorded answers are the same: make golden, make golden WHAT="smoke pods-defaults"
+# `make test` replays them all as well, where they are.
 golden: $(VENV)/.test
 	$(BIN)/python -m tests.golden $(GOLDEN) $(WHAT)
 

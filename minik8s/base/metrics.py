@@ -73,14 +73,15 @@ class Histogram:
         self.of(labels).observe(value, times)
 
     def lines(self) -> Iterator[str]:
-        names = (*self.labels, "le")
+        bounds = (*map(_number, self._bounds), "+Inf")
         for values, series in self._series.items():
-            total = 0
-            for bound, count in zip((*map(_number, self._bounds), "+Inf"), series.counts, strict=True):
+            labels, total = _labelled(self.labels, values), 0
+            head = f'{self.name}_bucket{labels[:-1]},le="' if labels else f'{self.name}_bucket{{le="'
+            for bound, count in zip(bounds, series.counts, strict=True):
                 total += count
-                yield f"{self.name}_bucket{_labelled(names, (*values, bound))} {total}"
-            yield f"{self.name}_sum{_labelled(self.labels, values)} {_number(series.sum)}"
-            yield f"{self.name}_count{_labelled(self.labels, values)} {total}"
+                yield f'{head}{bound}"}} {total}'
+            yield f"{self.name}_sum{labels} {_number(series.sum)}"
+            yield f"{self.name}_count{labels} {total}"
 
 
 class Metrics:

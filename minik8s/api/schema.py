@@ -256,16 +256,18 @@ def _struct(name: str) -> Converter:
     always: list[tuple[str, Any, Converter | None]] = []
 
     def fill() -> None:
-        """Done at first use, not at once: types refer to themselves."""
+        """Done at first use, not at once: types refer to themselves. `table` last and at once: another thread may be reading."""
+        filled: dict[str, tuple[type | None, Converter, bool]] = {}
         for field, facts in this.fields.items():
             convert = _converter(facts.shape)
             keep = facts.emission in "kz" or (facts.emission == "n" and facts.shape[0] not in "[{")
-            table[field] = (_NATIVE.get(facts.shape), convert, keep)
+            filled[field] = (_NATIVE.get(facts.shape), convert, keep)
             if facts.emission == "z":
                 nested = convert if facts.shape[0] == "&" else None
                 always.append((field, None if nested else _ZEROS[facts.shape], nested))
             elif facts.emission == "n":
                 always.append((field, None, None))
+        table.update(filled)
 
     def convert(value: Any, path: Path, unknown: list[str]) -> Any:
         if type(value) is not dict:

@@ -210,7 +210,7 @@ class HttpFace:
             raise
         path_qs = readable(http.path_qs)
         path, query = _split(path_qs)
-        wanted = impersonation.wanted_user((name, readable(value)) for name, value in http.headers.items())
+        wanted = impersonation.wanted_user(http.headers.items())
         if (remote := self._desk.catalogue.remote) and (route := routes.find(path, remote)) is not None:
             asked = raw_attributes(http.method, path, user)
             if asked.verb == "list" and is_true(query.get("watch", "")):

@@ -36,6 +36,7 @@ from minik8s.api.managed.entries import settle_times
 from minik8s.api.resources import LAZY, Resource
 from minik8s.apiserver import bodies, deletion, managing
 from minik8s.apiserver.allocation import Allocators
+from minik8s.apiserver.aside import Aside
 from minik8s.apiserver.cache import Cache, Entry, key_of, prefix_of
 from minik8s.apiserver.contract import WEBHOOKS, Admission, Operation, Plugin
 from minik8s.apiserver.metrics import AdmissionMetrics, StoreMetrics
@@ -83,6 +84,7 @@ class Registry:
         self._admission = admission
         self._allocators = allocators
         self._quotas = quotas
+        self._aside = Aside()
         self._admitted = AdmissionMetrics(metrics or Metrics())
         self._stored = StoreMetrics(metrics or Metrics())
 
@@ -105,12 +107,16 @@ class Registry:
         return (await self.cache.of_custom(resource).present([entry], resource))[0]
 
     async def create(self, request: Request) -> Answer:
-        obj = bodies.object_of(request, bodies.TypeOf.of(request.resource))
+        obj = await self._object_of(request)
         metadata = obj.setdefault("metadata", {})
         bodies.check_namespace(request, obj)
         if metadata.get("resourceVersion", "0") != "0":
             raise BadRequest("resourceVersion should not be set on objects to be created")
         return await self.create_object(request, obj)
+
+    async def _object_of(self, request: Request) -> Object:
+        request.size = _body_size(request)
+        return await self._aside(request.size, bodies.object_of, request, bodies.TypeOf.of(request.resource))
 
     async def create_object(self, request: Request, obj: Object) -> Answer:
         """Creates `obj`, a private object that passed the schema. That of an apply brings its managedFields along."""
@@ -124,7 +130,7 @@ class Registry:
         generated = bool(metadata.get("generateName")) and not metadata.get("name")
         if generated:
             metadata["name"] = self._generated_name(metadata["generateName"])
-        rules.default(obj)
+        await self._aside(request.size, rules.default, obj)
         metadata = obj["metadata"]  # a default may have made a new one
         if bodies.is_apply(request):
             managing.set_entries(obj, managed)
@@ -135,8 +141,9 @@ class Registry:
         with self._allocators.reserve(request.resource, obj, None):
             builtin = request.resource.group not in _EXTENSIONS and request.resource.custom is None
             errors = names.validate_metadata(obj, rules.name_rule, request.resource.namespaced, builtin=builtin)
-            raise_invalid(request.resource, obj, errors + rules.validate(obj) + rules.validate_create(obj))
-            request.warnings += rules.warnings(obj, None)
+            errors += await self._aside(_judged_size(request), lambda: rules.validate(obj) + rules.validate_create(obj))
+            raise_invalid(request.resource, obj, errors)
+            request.warnings += await self._aside(_judged_size(request), rules.warnings, obj, None)
             await self._validate(request, Operation.CREATE, obj, None)
             with self._quotas.reserve(request, obj, None):
                 for attempt in range(NAME_ATTEMPTS):
@@ -162,7 +169,7 @@ class Registry:
 
     async def update(self, request: Request) -> tuple[Answer, bool]:
         """A PUT: (the answer, whether it created the object)."""
-        obj = bodies.object_of(request, bodies.TypeOf.of(request.resource))
+        obj = await self._object_of(request)
         bodies.check_name(request, obj)
         bodies.check_namespace(request, obj)
         if not self.exists(request) and request.resource.creates_on_update and not request.subresource:
@@ -173,7 +180,7 @@ class Registry:
             return await self.create_object(request, obj), True
 
         async def change(_: Frozen) -> Object:
-            return bodies.private(obj)
+            return await self._aside(request.size, bodies.private, obj)
 
         return await self.rewrite(request, change), False
 
@@ -181,15 +188,17 @@ class Registry:
         """A PATCH: (the answer, whether it created the object, as an apply may)."""
         if bodies.is_apply(request):
             return await self._apply(request)
+        request.size = _body_size(request)
         patch = bodies.patch_of(request)
 
         async def change(old: Frozen) -> Object:
-            return bodies.patched(request, patch, old)
+            return await self._aside(request.size, bodies.patched, request, patch, old)
 
         return await self.rewrite(request, change), False
 
     async def _apply(self, request: Request) -> tuple[Answer, bool]:
-        config = bodies.config_of(request, bodies.TypeOf.of(request.resource))
+        request.size = _body_size(request)
+        config = await self._aside(request.size, bodies.config_of, request, bodies.TypeOf.of(request.resource))
 
         async def change(old: Frozen) -> Object:
             return bodies.check_applied(request, await self.applied(request, config, old), old)
@@ -255,7 +264,7 @@ class Registry:
         """Writes the managedFields of `new`, which a plain write is about to make of `old`."""
         now = rfc3339(self.clock.now())
         if request.resource.custom is None:
-            return managing.track(request, new, old, now)
+            return await self._aside(request.size, managing.track, request, new, old, now)
         custom = self.cache.of_custom(request.resource)
         return await custom.with_versions(lambda convert: managing.track(request, new, old, now, convert))
 
@@ -263,7 +272,7 @@ class Registry:
         """The private object that an apply patch makes of `old`, or creates."""
         now = rfc3339(self.clock.now())
         if request.resource.custom is None:
-            return managing.applied(request, config, old, now)
+            return await self._aside(request.size, managing.applied, request, config, old, now)
         custom = self.cache.of_custom(request.resource)
         return await custom.with_versions(lambda convert: managing.applied(request, config, old, now, convert))
 
@@ -276,6 +285,7 @@ class Registry:
         """
         for _ in range(ATTEMPTS):
             entry = await self.read(request)
+            request.size = max(request.size, len(entry.item))
             old = convert.to_served(entry.obj, request.resource)
             new = await change(old)
             wanted = new["metadata"].get("resourceVersion", "")
@@ -292,7 +302,7 @@ class Registry:
             with self._allocators.reserve(request.resource, new, old):
                 if not raw:
                     await self._validate_update(request, new, old)
-                settle_times(new, old)
+                await self._aside(request.size, settle_times, new, old)
                 if new == old and not self._outdated(request):
                     return entry
                 try:
@@ -322,7 +332,7 @@ class Registry:
         if (uid := metadata.get("uid")) and uid != old["metadata"]["uid"] and request.verb == "update":
             detail = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
             raise object_conflict(request.resource, request.name, detail)
-        rules.default(new)
+        await self._aside(request.size, rules.default, new)
         metadata = new["metadata"]  # a default may have made a new one
         for name in _FILLED_METADATA:
             if name in old["metadata"]:
@@ -352,11 +362,11 @@ class Registry:
         if builtin and not request.subresource:
             # upstream's kinds check their metadata again, and clients see each cause as often
             errors += names.validate_metadata(new, rules.name_rule, request.resource.namespaced)
-        errors += _update_rules(rules, request.subresource)[1](new, old)
+        errors += await self._aside(_judged_size(request), _update_rules(rules, request.subresource)[1], new, old)
         if custom and errors:  # what was borne before is told also of what is refused
             request.warnings += rules.warnings(new, old)
         raise_invalid(request.resource, new, errors)
-        request.warnings += rules.warnings(new, old)
+        request.warnings += await self._aside(_judged_size(request), rules.warnings, new, old)
         await self._validate(request, Operation.UPDATE, new, old)
 
     # --- creating ----------------------------------------------------------------------------------------------------
@@ -506,6 +516,15 @@ def encode(obj: Frozen) -> bytes:
     rest = {name: value for name, value in obj.items() if name not in ("kind", "apiVersion", "metadata")}
     made = orjson.dumps({"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": metadata, **rest})
     return bytes(memoryview(made))  # it is kept: a copy has its own size, what orjson makes has 4 kB at least
+
+
+def _body_size(request: Request) -> int:
+    return len(request.body) if isinstance(request.body, bytes) else 0
+
+
+def _judged_size(request: Request) -> int:
+    """The size of what is validated. Rules of custom resources hold what they found for their warnings: they stay on the loop."""
+    return 0 if request.resource.custom is not None else request.size
 
 
 def dry_run(request: Request) -> bool:

@@ -60,6 +60,7 @@ class Request:
     agent: str | None = None  # the User-Agent; None for a part of this process
     body: Any = None
     content_type: str = ""
+    size: int = 0  # bytes of the body, or of the stored object that a write changes, whichever is more
     dry_run: tuple[str, ...] = ()  # all values of the parameter
     warnings: list[str] = field(default_factory=list)
     admitted: bool = False  # admission has judged it already, in another form

@@ -16,6 +16,7 @@ from minik8s.api.errors import BadRequest, Forbidden
 from minik8s.api.user import ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, User, split_service_account
 from minik8s.apiserver.authz import check, forbidden
 from minik8s.apiserver.contract import Attributes, Authorizer
+from minik8s.apiserver.request import readable
 
 AUTHENTICATION = "authentication.k8s.io"
 PREFIX = "impersonate-"
@@ -26,7 +27,7 @@ NODES_GROUP = "system:nodes"
 
 def wanted_user(headers: Iterable[tuple[str, str]]) -> User | None:
     """Whom a request's headers (name, value) ask to act as, None where they don't ask. BadRequest where they name no user."""
-    asked = [(name.lower(), value) for name, value in headers if name[: len(PREFIX)].lower() == PREFIX]
+    asked = [(name.lower(), readable(value)) for name, value in headers if name[:12].lower() == PREFIX]
     if not asked:
         return None
     name = uid = ""

@@ -33,10 +33,12 @@ from minik8s.client.http import HttpTransport
 from minik8s.client.informer import Informers
 from minik8s.client.kubeconfig import Access, ssl_context
 from minik8s.dns.server import ClusterDns
+from minik8s.kubelet.imagegc import ImageCollector
+from minik8s.kubelet.imagegc import Policy as ImagePolicy
 from minik8s.kubelet.join import ClusterConfig, JoinFailed, Membership
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
-from minik8s.kubelet.machine import Machine, inspect, pressure
+from minik8s.kubelet.machine import Machine, Pressure, inspect, pressure
 from minik8s.kubelet.node import NodeConfig, NodeReporter
 from minik8s.kubelet.rotation import Policy, Rotation
 from minik8s.kubelet.server import application
@@ -122,12 +124,20 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     stack.push_async_callback(informers.stop)
 
     machine = inspect(options.data_dir)
+    full = asyncio.Event()
+
+    def look() -> Pressure:
+        found = pressure(options.data_dir)
+        if found.disk:
+            full.set()
+        return found
+
     node = NodeConfig(
         name=name,
         addresses=(address,),
         machine=machine,
         version=f"{KUBERNETES_VERSION}+minik8s",
-        pressure=lambda: pressure(options.data_dir),
+        pressure=look,
         labels=dict(label.partition("=")[::2] for label in options.node_label),
         taints=[_taint(text) for text in options.node_taint],
         lease_seconds=cluster.lease_seconds,
@@ -155,6 +165,10 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     stack.push_async_callback(kubelet.stop)
     policy = Policy(quantity.parse(options.container_log_max_size).value, options.container_log_max_files)
     owner.start(Rotation(kubelet, policy).run(), "log-rotation")
+    images = ImagePolicy(options.image_gc_high_threshold, options.image_gc_low_threshold)
+    itself = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}}
+    collector = ImageCollector(runtime, clock, kubelet.events, itself, kubelet.pods, images, full)
+    owner.start(collector.run(), "images")
     _say("kubelet", f"pods' files and logs in {directory}")
 
     if "kube-proxy" not in options.disable:

@@ -52,6 +52,12 @@ def number(text: object) -> int:
     return int(str(text))
 
 
+def percent(text: object) -> int:
+    if number(text) > 100:
+        raise ValueError(f"{text!r} is no percentage")
+    return number(text)
+
+
 def several(text: object) -> int:
     if number(text) < 2:
         raise ValueError(f"{text!r}: 2 at least")
@@ -213,6 +219,15 @@ OPTIONS: tuple[Option, ...] = (
         BOTH,
         metavar="RUNTIME",
     ),
+    Option(
+        "image-gc-high-threshold",
+        85,
+        "percent of a full disk from which on unused images are removed",
+        BOTH,
+        parse=percent,
+        metavar="N",
+    ),
+    Option("image-gc-low-threshold", 80, "percent down to which they are", BOTH, parse=percent, metavar="N"),
     Option(
         "container-log-max-size", "10Mi", "from which size on a container's log is rotated", BOTH, parse=size, metavar="SIZE"
     ),

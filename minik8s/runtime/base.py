@@ -329,7 +329,7 @@ class Runtime(Protocol):
         ...
 
     async def image_usage(self) -> Mapping[str, Any]:
-        """{"bytes": used by images}"""
+        """{"bytes": used by images, "path": a directory on the file system that holds them ("" for none)}"""
         ...
 
     async def close(self) -> None:

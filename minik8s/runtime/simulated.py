@@ -294,7 +294,7 @@ class SimulatedRuntime:
         raise RuntimeFailed("the simulated runtime imports no images: it has them all")
 
     async def image_usage(self) -> Mapping[str, Any]:
-        return {"bytes": sum(image.size for image in self._images.values())}
+        return {"bytes": sum(image.size for image in self._images.values()), "path": ""}
 
     async def close(self) -> None:
         await self._owner.stop()

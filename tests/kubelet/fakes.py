@@ -253,7 +253,7 @@ class FakeRuntime:
         return [Stats(c.id, now, int((now - c.started_at) * 1e9), 3_000_000, 2_000_000, 1_000_000, 4096) for c in running]
 
     async def image_usage(self) -> Mapping[str, Any]:
-        return {"bytes": 5_000_000}
+        return {"bytes": 5_000_000, "path": ""}
 
     # --- streams ---
 

@@ -256,8 +256,9 @@ class CriRuntime:
         return names
 
     async def image_usage(self) -> Mapping[str, Any]:
-        found = await self._client.call("ImageFsInfo")
-        return {"bytes": sum(one.used_bytes.value for one in found.image_filesystems)}
+        found = (await self._client.call("ImageFsInfo")).image_filesystems
+        path = next((one.fs_id.mountpoint for one in found), "")
+        return {"bytes": sum(one.used_bytes.value for one in found), "path": path}
 
     async def close(self) -> None:
         await self._client.close()

@@ -200,7 +200,12 @@ CRI = messages(
             ("usage_bytes", 4, "UInt64Value"),
             ("rss_bytes", 5, "UInt64Value"),
         ],
-        "FilesystemUsage": [("timestamp", 1, "int64"), ("used_bytes", 3, "UInt64Value")],
+        "FilesystemIdentifier": [("mountpoint", 1, "string")],
+        "FilesystemUsage": [
+            ("timestamp", 1, "int64"),
+            ("fs_id", 2, "FilesystemIdentifier"),
+            ("used_bytes", 3, "UInt64Value"),
+        ],
         "ContainerAttributes": [("id", 1, "string")],
         "ContainerStats": [
             ("attributes", 1, "ContainerAttributes"),

@@ -294,7 +294,7 @@ class EmbeddedRuntime:
             raise RuntimeFailed(f"failed to import {archive}: {error}") from None
 
     async def image_usage(self) -> Mapping[str, Any]:
-        return {"bytes": self._images.bytes_used()}
+        return {"bytes": self._images.bytes_used(), "path": str(self._images.root)}
 
     async def close(self) -> None:
         await self._link.close()

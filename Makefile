@@ -1,10 +1,10 @@
-# make install | run | test | lint | docs | golden | bench | clean
+# make install | run | test | fuzz | lint | docs | golden | bench | clean
 PYTHON ?= python3
 GOLDEN ?= ../shared/golden
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test lint docs golden bench packages clean
+.PHONY: install run test fuzz lint docs golden bench packages clean
 
 install: $(VENV)/.installed
 
@@ -13,6 +13,11 @@ run: install
 
 test: packages $(VENV)/.test $(VENV)/node/.installed
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+# Chance, for as long as one likes (make test asks little of it): make fuzz, make fuzz TIMES=50
+TIMES ?= 5
+fuzz: $(VENV)/.test
+	MINIK8S_FUZZ=$(TIMES) $(BIN)/pytest tests/fuzz $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

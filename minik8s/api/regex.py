@@ -20,6 +20,8 @@ except ImportError:  # an optional extra
     re2 = None
 
 MOST_REPEATS = 1000
+DEEPEST = 100  # groups within each other; Go allows 1000, `re` is recursive
+LONGEST = 16_384  # characters of an expression
 SHORT = 2000  # a text for which quadratic time is fine
 
 
@@ -112,12 +114,15 @@ _FLAGS = re.compile(r"\?([imsU]*)(?:-([imsU]+))?([:)])")
 @lru_cache(maxsize=1000)
 def _translated(expression: str) -> str:
     """The expression in `re`'s words."""
+    if len(expression) > LONGEST:
+        raise RegexError("expression too large", expression)
     return _Translation(expression).run()
 
 
 class _Translation:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, level: int = 0) -> None:
         self.text, self.at, self.out = text, 0, ""
+        self.level = level  # how deep in groups the text stands
         self.depth: list[str] = []  # the flags outside each open group
         self.flags = ""
         self.repeatable = False
@@ -163,7 +168,8 @@ class _Translation:
                 self.at += 1 + match.end()
                 self.flags = flags
                 rest_of_group = _until_closed(self.text, self.at)
-                inner = _Translation(self.text[self.at : rest_of_group])
+                inner = _Translation(self.text[self.at : rest_of_group], self.level + len(self.depth) + 1)
+                inner.check_depth()
                 inner.flags = flags
                 self.add(_flagged(on, off) + inner.run() + ")")
                 self.at = rest_of_group
@@ -174,9 +180,14 @@ class _Translation:
 
     def open(self, opening: str, length: int, flags: str | None = None) -> None:
         self.depth.append(self.flags)
+        self.check_depth()
         self.flags = self.flags if flags is None else flags
         self.at += length
         self.add(opening, repeatable=False)
+
+    def check_depth(self) -> None:
+        if self.level + len(self.depth) > DEEPEST:
+            raise RegexError("expression nests too deeply", self.text)
 
     def close(self) -> None:
         if not self.depth:

@@ -23,6 +23,7 @@ from minik8s.api.errors import (
     FieldError,
     InternalError,
     NotFound,
+    RequestTooLarge,
     invalid,
     invalid_object,
     object_conflict,
@@ -55,6 +56,8 @@ ATTEMPTS = 32
 LONGEST = 34.0
 """Seconds that a write may take."""
 NAME_ATTEMPTS = 8
+LARGEST = 4 * 1024 * 1024
+"""Bytes of a stored object: somewhat more than a request may bring. Defaults and admission could unfold it without end."""
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _EXTENSIONS = {"apiextensions.k8s.io", "apiregistration.k8s.io", "admissionregistration.k8s.io"}
 """Groups whose kinds, as custom resources, may have any finalizer."""
@@ -480,6 +483,8 @@ class Registry:
         metadata = obj["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
         value = encode(obj)
+        if len(value) > LARGEST:
+            raise RequestTooLarge(f"{resource.kind} {name!r} would take {len(value)} bytes: limit is {LARGEST}")
         key = prefix_of(resource) + key_of(namespace, name)
         self.cache.offer(key, value, obj)
         try:

@@ -25,6 +25,9 @@ from minik8s.api import automaton, regex
         ("a\\", "trailing backslash at end of expression: ``"),
         ("\\y", "invalid escape sequence: `\\y`"),
         ("a(?=b)", "invalid or unsupported Perl syntax: `(?=`"),
+        ("(" * 500 + "a" + ")" * 500, f"expression nests too deeply: `{'(' * 500}a{')' * 500}`"),
+        ("(?i)" * 500, f"expression nests too deeply: `{'(?i)' * 399}`"),
+        ("[a-z]|" * 3000, f"expression too large: `{'[a-z]|' * 3000}`"),
     ],
 )
 def test_errors_are_told_as_go_tells_them(expression: str, message: str) -> None:

@@ -431,7 +431,7 @@ def test_watches_hold_what_lists_hold(template: Path) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=15 * max(TIMES, 1),
+            max_examples=12 * max(TIMES, 1),
             stateful_step_count=25,
             deadline=None,
             database=None,

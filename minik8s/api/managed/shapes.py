@@ -170,9 +170,10 @@ class List(Shape):
             label = self.label(item)
             if label not in out:
                 out[label] = (item, self.item)
+            elif out[label][1] is _REPEATED:
+                out[label][0].append(item)
             else:
-                before, shape = out[label]
-                out[label] = ([*before, item] if shape is _REPEATED else [before, item], _REPEATED)
+                out[label] = ([out[label][0], item], _REPEATED)
         return out
 
     def child(self, label: str) -> Shape | None:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from minik8s.api.errors import ApiError, Conflict, Forbidden, InternalError, Invalid, NotFound
+from minik8s.api.errors import ApiError, Conflict, Forbidden, InternalError, Invalid, NotFound, RequestTooLarge
 from minik8s.api.resources import CUSTOMRESOURCEDEFINITIONS, Resource
 from minik8s.apiserver.watching import Shown
 from minik8s.testing.clock import VirtualClock
@@ -369,3 +369,13 @@ def test_rows_hold_still_under_replace() -> None:
     """A row is compared by identity: another one is another time's."""
     row = Resource("example.com", "v1", "widgets", "Widget")
     assert replace(row) != row
+
+
+async def test_defaults_unfold_no_object_beyond_what_is_stored(desk: Desk) -> None:
+    """A request of some kilobytes would else be an object of a hundred megabytes (found by fuzzing)."""
+    item = {"type": "object", "properties": {"x": {"type": "string", "default": "y" * 1000}}}
+    root = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"a": {"type": "array", "items": item}}}}}
+    await desk.define(definition(version() | {"schema": {"openAPIV3Schema": root}}))
+    with pytest.raises(RequestTooLarge):
+        await desk.create("x", spec={"a": [{}] * 5000})
+    await desk.create("x", spec={"a": [{}] * 100})

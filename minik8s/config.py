@@ -22,7 +22,7 @@ from minik8s.api import quantity
 SERVER, AGENT = "server", "agent"
 PARENT = "MINIK8S_PARENT"
 """Set by a server for the agent beside it: the process that it ends with."""
-PARTS = ("cloud-controller", "scheduler", "controller-manager", "coredns", "kube-proxy", "metrics-server")
+PARTS = ("cloud-controller", "scheduler", "controller-manager", "coredns", "kube-proxy", "local-storage", "metrics-server")
 """What `--disable` may name."""
 
 

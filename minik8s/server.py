@@ -32,7 +32,7 @@ from minik8s.apiserver.connect import Connector
 from minik8s.apiserver.flowcontrol import pages as flow_pages
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics, watch_database
-from minik8s.apiserver.provision import provision_cluster_info, provision_services, provision_trust
+from minik8s.apiserver.provision import provision_cluster_info, provision_services, provision_storage, provision_trust
 from minik8s.base import jointoken, memory
 from minik8s.base.children import keep_running
 from minik8s.base.clock import Clock, RealClock
@@ -127,6 +127,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     owner = Owner("server", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     stack.push_async_callback(owner.stop)
     await plane.start_api(owner)
+    if "local-storage" not in options.disable:
+        await provision_storage(plane.desk)
     await provision_trust(plane.desk, pki.client_ca.pair.certificate, pki.front_proxy_ca.pair.certificate)
 
     name = options.node_name or node_name()
@@ -256,6 +258,8 @@ def _controllers(disabled: Collection[str]) -> dict[str, Start]:
     chosen: dict[str, Start] = {}
     if "controller-manager" not in disabled:
         chosen |= CONTROLLERS
+    if "local-storage" in disabled:
+        chosen.pop("local-path-provisioner", None)
     if "cloud-controller" not in disabled:
         chosen |= cloud.controllers()
     return chosen

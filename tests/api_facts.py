@@ -71,7 +71,7 @@ FACTS: dict[tuple[str, str], Fact] = {
         "kubelet/test_node.py scheduler/test_scheduler.py controllers/test_nodes.py cloud/test_cloud.py",
     ),
     ("", "PersistentVolume"): acts(
-        "bound to a claim, kept while it is used; not yet made or mounted",
+        "bound to a claim, kept while it is used; hostPath and local ones are mounted, those of local-path made and removed",
         "controllers/volumes.py controllers/protection.py",
         "controllers/test_volumes.py controllers/test_protection.py",
     ),
@@ -223,7 +223,7 @@ FACTS: dict[tuple[str, str], Fact] = {
     ("storage.k8s.io", "CSINode"): Fact(CSI),
     ("storage.k8s.io", "CSIStorageCapacity"): Fact(CSI),
     ("storage.k8s.io", "StorageClass"): acts(
-        "the default one is given to claims; says when they are bound",
+        "the default one is given to claims; says when they are bound; local-path is built in",
         "apiserver/admission/storage.py controllers/volumes.py",
         "apiserver/admission/test_storage.py controllers/test_volumes.py",
     ),

@@ -66,7 +66,8 @@ def test_values() -> None:
         (
             "disable",
             "etcd",
-            "'etcd' is none of cloud-controller, scheduler, controller-manager, coredns, kube-proxy, metrics-server",
+            "'etcd' is none of cloud-controller, scheduler, controller-manager, coredns, kube-proxy, local-storage, "
+            "metrics-server",
         ),
         ("log-level", "loud", "'loud' is none of debug, info, warning, error"),
         ("node-label", "ssd", "'ssd' is no label (KEY=VALUE)"),

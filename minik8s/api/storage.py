@@ -20,6 +20,14 @@ SELECTED_NODE = "volume.kubernetes.io/selected-node"
 OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 ONE_POD = "ReadWriteOncePod"
+LOCAL_PATH = "rancher.io/local-path"
+"""The provisioner of directories on nodes, under the name that k3s' users know."""
+LOCAL_NODE = "minik8s.io/local-path-node"
+"""Label of the volumes that it made: the node whose agent makes and removes the directory."""
+LOCAL_DIRECTORY = "minik8s.io/local-path-directory"
+"""Annotation of nodes: where their agents keep such directories."""
+KEPT_UNTIL_GONE = "external-provisioner.volume.kubernetes.io/finalizer"
+"""Finalizer of volumes whose data goes before they do (KEP-2644)."""
 AVAILABLE, BOUND, RELEASED, FAILED, PENDING, LOST = "Available", "Bound", "Released", "Failed", "Pending", "Lost"
 
 
@@ -78,6 +86,12 @@ def reaches(volume: Object, labels: Mapping[str, str]) -> bool:
     """Whether a node with these labels can use the volume (its nodeAffinity)."""
     required = (volume["spec"].get("nodeAffinity") or {}).get("required")
     return required is None or selectors.matches_terms(required.get("nodeSelectorTerms") or (), labels)
+
+
+def is_local_to(volume: Object, node: str) -> bool:
+    """Whether the built-in provisioner made it, on that node."""
+    label = (volume["metadata"].get("labels") or {}).get(LOCAL_NODE)
+    return label == node and notes_of(volume).get(PROVISIONED_BY) == LOCAL_PATH
 
 
 def mismatch(volume: Object, claim: Object) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from minik8s.api.kind import Object
 from minik8s.api.kinds.classes import SYSTEM_CLASSES
 from minik8s.api.rbac import aggregated_rules
+from minik8s.api.storage import LOCAL_PATH
 from minik8s.apiserver.authz import policy
 from minik8s.apiserver.authz.controller_policy import CONTROLLER_ROLES
 from minik8s.apiserver.authz.rules import compact, uncovered
@@ -50,6 +51,28 @@ def metrics_reader() -> Object:
         "metadata": {"name": "system:aggregated-metrics-reader", "labels": labels},
         "rules": rules,
     }
+
+
+def local_path() -> list[Object]:
+    """The built-in provisioner's class, by default everybody's, as k3s has it; and its role, which is any provisioner's."""
+    account = {"kind": "ServiceAccount", "namespace": "kube-system", "name": "local-path-provisioner"}
+    binding = {
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "local-path-provisioner-bind"},
+        "roleRef": {"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": "system:persistent-volume-provisioner"},
+        "subjects": [account],
+    }
+    chosen = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": LOCAL_PATH,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": False,
+    }
+    return [binding, chosen]
 
 
 def reconcile(existing: Mapping[str, Any] | None, wanted: Object) -> Object | None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import Resource
-from minik8s.api.selectors import FieldSelector
+from minik8s.api.selectors import FieldSelector, LabelSelector
 from minik8s.api.user import User
 
 
@@ -37,7 +37,7 @@ ShownAs = Callable[[Frozen, Resource, Resource], Awaitable[Frozen]]
 @dataclass(frozen=True, slots=True)
 class Attributes:
     """What an authorizer judges (authorization.k8s.io ResourceAttributes / NonResourceAttributes). `path` only for the latter.
-    `fields` is the request's field selector: a node may list the pods whose spec.nodeName it is.
+    `fields` and `labels` are the request's selectors: a node may list the pods whose spec.nodeName it is.
     """
 
     user: User
@@ -50,6 +50,7 @@ class Attributes:
     name: str = ""
     path: str = ""
     fields: FieldSelector | None = None
+    labels: LabelSelector | None = None
 
 
 class Decision(StrEnum):

@@ -20,7 +20,7 @@ from minik8s.api.errors import NO_SUCH_RESOURCE, ApiError, InternalError, NotFou
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import CUSTOMRESOURCEDEFINITIONS, PODS, RESOURCES, Resource
-from minik8s.api.selectors import parse_fields
+from minik8s.api.selectors import parse_fields, parse_labels
 from minik8s.api.user import User
 from minik8s.apiserver import authz, bodies, components, deletion, eviction, listing, subresources, watching
 from minik8s.apiserver.allocation import Allocators, Network
@@ -320,6 +320,7 @@ def attributes_of(request: Request) -> Attributes:
     if "fieldSelector" in request.query and not name:
         fields = parse_fields(request.query["fieldSelector"])
         name = fields.exact("metadata.name") or ""
+    labels = parse_labels(request.query["labelSelector"]) if "labelSelector" in request.query and not name else None
     return Attributes(
         user=request.user,
         verb=request.verb,
@@ -330,6 +331,7 @@ def attributes_of(request: Request) -> Attributes:
         namespace=request.name if resource is resources.NAMESPACES else request.namespace,
         name=name,
         fields=fields,
+        labels=labels,
     )
 
 

@@ -37,6 +37,11 @@ async def provision_metrics(desk: FrontDesk) -> None:
     await _ensure_all(desk, [bootstrap.metrics_reader()], bootstrap.reconcile)
 
 
+async def provision_storage(desk: FrontDesk) -> None:
+    """What the built-in provisioner needs; what people made of it stays."""
+    await _ensure_all(desk, bootstrap.local_path(), lambda existing, wanted: None if existing else wanted)
+
+
 async def provision_trust(desk: FrontDesk, client_ca: bytes, front_proxy_ca: bytes) -> None:
     """What aggregated API servers need to know of this one's authorities (PEM)."""
     await _ensure_all(desk, [trust.config_map(client_ca.decode(), front_proxy_ca.decode())], trust.reconcile)

@@ -81,6 +81,7 @@ EVENT_SOURCES: Mapping[str, str] = {
     "endpointslice-controller": "endpoint-slice-controller",
     "endpointslicemirroring-controller": "endpoint-slice-mirroring-controller",
     "ephemeral-volume-controller": "ephemeral_volume",
+    "local-path-provisioner": "rancher.io/local-path",
     "persistent-volume-binder": "persistentvolume-controller",
 }
 """What some call themselves in their Events, which is not the name of their identity."""

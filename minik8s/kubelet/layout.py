@@ -3,6 +3,7 @@
 ROOT/pods/UID/volumes/KIND/NAME      what is mounted into containers
 ROOT/pods/UID/containers/NAME/N.msg  the termination message of its run N
 ROOT/pods/UID/etc-hosts
+ROOT/storage/pvc-UID_NAMESPACE_CLAIM  a volume of the built-in provisioner
 LOGS/NAMESPACE_NAME_UID/CONTAINER/N.log
 """
 
@@ -22,6 +23,16 @@ class Layout:
     @property
     def pods(self) -> Path:
         return self.root / "pods"
+
+    @property
+    def storage(self) -> Path:
+        """What the built-in provisioner keeps; it outlives pods."""
+        return self.root / "storage"
+
+    def kept(self, path: str) -> Path | None:
+        """The path, where it is a directory of `storage`."""
+        inside = Path(path)
+        return inside if inside.parent == self.storage and inside.name not in ("", ".", "..") else None
 
     def pod(self, pod_uid: str) -> Path:
         return self.pods / _part(pod_uid)

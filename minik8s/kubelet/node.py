@@ -49,6 +49,7 @@ class NodeConfig:
     taints: Sequence[Mapping[str, str]] = ()
     provider_id: str = ""
     lease_seconds: int = LEASE_SECONDS
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class NodeReporter:
@@ -186,7 +187,7 @@ def node_object(config: NodeConfig, status: Mapping[str, Any]) -> Object:
                 "kubernetes.io/os": "linux",
                 **config.labels,
             },
-            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true", **config.annotations},
         },
         "spec": spec,
         "status": dict(status),

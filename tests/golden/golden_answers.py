@@ -26,7 +26,7 @@ AS_RECORDED = [
     "10.96.0.0/16",
     "--disable-agent",
     "--disable",
-    "scheduler,coredns,kube-proxy,cloud-controller,metrics-server",
+    "scheduler,coredns,kube-proxy,cloud-controller,local-storage,metrics-server",
 ]
 _SCORE = re.compile(r"^golden: (\d+) of (\d+) answers equal upstream's, (\d+) to the letter", re.MULTILINE)
 

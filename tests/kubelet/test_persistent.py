@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from minik8s.api import storage
 from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Resource
 from minik8s.kubelet.downward import Surroundings
 from minik8s.kubelet.layout import Layout
@@ -163,6 +164,19 @@ async def test_a_bound_claim_is_its_directory(volume: Any, tmp_path: Path, clock
     assert (mount.host_path, mount.readonly) == (str(tmp_path / "data/part"), True)
     await manager.unmount(uid(one))
     assert (tmp_path / "data/part").is_dir()
+
+
+async def test_the_directory_of_the_built_in_provisioner_is_made(tmp_path: Path, clock: VirtualClock) -> None:
+    kept = Layout(tmp_path / "kubelet", tmp_path / "logs").storage / "pvc-u_ns_c"
+    kept.parent.parent.mkdir()
+    found = local(kept)
+    found["metadata"] |= {"labels": {storage.LOCAL_NODE: "n1"}, "annotations": {storage.PROVISIONED_BY: storage.LOCAL_PATH}}
+    await volumes(tmp_path, clock, Objects(claim(), found)).mount(user(), Surroundings())
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o777
+    found["metadata"]["labels"][storage.LOCAL_NODE] = "n2"
+    kept.rmdir()
+    with pytest.raises(MountFailed, match="does not exist"):
+        await volumes(tmp_path, clock, Objects(claim(), found)).mount(user(), Surroundings())
 
 
 async def test_one_pod_at_a_time(tmp_path: Path, clock: VirtualClock) -> None:  # KEP-2485

@@ -12,7 +12,7 @@ from typing import Any
 
 from minik8s.api.errors import object_not_found
 from minik8s.api.kind import Frozen
-from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, LEASES, NODES, PODS, SERVICEACCOUNTS, Resource
+from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, LEASES, NODES, PERSISTENTVOLUMES, PODS, SERVICEACCOUNTS, Resource
 from minik8s.apiserver.admission.plugin import Quiet, refused
 from minik8s.apiserver.admission.pods import NOT_READY
 from minik8s.apiserver.admission.serviceaccounts import MIRROR, is_mirror
@@ -36,6 +36,7 @@ KUBELET_LABELS = frozenset(
         "failure-domain.beta.kubernetes.io/zone",
     }
 )
+_BOOKKEEPING = ("finalizers", "managedFields", "resourceVersion", "generation")
 NODE_SIGNERS = ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet")
 KUBELET_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
@@ -70,6 +71,7 @@ class NodeRestriction(Quiet):
             LEASES: self._lease,
             SERVICEACCOUNTS: self._token,
             CERTIFICATESIGNINGREQUESTS: self._certificate,
+            PERSISTENTVOLUMES: self._volume,
         }
 
     def handles(self, request: Admission) -> bool:
@@ -161,6 +163,16 @@ class NodeRestriction(Quiet):
         if request.name != node:
             return "can only access node lease with the same name as the requesting node"
         return ""
+
+    def _volume(self, request: Admission, node: str) -> str:
+        """The authorizer lets it change those that it keeps; it takes off its finalizer and nothing else."""
+        if request.operation is not Operation.UPDATE or request.object is None or request.old is None:
+            return ""
+        new, old = (
+            {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k not in _BOOKKEEPING}}
+            for obj in (request.object, request.old)
+        )
+        return "" if new == old else f'node "{node}" can only update the finalizers of its volumes'
 
     def _certificate(self, request: Admission, node: str) -> str:
         spec = (request.object or {}).get("spec") or {}

@@ -83,11 +83,20 @@ class NodeAuthorizer:
         return self._read_referenced(node, asked)
 
     def _volume(self, node: str, asked: Attributes) -> Verdict:
+        """Those of its pods' claims, and those whose directories it keeps: these it lets go when they are."""
+        if not asked.subresource and self._is_own_volume(node, asked):
+            return ALLOW
         if asked.verb not in ("get", "list", "watch"):
             return no("can only read resources of this type")
         if asked.subresource:
             return no("cannot read subresource")
         return self._referenced(node, asked)
+
+    def _is_own_volume(self, node: str, asked: Attributes) -> bool:
+        if asked.verb in ("list", "watch"):
+            return asked.labels is not None and asked.labels.exact(storage.LOCAL_NODE) == node
+        volume = self._reader.get(PERSISTENTVOLUMES, "", asked.name) if asked.name else None
+        return volume is not None and asked.verb in ("get", "patch", "delete") and storage.is_local_to(volume, node)
 
     def _service_account(self, node: str, asked: Attributes) -> Verdict:
         if asked.verb == "get" and not asked.subresource:

@@ -154,7 +154,7 @@ class Volumes:
         self._persistent[place] = found
 
     def _prepare_persistent(self, pod: Pod, found: Persistent) -> None:
-        persistent.prepare(found)
+        persistent.prepare(found, self._site.node, self._site.layout)
         group = self._group(pod)
         if group is None or not found.takes_group:
             return

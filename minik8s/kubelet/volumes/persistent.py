@@ -14,6 +14,7 @@ from typing import Any
 
 from minik8s.api import storage
 from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Resource
+from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.pod import Pod, all_containers, key, uid
 from minik8s.kubelet.volumes import hostpath
 from minik8s.kubelet.volumes.payload import Missing
@@ -99,9 +100,13 @@ async def resolve(pod: Pod, volume: Object, get: Get, labels: Mapping[str, str] 
     return Persistent(found, _directory(found), bool((volume.get("persistentVolumeClaim") or {}).get("readOnly")))
 
 
-def prepare(found: Persistent) -> None:
-    """Sees to it that the directory is there. Raises Missing."""
+def prepare(found: Persistent, node: str, layout: Layout) -> None:
+    """Sees to it that the directory is there: one of the built-in provisioner's is made. Raises Missing."""
     spec = found.volume["spec"]
+    if layout.kept(str(found.path)) and storage.is_local_to(found.volume, node) and not found.path.exists():
+        layout.storage.mkdir(mode=0o701, exist_ok=True)
+        found.path.mkdir()
+        found.path.chmod(0o777)  # whatever user the pod runs as
     if "hostPath" in spec:
         try:
             hostpath.prepare(found.path, spec["hostPath"].get("type") or "")

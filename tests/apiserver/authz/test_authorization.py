@@ -3,6 +3,7 @@
 import contextlib
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -275,6 +276,29 @@ def claimed(name: str) -> Iterator[dict[str, Any]]:
 def test_what_a_node_may(shelf: Any, text: str, allowed: bool) -> None:
     shelf.put(POD, *claimed("data"), *claimed("other"))
     assert (authorizer_for(shelf).authorize(asks(NODE, text))[0] is Decision.ALLOW) == allowed
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "selector", "allowed"),
+    [
+        ("watch", "", "minik8s.io/local-path-node=n1", True),
+        ("list", "", "minik8s.io/local-path-node=n2", False),
+        ("list", "", "", False),
+        ("delete", "own", "", True),
+        ("patch", "own", "", True),
+        ("update", "own", "", False),
+        ("delete", "other", "", False),
+        ("delete", "static", "", False),
+    ],
+)
+def test_a_node_keeps_the_volumes_made_on_it(shelf: Any, verb: str, name: str, selector: str, allowed: bool) -> None:
+    made = {"pv.kubernetes.io/provisioned-by": "rancher.io/local-path"}
+    for volume, node, notes in (("own", "n1", made), ("other", "n2", made), ("static", "n1", {})):
+        metadata = {"name": volume, "labels": {"minik8s.io/local-path-node": node}, "annotations": notes}
+        shelf.put({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": {}})
+    labels = selectors.parse_labels(selector) if selector else None
+    asked = replace(asks(NODE, f"{verb} persistentvolumes /{name}"), labels=labels)
+    assert (authorizer_for(shelf).authorize(asked)[0] is Decision.ALLOW) == allowed
 
 
 def test_a_node_lists_the_pods_bound_to_it(shelf: Any) -> None:

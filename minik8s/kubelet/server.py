@@ -86,6 +86,8 @@ class _Api:
                 await answer.write(chunk)
         except FileNotFoundError:
             pass  # it never wrote any
+        except ConnectionResetError:
+            return answer  # who followed it has left
         await answer.write_eof()
         return answer
 

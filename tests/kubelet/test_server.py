@@ -54,6 +54,17 @@ async def test_logs(session: Session, real_stage: Stage) -> None:
         assert (answer.status, await answer.text()) == (200, "")
 
 
+async def test_who_follows_a_log_may_leave(session: Session, real_stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    write_log(real_stage, "c", "one")
+    async with session.get("/containerLogs/ns/a/c?follow=true") as answer:
+        assert await answer.content.readline() == b"one\n"
+        answer.close()
+    for _ in range(5):
+        await asyncio.sleep(0.01)
+        write_log(real_stage, "c", "more")
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from minik8s import KUBERNETES_VERSION
 from minik8s.api.user import User
-from minik8s.apiserver import discovery, health, openapi, openapi_protobuf, openapi_v2
+from minik8s.apiserver import discovery, health
 from minik8s.apiserver.aggregation import documents
 from minik8s.apiserver.authn.serviceaccounts import ServiceAccountTokens
 from minik8s.apiserver.catalogue import Catalogue
@@ -103,6 +103,8 @@ def prefers_aggregated(accept: str) -> bool:
 
 def _openapi_v2(catalogue: Catalogue, aggregation: Aggregation | None) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
+        from minik8s.apiserver import openapi_protobuf, openapi_v2  # late, as below: many servers are never asked
+
         accept, rows = http.headers.get("Accept", ""), catalogue.resources
         binary = "proto-openapi" in accept and "application/json" not in accept
         media = openapi_protobuf.MEDIA if binary else "application/json"
@@ -123,6 +125,8 @@ def _openapi_v2(catalogue: Catalogue, aggregation: Aggregation | None) -> PageHa
 
 def _openapi_index(catalogue: Catalogue) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
+        from minik8s.apiserver import openapi
+
         found = await _off_loop(openapi.index, catalogue.resources)
         body = orjson.dumps(documents.index(found, catalogue.remote) if catalogue.remote else found)
         return _cached(http, body, discovery.etag(body), "text/plain; charset=utf-8")  # as upstream has it
@@ -132,6 +136,8 @@ def _openapi_index(catalogue: Catalogue) -> PageHandler:
 
 def _openapi_document(catalogue: Catalogue) -> PageHandler:
     async def handler(http: web.BaseRequest, _: User) -> Content:
+        from minik8s.apiserver import openapi
+
         name = http.path.removeprefix("/openapi/v3/")
         body = await _off_loop(openapi.document, name, catalogue.resources)
         if body is None:

@@ -72,7 +72,7 @@ FACTS: dict[tuple[str, str], Fact] = {
     ),
     ("", "PersistentVolume"): acts(
         "bound to a claim, kept while it is used; hostPath and local ones are mounted, those of local-path made and removed",
-        "controllers/volumes.py controllers/protection.py",
+        "controllers/volumes.py controllers/protection.py controllers/localpath.py",
         "controllers/test_volumes.py controllers/test_protection.py",
     ),
     ("", "PersistentVolumeClaim"): acts(

@@ -11,16 +11,13 @@ from typing import Any
 
 from minik8s.api.errors import ApiError
 from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PODS
+from minik8s.api.storage import claim_name
 from minik8s.client.events import WARNING
 from minik8s.client.workqueue import Key, Reconciler, Retry
 from minik8s.controllers.manager import Context, is_ending_namespace, key_of
 from minik8s.controllers.owners import controller_uid, reference_to
 
 Object = Mapping[str, Any]
-
-
-def claim_name(pod: Object, volume: Object) -> str:
-    return f"{pod['metadata']['name']}-{volume['name']}"
 
 
 def ephemeral_volumes(pod: Object) -> Iterator[Object]:

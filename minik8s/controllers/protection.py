@@ -11,9 +11,9 @@ from typing import Any
 
 from minik8s.api.errors import NotFound
 from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, VOLUMEATTRIBUTESCLASSES
+from minik8s.api.storage import claim_name
 from minik8s.client.informer import Informer
 from minik8s.client.workqueue import Key, Reconciler
-from minik8s.controllers.ephemeral import claim_name, ephemeral_volumes
 from minik8s.controllers.manager import Context, enqueue
 
 Object = Mapping[str, Any]
@@ -23,9 +23,8 @@ def claims_of(pod: Object) -> set[str]:
     """The claims that a pod that is not yet over holds, its ephemeral volumes' too."""
     if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return set()
-    volumes = pod["spec"].get("volumes") or ()
-    named = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if volume.get("persistentVolumeClaim")}
-    return named | {claim_name(pod, volume) for volume in ephemeral_volumes(pod)}
+    names = (claim_name(pod, volume) for volume in pod["spec"].get("volumes") or ())
+    return {name for name in names if name}
 
 
 def classes_of(obj: Object) -> set[str]:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from minik8s.api import storage
+from minik8s.api.errors import Forbidden
+from minik8s.api.resources import PERSISTENTVOLUMES
 from minik8s.apiserver.provision import provision_storage
 from minik8s.client.informer import Informers
 from minik8s.controllers.localpath import Refused, is_wanted, volume_for
@@ -123,6 +125,8 @@ async def test_from_claim_to_end(cluster: Cluster, clock: VirtualClock, tmp_path
 
     client = cluster.client_as("system:node:n", ["system:nodes"])
     informers = Informers(client, clock, cluster.plane.rng)
+    with pytest.raises(Forbidden, match='node "n" can only update the finalizers of its volumes'):
+        await client.patch(PERSISTENTVOLUMES, volume["metadata"]["name"], "", {"metadata": {"labels": {"x": "y"}}})
     local = LocalPath("n", layout, client, informers, clock)
     local.start()
     await cluster.delete("pod/p", grace_period=0)

@@ -22,7 +22,7 @@ from minik8s.apiserver import explain, openapi, openapi_protobuf
 _V3, _V2 = "#/components/schemas/", "#/definitions/"
 _METHODS = ("get", "put", "post", "delete", "patch")
 _LEFT_OUT = ("oneOf", "anyOf", "not", "nullable")
-_KEPT_WHOLE = "x-kubernetes-preserve-unknown-fields"
+_KEPT_WHOLE, _KIND = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-group-version-kind"
 
 
 def digest(resources: Sequence[Resource]) -> str:
@@ -106,6 +106,10 @@ def _only_schema(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schema(node: Mapping[str, Any]) -> dict[str, Any]:
+    if (
+        node.get(_KEPT_WHOLE) and _KIND in node
+    ):  # a kind that is kept whole; a known field alone would make kubectl refuse the others
+        return {"type": "object", _KIND: node[_KIND]}
     found: dict[str, Any] = {}
     for key, value in node.items():
         if key in _LEFT_OUT:

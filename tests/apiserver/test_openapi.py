@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from minik8s.api import structural
 from minik8s.api.resources import RESOURCES, Resource
 from minik8s.apiserver import explain, openapi, openapi_protobuf, openapi_v2
 from minik8s.base.protobuf import messages
@@ -249,4 +250,20 @@ def test_v2_of_a_type() -> None:
         "in": "body",
         "required": True,
         "schema": {"$ref": "#/definitions/io.k8s.api.core.v1.Namespace"},
+    }
+
+
+def test_v2_of_a_custom_kind_that_is_kept_whole_names_no_fields() -> None:
+    """Conformance: "works for CRD without validation schema"; kubectl would refuse what stands beside named fields."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}]
+    names = {"plural": "wholes", "singular": "whole", "kind": "Whole", "listKind": "WholeList"}
+    spec = {"group": "example.com", "scope": "Cluster", "names": names, "versions": versions}
+    rows = structural.resources_of(
+        {"metadata": {"name": "wholes.example.com"}, "spec": spec, "status": {"acceptedNames": names}}
+    )
+    found = orjson.loads(gzip.decompress(openapi_v2.packed(tuple(rows), "v1.36.0")))["definitions"]["com.example.v1.Whole"]
+    assert found == {
+        "type": "object",
+        "x-kubernetes-group-version-kind": [{"group": "example.com", "version": "v1", "kind": "Whole"}],
     }

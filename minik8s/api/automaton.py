@@ -19,13 +19,21 @@ MOST_STATES = 2_000
 Test = Callable[[str], bool]
 
 
+MANY = 100  # for repetitions that stand within others: the time may be exponential
+
+
 class TooLargeError(ValueError):
     """An expression whose automaton would be too large."""
 
 
 def is_tame(expression: str) -> bool:
     """Whether `re` needs no more than quadratic time: repetitions don't stand within each other, and are few."""
-    return sum(_unbounded(parser.parse(expression, re.ASCII), inside=False)) <= 2
+    return repetitions(expression) <= 2
+
+
+def repetitions(expression: str) -> int:
+    """How many repetitions without a limit there are, that is, the power of a text's length that `re` may need; many within another."""
+    return sum(_unbounded(parser.parse(expression, re.ASCII), inside=False))
 
 
 def _unbounded(tree: Any, *, inside: bool) -> Iterator[int]:
@@ -35,13 +43,13 @@ def _unbounded(tree: Any, *, inside: bool) -> Iterator[int]:
             least, most, body = value
             varies = most > 1 and least != most
             if varies or (inside and most > 1):
-                yield 3 if inside else int(most > 100)
+                yield MANY if inside else int(most > 100)
             yield from _unbounded(body, inside=inside or most > 1)
         elif kind is op.SUBPATTERN:
             yield from _unbounded(value[3], inside=inside)
         elif kind is op.BRANCH:
             for branch in value[1]:
-                yield 3 if inside else 0
+                yield MANY if inside else 0
                 yield from _unbounded(branch, inside=inside)
 
 

@@ -7,6 +7,7 @@ Source: RE2's syntax; Go's regexp/syntax for what its errors say.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import unicodedata
@@ -22,6 +23,8 @@ except ImportError:  # an optional extra
 MOST_REPEATS = 1000
 DEEPEST = 100  # groups within each other; Go allows 1000, `re` is recursive
 LONGEST = 16_384  # characters of an expression
+TINY = 20  # a text in which any expression is found in time
+MOST_STEPS = 7  # the power of ten of the steps that finding may take
 SHORT = 2000  # a text for which quadratic time is fine
 
 
@@ -66,6 +69,18 @@ def _matcher(expression: str) -> Callable[[str], bool]:
     return matches
 
 
+def finder(expression: str, text: str) -> Any:
+    """The compiled expression, to find where it occurs in `text`. RegexError also where, without RE2, that could take too long."""
+    found = compiled(expression)
+    if re2 is None and len(text) > TINY:
+        from minik8s.api import automaton
+
+        repetitions = automaton.repetitions(_translated(expression))
+        if repetitions * math.log10(len(text)) > MOST_STEPS:
+            raise RegexError("expression too expensive for a text of this length", expression)
+    return found
+
+
 def _machine(translated: str, expression: str) -> Any:
     from minik8s.api import automaton
 
@@ -78,7 +93,7 @@ def _machine(translated: str, expression: str) -> Any:
 @lru_cache(maxsize=1000)
 def compiled(expression: str) -> Any:
     """A pattern with `search`, `finditer` and `fullmatch` as `re` has them. RegexError. Their time is only bounded where RE2 is installed:
-    what only asks whether something matches uses `matcher`.
+    what only asks whether something matches uses `matcher`, who asks where, `finder`.
     """
     translated = _translated(expression)
     if re2 is not None:

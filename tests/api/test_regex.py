@@ -91,3 +91,15 @@ def test_no_expression_is_slow(expression: str) -> None:
     regex.matcher(expression)("a" * 5000 + "!")
     regex.matcher(expression)("x" * 5000)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.skipif(regex.re2 is not None, reason="RE2 finds anything in time")
+@pytest.mark.parametrize("expression", ["^(a+)+$", "^(a|a)*$", "a*a*a*b"])
+def test_what_could_take_too_long_to_find_is_refused(expression: str) -> None:
+    """`matcher` says whether, in linear time; where it is only `re` says."""
+    text = "a" * 400 + "!"
+    assert not regex.matcher(expression)(text)
+    with pytest.raises(regex.RegexError, match="too expensive"):
+        regex.finder(expression, text)
+    assert regex.finder(expression, "aab")
+    assert regex.finder("[0-9]+[.][0-9]+[.][0-9]+", "v1.22.3-x" * 5).search("v1.22.3-x").group() == "1.22.3"

@@ -21,6 +21,7 @@ from minik8s.api import cel
         ("' \\t\\u00a0trim\\n'.trim()", "trim"),
         ("['a', 'b'].join('-') + ['a', 'b'].join()", "a-bab"),
         (r"""strings.quote('say "hi"\n')""", r'"say \"hi\"\n"'),
+        (f"'{'a' * 400}!'.matches('^(a+)+$')", False),  # at once
         ("'abc 123 def 456'.find('[0-9]+') + 'x'.find('y')", "123"),
         ("'12 34 56'.findAll('[0-9]+', 2)", ["12", "34"]),
         ("'%s is %d: %.2f %x %X %o %b %%'.format(['a', 3, 1.005, 255, 'hi', 8, true])", "a is 3: 1.00 ff 6869 10 1 %"),

@@ -87,22 +87,22 @@ def _join(parts: list[Any], separator: str = "") -> str:
     return separator.join(parts)
 
 
-def _pattern(text: str) -> Any:
+def _pattern(pattern: str, text: str) -> Any:
     try:
-        return regex.compiled(text)
+        return regex.finder(pattern, text)
     except regex.RegexError as error:
         raise EvaluationError(f"Illegal regex: {error}") from None
 
 
 def _find(text: str, pattern: str) -> str:
-    found = _pattern(pattern).search(text)
+    found = _pattern(pattern, text).search(text)
     return "" if found is None else str(found.group())
 
 
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
     found: list[str] = []
     end = -1
-    for match in _pattern(pattern).finditer(text) if limit != 0 else ():
+    for match in _pattern(pattern, text).finditer(text) if limit != 0 else ():
         if match.end() == match.start() == end:
             continue  # Go has no empty match right behind another
         end = match.end()

@@ -101,3 +101,14 @@ def test_failures(text: str, error: str) -> None:
     with pytest.raises(cel.EvaluationError) as caught:
         cel.compile(text, cel.Env({})).evaluate({})
     assert str(caught.value) == error
+
+
+@pytest.mark.parametrize("text", ["int('{}') > 0", "uint('{}') > 0u", "semver('1.{}.0').minor() > 0"])
+def test_endless_numbers_are_errors_of_the_evaluation(text: str) -> None:
+    """Python's int reads no more than 4,300 digits, by another error."""
+    with pytest.raises(cel.EvaluationError):
+        cel.compile(text.format("9" * 5000), cel.Env({})).evaluate({})
+
+
+def test_endless_numbers_of_prereleases_are_in_order() -> None:
+    assert cel.compile(f"semver('1.0.0-1{'0' * 5000}').isGreaterThan(semver('1.0.0-9'))", cel.Env({})).evaluate({}) is True

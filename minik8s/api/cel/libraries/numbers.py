@@ -81,7 +81,7 @@ class Version(Opaque):
 
     def __init__(self, numbers: tuple[int, int, int], pre: tuple[str, ...]) -> None:
         self.numbers = numbers
-        ranked = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in pre)
+        ranked = tuple((0, len(part), part) if part.isdigit() else (1, 0, part) for part in pre)
         self.key = (numbers, not pre, ranked)
 
     def __eq__(self, other: object) -> bool:
@@ -117,7 +117,7 @@ def _number(name: str, text: str) -> int:
         raise EvaluationError(f'Invalid character(s) found in {name.lower()} number "{text}"')
     if len(text) > 1 and text.startswith("0"):
         raise EvaluationError(f'{name} number must not contain leading zeroes "{text}"')
-    if not text or int(text) > MAX_UINT:
+    if not text or len(text) > 20 or int(text) > MAX_UINT:
         reason = "value out of range" if text else "invalid syntax"
         raise EvaluationError(f'strconv.ParseUint: parsing "{text}": {reason}')
     return int(text)

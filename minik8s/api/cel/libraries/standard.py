@@ -34,7 +34,7 @@ def _to_int(value: Any) -> int:
     if isinstance(value, Duration):
         return value.nanos
     if isinstance(value, str):
-        if not re.fullmatch(r"[+-]?\d+", value, re.ASCII) or not MIN_INT <= int(value) <= MAX_INT:
+        if not re.fullmatch(r"[+-]?\d{1,1000}", value, re.ASCII) or not MIN_INT <= int(value) <= MAX_INT:
             raise _unconvertible("string", "int")
         return int(value)
     if isinstance(value, float) and (not math.isfinite(value) or not MIN_INT < value < MAX_INT):
@@ -46,7 +46,7 @@ def _to_int(value: Any) -> int:
 
 def _to_uint(value: Any) -> UInt:
     if isinstance(value, str):
-        if not re.fullmatch(r"\d+", value, re.ASCII) or int(value) > MAX_UINT:
+        if not re.fullmatch(r"\d{1,1000}", value, re.ASCII) or int(value) > MAX_UINT:
             raise _unconvertible("string", "uint")
         return UInt(value)
     if (isinstance(value, float) and not math.isfinite(value)) or not 0 <= value <= MAX_UINT:

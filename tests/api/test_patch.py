@@ -230,3 +230,23 @@ def test_merge_patch_gives_what_it_says(old: dict[str, Any], new: dict[str, Any]
             assert name not in result
         elif name not in new:
             assert result[name] == old[name]
+
+
+def rfc_7386(target: Any, change: Any) -> Any:
+    """MergePatch, as section 2 of the RFC has it; but objects within lists lose their nulls too, as Go's library has it."""
+    if isinstance(change, list):
+        return [rfc_7386({}, each) for each in change]
+    if not isinstance(change, dict):
+        return change
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, each in change.items():
+        if each is None:
+            result.pop(name, None)
+        else:
+            result[name] = rfc_7386(result.get(name), each)
+    return result
+
+
+@given(document, document)
+def test_merge_patch_as_its_rfc(old: dict[str, Any], change: dict[str, Any]) -> None:
+    assert patch.merge(old, change) == rfc_7386(old, change)

@@ -45,7 +45,7 @@ class Allocators:
         taker = _Taker(self)
         try:
             if errors := allocate(new, old, taker):
-                raise invalid_object("Service", "", new["metadata"]["name"], errors)
+                raise invalid_object("Service", "", new["metadata"].get("name", ""), errors)
             yield
         finally:
             self._held -= taker.taken

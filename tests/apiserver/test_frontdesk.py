@@ -466,3 +466,9 @@ async def test_a_grace_period_beyond_all_years_ends_with_them(desk: Desk) -> Non
     await desk.ask("delete", PODS, "p", body={"gracePeriodSeconds": 0})
     with pytest.raises(NotFound):
         await desk.ask("get", PODS, "p")
+
+
+async def test_a_nameless_service_with_a_bad_address_is_the_clients_mistake(desk: Desk) -> None:
+    """Found by fuzzing: the address is looked at before the name is."""
+    with pytest.raises(Invalid):
+        await desk.ask("create", SERVICES, body={"spec": {"clusterIP": "banana", "ports": [{"port": 80}]}})

@@ -12,7 +12,7 @@ run: install
 	$(BIN)/minik8s server
 
 test: packages $(VENV)/.test $(VENV)/node/.installed
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 # Chance, for as long as one likes (make test asks little of it): make fuzz, make fuzz TIMES=50
 TIMES ?= 5

@@ -134,7 +134,7 @@ def is_ready(pod: Any) -> bool:
 
 
 def summary(pod: Any) -> str:
-    states = [status.get("state") for status in pod["status"].get("containerStatuses", ())]
+    states = [(status.get("state"), status.get("lastState")) for status in pod["status"].get("containerStatuses", ())]
     return f"{pod['metadata']['name']}: {pod['status'].get('phase')} {'ready' if is_ready(pod) else 'not ready'} {states}"
 
 

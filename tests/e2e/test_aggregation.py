@@ -17,7 +17,11 @@ from machines import eventually
 from minik8s.base.clock import RealClock
 from minik8s.base.pki import Authority
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.root,
+    pytest.mark.parametrize("cluster", ["embedded"], indirect=True, scope="session"),  # whose image has a Python
+]
 NAMESPACE, GROUP = "wardle", "wardle.example.com"
 API = f"v1.{GROUP}"
 SERVER = """
@@ -101,8 +105,6 @@ server.serve_forever()
 
 @pytest.fixture(scope="module")
 def k(cluster: Cluster) -> Iterator[Kubectl]:
-    if cluster.runtime != "embedded":
-        pytest.skip("the image with a Python is the embedded runtime's")
     cluster.kubectl("create", "namespace", NAMESPACE)
     k = Kubectl(cluster.machine, cluster.kubectl.kubeconfig, NAMESPACE)
     authority = Authority.create("wardle", RealClock())

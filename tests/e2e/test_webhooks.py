@@ -16,7 +16,11 @@ from machines import eventually
 from minik8s.base.clock import RealClock
 from minik8s.base.pki import Authority
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.root,
+    pytest.mark.parametrize("cluster", ["embedded"], indirect=True, scope="session"),  # whose image has a Python
+]
 NAMESPACE = "hooks"
 SERVER = """
 import base64, http.server, json, ssl, time
@@ -101,8 +105,6 @@ class Hooks:
 
 @pytest.fixture(scope="module")
 def server(cluster: Cluster) -> Iterator[Hooks]:
-    if cluster.runtime != "embedded":
-        pytest.skip("the image with a Python is the embedded runtime's")
     cluster.kubectl("create", "namespace", NAMESPACE)
     k = Kubectl(cluster.machine, cluster.kubectl.kubeconfig, NAMESPACE)
     hooks = Hooks(k)

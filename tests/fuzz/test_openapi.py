@@ -210,15 +210,16 @@ def test_no_request_is_the_servers_failure(server: Server, operations: list[APIO
     ask()
 
 
-@pytest.mark.skipif(not TIMES, reason="a long run, by hand: MINIK8S_FUZZ=N")
-@pytest.mark.timeout(0)
-def test_each_operation(server: Server, operations: list[APIOperation], subtests: pytest.Subtests) -> None:
-    for operation in operations:
+if TIMES:  # a long run, by hand: `make fuzz TIMES=N`
 
-        @settings(FUZZ, max_examples=TIMES)
-        @given(cases(operation))
-        def ask(case: Case) -> None:
-            _judge(server, case)
+    @pytest.mark.timeout(0)
+    def test_each_operation(server: Server, operations: list[APIOperation], subtests: pytest.Subtests) -> None:
+        for operation in operations:
 
-        with subtests.test(operation.label):
-            ask()
+            @settings(FUZZ, max_examples=TIMES)
+            @given(cases(operation))
+            def ask(case: Case) -> None:
+                _judge(server, case)
+
+            with subtests.test(operation.label):
+                ask()

@@ -38,9 +38,7 @@ from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
 from minik8s.client.informer import Informers
 from minik8s.client.inprocess import InProcessTransport
-from minik8s.controllers import CONTROLLERS
 from minik8s.controllers.manager import ControllerSettings, Manager, Start
-from minik8s.scheduler.scheduler import Scheduler
 from minik8s.store.base import Store
 from minik8s.tunnel.server import Tunnels
 
@@ -70,7 +68,6 @@ class Settings:
     seats: int = SEATS
     metrics_api: bool = True
     """Whether this server itself answers for metrics.k8s.io."""
-    controllers: Mapping[str, Start] = field(default_factory=lambda: CONTROLLERS)
     controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
 
 
@@ -149,7 +146,7 @@ class ControlPlane:
         owner.start(self.aggregation.run(owner), "aggregation")
         self.authenticator.accounts.used = TokenUse(partial(self.desk.handle, authn.ADMIN), owner).note
 
-    async def start_controllers(self, stack: AsyncExitStack) -> None:
+    async def start_controllers(self, stack: AsyncExitStack, controllers: Mapping[str, Start]) -> None:
         """Runs the controllers until the stack is left."""
         informers = Informers(self.client(component("kube-controller-manager")), self.clock, self.rng, "controllers")
         stack.push_async_callback(informers.stop)
@@ -161,7 +158,7 @@ class ControlPlane:
 
         remote = RemoteContent(self.desk.catalogue, self.caller, service_account("kube-system", "namespace-controller"))
         settings = replace(self._settings.controller_settings, account_token=self.authenticator.accounts.legacy, remote=remote)
-        manager = Manager(client_of, informers, self.clock, self.rng, settings, self._settings.controllers, self.metrics)
+        manager = Manager(client_of, informers, self.clock, self.rng, settings, controllers, self.metrics)
         stack.push_async_callback(manager.stop)
         await manager.start()
         self._running.add("controller-manager")
@@ -171,4 +168,6 @@ class ControlPlane:
         informers = Informers(client, self.clock, self.rng, "scheduler")
         stack.push_async_callback(informers.stop)
         self._running.add("scheduler")
+        from minik8s.scheduler.scheduler import Scheduler  # the API is served before what only it needs is loaded
+
         owner.start(Scheduler(client, informers, self.clock, self.rng, self.metrics).run(), "scheduler")

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 
 from aiohttp import web
 
-from minik8s import KUBERNETES_VERSION, cloud, config, security
+from minik8s import KUBERNETES_VERSION, config, security
 from minik8s.api.user import User
 from minik8s.apiserver import agents, authn, health, pages
 from minik8s.apiserver.aggregation.trust import CLIENT_NAME
@@ -41,7 +41,6 @@ from minik8s.base.logging import configure
 from minik8s.base.pki import ClusterPKI, parse_request
 from minik8s.base.tasks import Owner
 from minik8s.client import kubeconfig
-from minik8s.controllers import CONTROLLERS
 from minik8s.controllers.manager import ControllerSettings, Start
 from minik8s.controlplane import ControlPlane, Settings
 from minik8s.store import open_store
@@ -110,7 +109,6 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         unreachable_toleration=options.default_unreachable_toleration_seconds,
         front_proxy=str(pki.front_proxy(CLIENT_NAME)),
         metrics_api="metrics-server" not in options.disable,
-        controllers=_controllers(options.disable),
         controller_settings=ControllerSettings(
             root_ca=pki.server_ca.pair.certificate.decode(),
             cluster_cidr=options.cluster_cidr,
@@ -162,10 +160,11 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     if "scheduler" not in options.disable:
         await plane.start_scheduler(owner, stack)
         _say("kube-scheduler", "batches of pods, one snapshot each")
-    if settings.controllers:
-        await plane.start_controllers(stack)
+    ours, clouds = _controllers(options.disable)
+    if ours or clouds:
+        await plane.start_controllers(stack, ours | clouds)
     if "controller-manager" not in options.disable:
-        _say("kube-controller-manager", f"{len(CONTROLLERS)} controllers")
+        _say("kube-controller-manager", f"{len(ours)} controllers")
     if "cloud-controller" not in options.disable:
         _say("cloud-controller-manager", "provider local: load balancers get the nodes' addresses")
     if options.simulated_nodes:
@@ -253,16 +252,15 @@ async def _simulate(plane: ControlPlane, count: int, lease: int, stack: AsyncExi
             plane.usage.sources[node.name] = node.usage.summary
 
 
-def _controllers(disabled: Collection[str]) -> dict[str, Start]:
-    """The controllers of both managers that are not switched off."""
-    chosen: dict[str, Start] = {}
-    if "controller-manager" not in disabled:
-        chosen |= CONTROLLERS
+def _controllers(disabled: Collection[str]) -> tuple[dict[str, Start], dict[str, Start]]:
+    """The controllers of both managers that are not switched off. They are loaded here: the API is served by then."""
+    from minik8s import cloud
+    from minik8s.controllers.table import CONTROLLERS
+
+    ours = {} if "controller-manager" in disabled else dict(CONTROLLERS)
     if "local-storage" in disabled:
-        chosen.pop("local-path-provisioner", None)
-    if "cloud-controller" not in disabled:
-        chosen |= cloud.controllers()
-    return chosen
+        ours.pop("local-path-provisioner", None)
+    return ours, {} if "cloud-controller" in disabled else dict(cloud.controllers())
 
 
 def cluster_config(options: SimpleNamespace, services: Network) -> dict[str, str | int]:

@@ -28,8 +28,8 @@ from minik8s.base.clock import Clock, parse_duration
 from minik8s.base.pki import new_key
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
-from minik8s.controllers import CONTROLLERS
 from minik8s.controllers.manager import ControllerSettings
+from minik8s.controllers.table import CONTROLLERS
 from minik8s.controlplane import ControlPlane, Settings
 from minik8s.kubelet.simulated import SimulatedNode, SimulatedNodes
 from minik8s.store.memory import MemoryStore
@@ -42,7 +42,7 @@ ADMIN = User("minik8s-test", (MASTERS, AUTHENTICATED))
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a cluster has: how many simulated nodes, which controllers (None: all; names as in `controllers.CONTROLLERS`), a scheduler
+    """What a cluster has: how many simulated nodes, which controllers (None: all; names as in `controllers.table.CONTROLLERS`), a scheduler
     or none. The same seed makes the same choices.
     """
 
@@ -175,7 +175,6 @@ async def running(clock: Clock, directory: Path, parts: Parts) -> AsyncIterator[
     settings = Settings(
         service_networks=[ip_network("10.96.0.0/16")],
         service_account_key=_service_account_key(),
-        controllers={name: CONTROLLERS[name] for name in names},
         controller_settings=ControllerSettings(root_ca=ROOT_CA),
     )
     store = MemoryStore()
@@ -186,7 +185,7 @@ async def running(clock: Clock, directory: Path, parts: Parts) -> AsyncIterator[
         owner = Owner("cluster")
         stack.push_async_callback(owner.stop)
         await plane.start_api(owner)
-        await plane.start_controllers(stack)
+        await plane.start_controllers(stack, {name: CONTROLLERS[name] for name in names})
         if parts.scheduler:
             await plane.start_scheduler(owner, stack)
         nodes = SimulatedNodes(plane.client, clock, rng, KUBERNETES_VERSION)

@@ -86,14 +86,13 @@ async def server() -> AsyncIterator[Server]:
     settings = Settings(
         service_networks=[ipaddress.ip_network("10.96.0.0/24")],
         service_account_key=new_key(),
-        controllers={admissionpolicies.NAME: admissionpolicies.start},
     )
     plane, owner = ControlPlane(MemoryStore(), RealClock(), Random(1), settings), Owner("test")
     async with AsyncExitStack() as stack:
         await plane.start_api(owner)
         stack.push_async_callback(owner.stop)
         stack.push_async_callback(plane.caller.close)
-        await plane.start_controllers(stack)
+        await plane.start_controllers(stack, {admissionpolicies.NAME: admissionpolicies.start})
         server = Server(plane)
         await server.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}})
         yield server

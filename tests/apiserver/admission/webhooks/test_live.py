@@ -99,7 +99,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 
     server = web.Server(answer)
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0, ssl=context)
-    settings = Settings(service_networks=[ipaddress.ip_network("10.96.0.0/24")], service_account_key=new_key(), controllers={})
+    settings = Settings(service_networks=[ipaddress.ip_network("10.96.0.0/24")], service_account_key=new_key())
     plane = ControlPlane(MemoryStore(), RealClock(), Random(1), settings)
     owner = Owner("test")
     await plane.start_api(owner)

@@ -1,4 +1,6 @@
-"""GET, LIST and durable POST, by wrk with 32 connections, the yardstick before and after. 500 pods that nobody schedules are there."""
+"""GET, LIST and durable POST, by wrk with 32 connections, the yardstick before and after. 500 pods that nobody schedules are there, and
+10,000 ConfigMaps in another namespace.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from tests.bench.programs import Api, Rate, client, server, wrk, yardstick
 
 PODS = "/api/v1/namespaces/default/pods"
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
+OTHERS, OTHER_CONFIGMAPS = 10_000, "/api/v1/namespaces/kube-public/configmaps"
 POST_CONFIGMAP = Path(__file__).with_name("post_configmap.lua")
 MEASURES = (
     ("GET a pod", f"{PODS}/bench-7", "/one", 0.5, ()),
@@ -37,11 +40,18 @@ def pod(i: int) -> dict[str, Any]:
     }
 
 
+def other(i: int) -> dict[str, Any]:
+    metadata = {"name": f"other-{i}", "labels": {"app": "bench"}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"key": "value " * 20}}
+
+
 async def measure(seconds: float) -> AsyncIterator[Figure]:
     async with yardstick() as bare, server() as api:
         async with client(api) as session:
             calls = Api(session, api.url)
             await asyncio.gather(*(calls.create(PODS, pod(i)) for i in range(1, 501)))
+            for start in range(0, OTHERS, 500):
+                await asyncio.gather(*(calls.create(OTHER_CONFIGMAPS, other(i)) for i in range(start, start + 500)))
         for name, path, bare_path, least, options in MEASURES:
             before = await wrk(bare, bare_path, seconds / 2)
             rate = await wrk(api, path, seconds, *options)

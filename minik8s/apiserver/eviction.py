@@ -43,7 +43,7 @@ async def evict(registry: Registry, request: Request) -> Answer:
     )
     if options.dry_run:
         request.dry_run = ("All",)
-    await registry.admit(request, Operation.CREATE, eviction)
+    await registry.admission.admit(request, Operation.CREATE, eviction)
     inner = Request("delete", PODS, request.namespace, request.name, query=request.query, user=request.user, admitted=True)
     entry = registry.get(inner)
     deletion.check_preconditions(PODS, entry, options)

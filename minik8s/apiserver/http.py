@@ -242,7 +242,7 @@ class HttpFace:
                 raise forms.not_acceptable()  # a log is text, but is asked for as an object is
             if request.subresource != "log":
                 options = connect.options_of(request, _parameters(path_qs))
-                await self._desk.registry.admit(request, Operation.CONNECT, options)
+                await self._desk.registry.admission.admit(request, Operation.CONNECT, options)
             with self._metrics.long_running(request, http.method):
                 return await self._connect(http, request)
         context.visit = await self._seat(http, request)

@@ -4,14 +4,14 @@ A write: the object as it shall be -> admission -> validation -> store (which de
 Answers are cache entries (bytes that are already encoded), or plain objects where nothing was stored (dry run).
 
 Neighbours: `bodies.py` makes objects of request bodies, `deletion.py` decides what a DELETE does, `subresources.py` builds on the
-functions here, `admission/` has the plugins.
+functions here, `admitting.py` asks the plugins of admission.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -36,25 +36,25 @@ from minik8s.api.kinds.table import rules_of
 from minik8s.api.managed.entries import settle_times
 from minik8s.api.resources import LAZY, Resource
 from minik8s.apiserver import bodies, deletion, managing
+from minik8s.apiserver.admitting import Admitter
 from minik8s.apiserver.allocation import Allocators
 from minik8s.apiserver.aside import Aside
 from minik8s.apiserver.cache import Cache, Entry, key_of, prefix_of
-from minik8s.apiserver.contract import WEBHOOKS, Admission, Operation, Plugin
+from minik8s.apiserver.contract import Operation, Plugin
 from minik8s.apiserver.metrics import AdmissionMetrics, StoreMetrics
 from minik8s.apiserver.quotas import Quotas
 from minik8s.apiserver.request import Request
-from minik8s.base.clock import Clock, parse_duration, rfc3339
+from minik8s.base.clock import Clock, rfc3339
 from minik8s.base.metrics import Metrics
 from minik8s.base.uids import new_uid
 from minik8s.store.base import Conflict, Store, StoreFailed
 from minik8s.store.base import Entry as Stored
 
+T = TypeVar("T")
 Answer = Entry | Mapping[str, Any]
 Change = Callable[[Frozen], Awaitable[Object]]
 """Makes the new object of the current one; may be asked again when another write came between."""
 ATTEMPTS = 32
-LONGEST = 34.0
-"""Seconds that a write may take."""
 NAME_ATTEMPTS = 8
 LARGEST = 4 * 1024 * 1024
 """Bytes of a stored object: somewhat more than a request may bring. Defaults and admission could unfold it without end."""
@@ -62,7 +62,6 @@ _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _EXTENSIONS = {"apiextensions.k8s.io", "apiregistration.k8s.io", "admissionregistration.k8s.io"}
 """Groups whose kinds, as custom resources, may have any finalizer."""
 _FILLED_METADATA = ("deletionTimestamp", "deletionGracePeriodSeconds", "uid")
-_ADMIT, _VALIDATE = "admit", "validate"
 _SERVER_METADATA = (*_FILLED_METADATA, "creationTimestamp", "selfLink", "resourceVersion", "managedFields")
 
 
@@ -84,11 +83,10 @@ class Registry:
         self.clock = clock
         self._store = store
         self._rng = rng
-        self._admission = admission
+        self.admission = Admitter(admission, clock, AdmissionMetrics(metrics or Metrics()))
         self._allocators = allocators
         self._quotas = quotas
         self._aside = Aside()
-        self._admitted = AdmissionMetrics(metrics or Metrics())
         self._stored = StoreMetrics(metrics or Metrics())
 
     # --- verbs -------------------------------------------------------------------------------------------------------
@@ -139,7 +137,7 @@ class Registry:
             managing.set_entries(obj, managed)
         else:
             await self.track(request, obj, None)
-        await self._mutate(request, Operation.CREATE, obj, None)
+        await self.admission.mutate(request, Operation.CREATE, obj, None)
         rules.prepare_create(obj)
         with self._allocators.reserve(request.resource, obj, None):
             builtin = request.resource.group not in _EXTENSIONS and request.resource.custom is None
@@ -147,7 +145,7 @@ class Registry:
             errors += await self._aside(_judged_size(request), lambda: rules.validate(obj) + rules.validate_create(obj))
             raise_invalid(request.resource, obj, errors)
             request.warnings += await self._aside(_judged_size(request), rules.warnings, obj, None)
-            await self._validate(request, Operation.CREATE, obj, None)
+            await self.admission.validate(request, Operation.CREATE, obj, None)
             with self._quotas.reserve(request, obj, None):
                 for attempt in range(NAME_ATTEMPTS):
                     try:
@@ -232,7 +230,7 @@ class Registry:
             deletion.check_preconditions(request.resource, entry, options)
             if not admitted:
                 request.dry_run = request.dry_run or (("All",) if options.dry_run else ())
-                await self.admit(request, Operation.DELETE, None, entry.obj, options.to_object())
+                await self.admission.admit(request, Operation.DELETE, None, entry.obj, options.to_object())
                 admitted = True
             verdict = deletion.decide(request.resource, entry.obj, options, self.clock.now())
             if verdict.obj is None and verdict.remove is False:
@@ -265,19 +263,19 @@ class Registry:
 
     async def track(self, request: Request, new: Object, old: Frozen | None) -> None:
         """Writes the managedFields of `new`, which a plain write is about to make of `old`."""
-        now = rfc3339(self.clock.now())
-        if request.resource.custom is None:
-            return await self._aside(request.size, managing.track, request, new, old, now)
-        custom = self.cache.of_custom(request.resource)
-        return await custom.with_versions(lambda convert: managing.track(request, new, old, now, convert))
+        await self._managed(request, managing.track, new, old)
 
     async def applied(self, request: Request, config: Frozen, old: Frozen | None) -> Object:
         """The private object that an apply patch makes of `old`, or creates."""
+        return await self._managed(request, managing.applied, config, old)
+
+    async def _managed(self, request: Request, function: Callable[..., T], first: Frozen, old: Frozen | None) -> T:
+        """What `function` of `managing` makes of both; those of a custom resource come in all of its versions."""
         now = rfc3339(self.clock.now())
         if request.resource.custom is None:
-            return await self._aside(request.size, managing.applied, request, config, old, now)
+            return await self._aside(request.size, function, request, first, old, now)
         custom = self.cache.of_custom(request.resource)
-        return await custom.with_versions(lambda convert: managing.applied(request, config, old, now, convert))
+        return await custom.with_versions(lambda convert: function(request, first, old, now, convert))
 
     # --- rewriting an object -----------------------------------------------------------------------------------------
 
@@ -351,7 +349,7 @@ class Registry:
             await self.track(request, new, old)
         _update_rules(rules, request.subresource)[0](new, old)
         rules.stamp(new, old, rfc3339(self.clock.now()))
-        if await self._mutate(request, Operation.UPDATE, new, old):
+        if await self.admission.mutate(request, Operation.UPDATE, new, old):
             _update_rules(rules, request.subresource)[0](new, old)
         if rules.generation and request.subresource != "status" and rules.generation_of(new) != rules.generation_of(old):
             metadata["generation"] = old["metadata"].get("generation", 0) + 1
@@ -370,7 +368,7 @@ class Registry:
             request.warnings += rules.warnings(new, old)
         raise_invalid(request.resource, new, errors)
         request.warnings += await self._aside(_judged_size(request), rules.warnings, new, old)
-        await self._validate(request, Operation.UPDATE, new, old)
+        await self.admission.validate(request, Operation.UPDATE, new, old)
 
     # --- creating ----------------------------------------------------------------------------------------------------
 
@@ -390,88 +388,6 @@ class Registry:
 
     def _generated_name(self, prefix: str) -> str:
         return prefix[:58] + "".join(self._rng.choices(_NAME_LETTERS, k=5))
-
-    # --- admission ---------------------------------------------------------------------------------------------------
-
-    async def admit(
-        self,
-        request: Request,
-        operation: Operation,
-        obj: Object | None,
-        old: Frozen | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Both halves, for what is not defaulted or validated between them: deletions, connections, and subresources that are written as
-        objects of another kind (the write of the object itself is then `admitted`).
-        """
-        if not request.admitted:
-            admission = self._admission_of(request, operation, obj, old, options)
-            await self._changed(request, admission)
-            await self._step(request, _VALIDATE, admission)
-
-    async def _mutate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> bool:
-        """Whether somebody changed the object who is not of this server: a webhook, a policy."""
-        if request.admitted:
-            return False
-        admission = self._admission_of(request, operation, obj, old)
-        await self._changed(request, admission)
-        return admission.reinvoke
-
-    async def _validate(self, request: Request, operation: Operation, obj: Object, old: Frozen | None) -> None:
-        if not request.admitted:
-            await self._step(request, _VALIDATE, self._admission_of(request, operation, obj, old))
-
-    async def _changed(self, request: Request, admission: Admission) -> None:
-        await self._step(request, _ADMIT, admission)
-        if admission.reinvoke:
-            admission.again = True
-            await self._step(request, _ADMIT, admission)
-
-    async def _step(self, request: Request, step: str, admission: Admission) -> None:
-        clock, metrics, rejected = self.clock, self._admitted, False
-        began = last = clock.monotonic()
-        try:
-            for plugin in self._admission:
-                if plugin.handles(admission):
-                    try:
-                        await (plugin.admit(admission) if step is _ADMIT else plugin.validate(admission))
-                    except ApiError:
-                        rejected = True
-                        raise
-                    finally:
-                        now = clock.monotonic()
-                        metrics.plugin(plugin, step, admission, now - last, rejected=rejected)
-                        if plugin.name == WEBHOOKS:
-                            request.waited += now - last
-                        last = now
-        finally:
-            metrics.step(step, admission, last - began, rejected=rejected)
-
-    def _admission_of(
-        self,
-        request: Request,
-        operation: Operation,
-        obj: Object | None,
-        old: Frozen | None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Admission:
-        if not request.deadline:
-            request.deadline = self.clock.monotonic() + _allowed_seconds(request)
-        return Admission(
-            user=request.user,
-            operation=operation,
-            resource=request.resource,
-            subresource=request.subresource,
-            namespace=request.namespace,
-            name=request.name or (obj["metadata"].get("name", "") if obj else ""),
-            object=obj,
-            old=old,
-            options=_options(request, operation) if options is None else options,
-            dry_run=dry_run(request),
-            warnings=request.warnings,
-            annotations=request.annotations,
-            deadline=request.deadline,
-        )
 
     # --- the store ---------------------------------------------------------------------------------------------------
 
@@ -581,22 +497,3 @@ def _keep_all_but_status(new: Object, old: Frozen) -> None:
     new.update({name: value for name, value in old.items() if name not in ("metadata", "status")})
     if status is not None:
         new["status"] = status
-
-
-def _options(request: Request, operation: Operation) -> Mapping[str, Any]:
-    """The CreateOptions or UpdateOptions of a write, as admission sees them; none of a connection."""
-    if operation is Operation.CONNECT:
-        return {}
-    found: dict[str, Any] = {"kind": f"{operation.capitalize()}Options", "apiVersion": "meta.k8s.io/v1"}
-    found |= {name: request.query[name] for name in ("fieldManager", "fieldValidation") if request.query.get(name)}
-    return found | ({"dryRun": list(request.dry_run)} if request.dry_run else {})
-
-
-def _allowed_seconds(request: Request) -> float:
-    """How long a write may take: what its client says, LONGEST at most."""
-    if not (text := request.query.get("timeout")):
-        return LONGEST
-    try:
-        return min(parse_duration(text) or LONGEST, LONGEST)
-    except ValueError:
-        return LONGEST

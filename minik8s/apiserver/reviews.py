@@ -61,7 +61,7 @@ def install(desk: FrontDesk, authorizer: Chain, authenticator: Authenticator) ->
     async def token(request: Request) -> Reply:
         asked = bodies.object_of(request, TOKEN_REQUEST)
         prepare_token_request(asked, request.namespace, request.name, desk.reader)
-        await desk.registry.admit(request, Operation.CREATE, asked)
+        await desk.registry.admission.admit(request, Operation.CREATE, asked)
         return Reply(201, issue_token(asked, desk.reader, authenticator, desk.clock.now()))
 
     desk.subresources[SERVICEACCOUNTS, "token"] = token
@@ -75,7 +75,7 @@ def _handler(desk: FrontDesk, resource: Resource, answer: Answer) -> Handler:
             review["metadata"]["namespace"] = request.namespace
         else:
             review["metadata"].pop("namespace", None)
-        await desk.registry.admit(request, Operation.CREATE, review)
+        await desk.registry.admission.admit(request, Operation.CREATE, review)
         try:
             return Reply(201, answer(review, request.user))
         except NotYet as keys:

@@ -41,7 +41,7 @@ async def scale(registry: Registry, request: Request) -> Answer:
 
     async def change(old: Frozen) -> Object:
         new_scale = wanted if document is None else bodies.patched(request, document, scale_of(old), SCALE)
-        await registry.admit(request, Operation.UPDATE, new_scale, scale_of(old))
+        await registry.admission.admit(request, Operation.UPDATE, new_scale, scale_of(old))
         replicas = new_scale.get("spec", {}).get("replicas", 0)
         if replicas < 0:
             error = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
@@ -72,7 +72,7 @@ async def _apply_scale(registry: Registry, request: Request) -> Answer:
 
     async def change(old: Frozen) -> Object:
         new = bodies.check_applied(request, managing.applied(request, inner_config, old, rfc3339(registry.clock.now())), old)
-        await registry.admit(request, Operation.UPDATE, scale_of(new), scale_of(old))
+        await registry.admission.admit(request, Operation.UPDATE, scale_of(new), scale_of(old))
         return new
 
     return await _rescale(registry, request, change)
@@ -109,7 +109,7 @@ async def bind(registry: Registry, request: Request) -> Answer:
     name = request.name or binding["metadata"].get("name", "")
     if request.name and binding["metadata"].get("name", request.name) != request.name:
         raise BadRequest("name in URL does not match name in Binding object")
-    await registry.admit(request, Operation.CREATE, binding)
+    await registry.admission.admit(request, Operation.CREATE, binding)
     target = binding.get("target", {})
     node = target.get("name", "")
     if target.get("kind", "Node") not in ("", "Node"):
@@ -177,7 +177,7 @@ async def finalize(registry: Registry, request: Request) -> Answer:
         new["metadata"].pop("resourceVersion")
         if version := wanted["metadata"].get("resourceVersion"):
             new["metadata"]["resourceVersion"] = version
-        await registry.admit(request, Operation.UPDATE, new, old)
+        await registry.admission.admit(request, Operation.UPDATE, new, old)
         return new
 
     return await registry.rewrite(request, change, raw=True)

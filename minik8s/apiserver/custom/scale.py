@@ -46,7 +46,7 @@ async def scale(registry: Registry, request: Request) -> Answer:
     async def change(old: Frozen) -> Object:
         before = scale_of(old, paths)
         new_scale = wanted if document is None else bodies.patched(request, document, before, SCALE)
-        await registry.admit(request, Operation.UPDATE, new_scale, before)
+        await registry.admission.admit(request, Operation.UPDATE, new_scale, before)
         replicas = (new_scale.get("spec") or {}).get("replicas")
         if replicas is None:
             if document is not None and _at(old, paths.spec_replicas) is None:
@@ -80,7 +80,7 @@ async def _apply(registry: Registry, request: Request, paths: Scale) -> Answer:
 
     async def change(old: Frozen) -> Object:
         new = bodies.check_applied(request, await registry.applied(request, inner, old), old)
-        await registry.admit(request, Operation.UPDATE, scale_of(new, paths), scale_of(old, paths))
+        await registry.admission.admit(request, Operation.UPDATE, scale_of(new, paths), scale_of(old, paths))
         return new
 
     return await _rescale(registry, request, paths, change)

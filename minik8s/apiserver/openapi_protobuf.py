@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from minik8s.api.protobuf.encoding import delimited, varint
+
 MEDIA = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _DEFINITIONS, _EXTENSION = 9, 31
 Write = Callable[[int, Any], bytes]
@@ -38,7 +40,7 @@ def _schema(node: Mapping[str, Any]) -> bytes:
 
 
 def _bytes(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
+    return varint(number << 3 | 2) + delimited(content)
 
 
 def _text(number: int, value: str) -> bytes:
@@ -46,11 +48,11 @@ def _text(number: int, value: str) -> bytes:
 
 
 def _whole(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value & (1 << 64) - 1)
+    return varint(number << 3) + varint(value)
 
 
 def _double(number: int, value: float) -> bytes:
-    return _varint(number << 3 | 1) + struct.pack("<d", value)
+    return varint(number << 3 | 1) + struct.pack("<d", value)
 
 
 def _any(number: int, value: Any) -> bytes:
@@ -81,15 +83,6 @@ def _type(number: int, value: str | Sequence[str]) -> bytes:
 
 def _items(number: int, value: Mapping[str, Any]) -> bytes:
     return _bytes(number, _node(1, value))
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
 
 
 _FIELDS: Mapping[str, tuple[int, Write]] = {

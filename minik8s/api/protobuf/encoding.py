@@ -38,7 +38,7 @@ def encode_list(api_version: str, kind: str, metadata: Mapping[str, Any], items:
     for field in fields_of(message_of(api_version, kind)):
         tag = _tag(field)
         if field.name == "items":
-            parts += [b"".join((tag, _varint(len(item)), item)) for item in items]
+            parts += [b"".join((tag, varint(len(item)), item)) for item in items]
         else:
             parts.append(tag + _writer(field.type)(metadata))
     return _enveloped(api_version, kind, b"".join(parts))
@@ -46,14 +46,14 @@ def encode_list(api_version: str, kind: str, metadata: Mapping[str, Any], items:
 
 def watch_frame(event: str, body: bytes) -> bytes:
     """One event of a watch: its length (4 bytes, big-endian) and a bare WatchEvent around an encoded object."""
-    raw = b"\x0a" + _delimited(body)
-    message = b"".join((b"\x0a", _string(event), b"\x12", _varint(len(raw)), raw))
+    raw = b"\x0a" + delimited(body)
+    message = b"".join((b"\x0a", _string(event), b"\x12", varint(len(raw)), raw))
     return len(message).to_bytes(4, "big") + message
 
 
 def _enveloped(api_version: str, kind: str, message: bytes) -> bytes:
     types = b"".join((b"\x0a", _string(api_version), b"\x12", _string(kind)))
-    return b"".join((MAGIC, b"\x0a", _delimited(types), b"\x12", _delimited(message), b"\x1a\x00\x22\x00"))
+    return b"".join((MAGIC, b"\x0a", delimited(types), b"\x12", delimited(message), b"\x1a\x00\x22\x00"))
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def _map(field: Field) -> Callable[[Any], bytes | None]:
             entry = b"\x0a" + _string(key)
             if item is not None or not nullable:
                 entry += b"\x12" + payload(item)
-            parts.append(b"".join((tag, _varint(len(entry)), entry)))
+            parts.append(b"".join((tag, varint(len(entry)), entry)))
         return b"".join(parts)
 
     return put
@@ -148,14 +148,14 @@ _LABELS: Mapping[str, Callable[[Field], Callable[[Any], bytes | None]]] = {
 
 
 def _tag(field: Field) -> bytes:
-    return _varint(field.number << 3 | {"double": 1, "bool": 0, "int32": 0, "int64": 0}.get(field.type, 2))
+    return varint(field.number << 3 | {"double": 1, "bool": 0, "int32": 0, "int64": 0}.get(field.type, 2))
 
 
 def _writer(kind: str) -> Writer:
     if (scalar := _SCALARS.get(kind)) is not None:
         return scalar
     message = _message(kind)
-    return lambda value: _delimited(message(value))
+    return lambda value: delimited(message(value))
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -163,7 +163,8 @@ def _writer(kind: str) -> Writer:
 _SHORT = [bytes((number,)) for number in range(128)]
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A whole number, seven bits a byte; a negative one as the 64 bits of its two's complement."""
     if 0 <= number < 128:
         return _SHORT[number]
     number &= (1 << 64) - 1
@@ -175,22 +176,23 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _delimited(data: bytes) -> bytes:
-    return _varint(len(data)) + data
+def delimited(data: bytes) -> bytes:
+    """Bytes, their length before them."""
+    return varint(len(data)) + data
 
 
 def _string(value: str | None) -> bytes:
     data = value.encode() if value else b""
-    return _varint(len(data)) + data
+    return varint(len(data)) + data
 
 
 _SCALARS: Mapping[str, Writer] = {
     "bool": lambda value: b"\x01" if value else b"\x00",
-    "int32": lambda value: _varint(value or 0),
-    "int64": lambda value: _varint(value or 0),
+    "int32": lambda value: varint(value or 0),
+    "int64": lambda value: varint(value or 0),
     "double": lambda value: struct.pack("<d", value or 0),
     "string": _string,
-    "bytes": lambda value: _delimited(base64.b64decode(value or "")),
+    "bytes": lambda value: delimited(base64.b64decode(value or "")),
 }
 
 
@@ -209,13 +211,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def _moment(value: str, *, whole: bool) -> bytes:
     since = datetime.fromisoformat(value) - _EPOCH
     seconds, nanos = since.days * 86400 + since.seconds, 0 if whole else since.microseconds * 1000
-    return b"".join((b"\x08", _varint(seconds), b"\x10", _varint(nanos)))
+    return b"".join((b"\x08", varint(seconds), b"\x10", varint(nanos)))
 
 
 def _int_or_string(value: int | str | None) -> bytes:
     if isinstance(value, str):
         return b"\x08\x01\x10\x00\x1a" + _string(value)
-    return b"".join((b"\x08\x00\x10", _varint(value or 0), b"\x1a\x00"))
+    return b"".join((b"\x08\x00\x10", varint(value or 0), b"\x1a\x00"))
 
 
 def _quantity(value: str | None) -> bytes:
@@ -223,7 +225,7 @@ def _quantity(value: str | None) -> bytes:
 
 
 def _raw_json(value: Any) -> bytes:
-    return b"" if value is None else b"\x0a" + _delimited(orjson.dumps(value))
+    return b"" if value is None else b"\x0a" + delimited(orjson.dumps(value))
 
 
 _SPECIAL: Mapping[str, Callable[[Any], bytes]] = {

@@ -61,34 +61,13 @@ class Rule:
             self.error = "failed to convert to declType for CEL validation rules"
             return
         env = cel.Env({"self": declared, "oldSelf": declared.optional() if self.optional else declared})
-        self._compile(env)
+        self.program, self.error = _compiled(facts["rule"], env, cel.BOOL, "", "cel expression must evaluate to a bool")
+        if self.program is not None and (text := facts.get("messageExpression")):
+            mistyped = "messageExpression must evaluate to a string"
+            self.message, self.message_error = _compiled(text, env, cel.STRING, "messageExpression ", mistyped)
         if facts.get("fieldPath"):
-            try:
+            with suppress(fieldpath.FieldPathError):
                 self.path = fieldpath.resolve(facts["fieldPath"], node)[0]
-            except fieldpath.FieldPathError:
-                self.path = None
-
-    def _compile(self, env: cel.Env) -> None:
-        try:
-            program = cel.compile(self.facts["rule"], env)
-        except cel.CompileError as error:
-            self.error = f"compilation failed: {error}"
-            return
-        if program.type != cel.BOOL:
-            self.error = "cel expression must evaluate to a bool"
-            return
-        self.program = program
-        if not self.facts.get("messageExpression"):
-            return
-        try:
-            message = cel.compile(self.facts["messageExpression"], env)
-        except cel.CompileError as error:
-            self.message_error = f"messageExpression compilation failed: {error}"
-            return
-        if message.type != cel.STRING:
-            self.message_error = "messageExpression must evaluate to a string"
-            return
-        self.message = message
 
     @property
     def uses_old(self) -> bool:
@@ -98,6 +77,15 @@ class Rule:
     def told(self) -> str:
         """How errors name the rule."""
         return str(self.facts.get("message") or self.facts["rule"]).strip()
+
+
+def _compiled(text: str, env: cel.Env, wanted: cel.Type, name: str, mistyped: str) -> tuple[cel.Program | None, str]:
+    """An expression that answers the wanted type; or None, and what is wrong with it."""
+    try:
+        program = cel.compile(text, env)
+    except cel.CompileError as error:
+        return None, f"{name}compilation failed: {error}"
+    return (program, "") if program.type == wanted else (None, mistyped)
 
 
 class Ruled:

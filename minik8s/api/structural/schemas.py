@@ -8,7 +8,7 @@ Source: apiextensions.k8s.io/v1 JSONSchemaProps, JSON Schema.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -431,57 +431,50 @@ def _combinations(node: Node) -> list[Check]:
     return parts
 
 
-def _try(checks: list[Check], value: Any, path: Path, old: Any) -> list[tuple[list[FieldError], int]]:
-    tried = []
+def _try(checks: list[Check], value: Any, path: Path, old: Any) -> Iterator[tuple[list[FieldError], int]]:
     for check in checks:
         errors: list[FieldError] = []
-        tried.append((errors, check(value, path, errors, old)))
-    return tried
+        count = check(value, path, errors, old)
+        yield errors, count
 
 
-def _best(tried: list[tuple[list[FieldError], int]]) -> tuple[list[FieldError], int]:
-    return max(tried, key=lambda result: result[1])  # the first of those that match most
+def _tell_best(tried: list[tuple[list[FieldError], int]], errors: list[FieldError]) -> int:
+    """Adds what is wrong by the first of those alternatives that match most; how much it matched."""
+    wrong, count = max(tried, key=lambda result: result[1])
+    for error in wrong:
+        _add(errors, error)
+    return count
 
 
 def _any_of(checks: list[Check]) -> Check:
     def check(value: Any, path: Path, errors: list[FieldError], old: Any) -> int:
         tried = []
-        for each in checks:
-            wrong: list[FieldError] = []
-            count = each(value, path, wrong, old)
+        for wrong, count in _try(checks, value, path, old):
             if not wrong:
                 return count
             tried.append((wrong, count))
         _plain(errors, f'"{name_of(path)}" must validate at least one schema (anyOf)')
-        wrong, count = _best(tried)
-        for error in wrong:
-            _add(errors, error)
-        return count
+        return _tell_best(tried, errors)
 
     return check
 
 
 def _one_of(checks: list[Check]) -> Check:
     def check(value: Any, path: Path, errors: list[FieldError], old: Any) -> int:
-        tried = _try(checks, value, path, old)
+        tried = list(_try(checks, value, path, old))
         right = [count for wrong, count in tried if not wrong]
         if len(right) == 1:
             return right[0]
         found = f"Found {len(right)} valid alternatives" if right else "Found none valid"
         _plain(errors, f'"{name_of(path)}" must validate one and only one schema (oneOf). {found}')
-        if right:
-            return 0
-        wrong, count = _best(tried)
-        for error in wrong:
-            _add(errors, error)
-        return count
+        return 0 if right else _tell_best(tried, errors)
 
     return check
 
 
 def _all_of(checks: list[Check]) -> Check:
     def check(value: Any, path: Path, errors: list[FieldError], old: Any) -> int:
-        tried = _try(checks, value, path, old)
+        tried = list(_try(checks, value, path, old))
         for error in (error for wrong, _ in tried for error in wrong):
             _add(errors, error)
         if any(wrong for wrong, _ in tried):

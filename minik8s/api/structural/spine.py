@@ -183,11 +183,8 @@ def _of_nested(node: Node, path: str, *, any_of: bool = False) -> Iterator[Field
         yield forbidden(f"{path}.properties[metadata]", "must not be specified in a nested context")
 
 
-def _completeness(node: Node, spine: Node | None, spine_path: str, path: str) -> Iterator[FieldError]:
+def _completeness(node: Node, spine: Node, spine_path: str, path: str) -> Iterator[FieldError]:
     """What is said of a value somewhere must be said of one that the spine knows."""
-    if spine is None:
-        yield required(spine_path, f"because it is defined in {path}")
-        return
     for here, each in combined(node, path):
         yield from _nested_completeness(each, spine, spine_path, here)
 

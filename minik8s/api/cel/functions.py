@@ -3,7 +3,7 @@
     functions = library({"string.startsWith(string) -> bool": str.startswith, "size(list(A)) -> int": len})
 
 A capital letter is a type parameter. A global function with a dot in its name is written in quotes: `'ip.isCanonical'(string) -> bool`.
-What does it gets CEL values and answers one, or raises EvaluationError. Knows `types`.
+What does it gets CEL values and answers one, or raises EvaluationError. Knows `errors`, `types`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from minik8s.api.cel.errors import EvaluationError
 from minik8s.api.cel.types import NAMES, TYPE, Type, free_of, list_of, map_of, optional_of, param, type_of
 
 Implementation = Callable[..., Any]
@@ -55,6 +56,19 @@ def merged(*libraries: Functions) -> dict[str, tuple[Overload, ...]]:
         for name, overloads in each.items():
             functions[name] = (*functions.get(name, ()), *overloads)
     return functions
+
+
+def finds(function: Implementation) -> Callable[..., bool]:
+    """Whether a function has an answer: `isIP` of `ip`."""
+
+    def check(*args: Any) -> bool:
+        try:
+            function(*args)
+        except EvaluationError:
+            return False
+        return True
+
+    return check
 
 
 def _read(text: str, names: Mapping[str, Type], implementation: Implementation) -> Overload:

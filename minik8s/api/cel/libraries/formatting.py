@@ -169,9 +169,9 @@ def _inner(value: Any) -> str:
     if isinstance(value, Duration):
         return f'duration("{value}")'
     if isinstance(value, str):
-        return _quoted(value)
+        return quoted(value)
     if isinstance(value, bytes):
-        return f"b{_quoted(to_string(value))}"
+        return f"b{quoted(to_string(value))}"
     if isinstance(value, float):
         return f'"{value:f}"' if not math.isfinite(value) else f"{value:.6f}"
     if isinstance(value, bool | int | UInt | list | dict | Type) or value is None:
@@ -179,16 +179,11 @@ def _inner(value: Any) -> str:
     raise EvaluationError(f"error during formatting: no formatting function for {type_name(value)}")
 
 
-def _quoted(text: str) -> str:
-    escapes = {
-        "\\": "\\\\",
-        '"': '\\"',
-        "\n": "\\n",
-        "\r": "\\r",
-        "\t": "\\t",
-        "\a": "\\a",
-        "\b": "\\b",
-        "\f": "\\f",
-        "\v": "\\v",
-    }
-    return f'"{"".join(escapes.get(char, char) for char in text)}"'
+_ESCAPES = str.maketrans(
+    {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
+)
+
+
+def quoted(text: str) -> str:
+    """A string as CEL would write it: `strings.quote`."""
+    return f'"{text.translate(_ESCAPES)}"'

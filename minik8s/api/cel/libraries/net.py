@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, unquote_plus, unquote_to_bytes
 
 from minik8s.api.cel.errors import EvaluationError
-from minik8s.api.cel.functions import library
+from minik8s.api.cel.functions import finds, library
 from minik8s.api.cel.types import NAMES, struct
 from minik8s.api.cel.values import Opaque
 
@@ -205,17 +205,6 @@ def _network(text: str) -> CIDR:
     return CIDR(address, int(bits))
 
 
-def _parses(parse: Callable[[str], object]) -> Callable[[str], bool]:
-    def check(text: str) -> bool:
-        try:
-            parse(text)
-        except EvaluationError:
-            return False
-        return True
-
-    return check
-
-
 def _contains_ip(cidr: CIDR, other: IP | str) -> bool:
     address = _address(other) if isinstance(other, str) else other.address
     return address in cidr.network
@@ -256,7 +245,7 @@ _DECLARED: dict[str, Callable[..., Any]] = {
     "URL.getEscapedPath() -> string": _escaped_path,
     "URL.getQuery() -> map(string, list(string))": _query,
     "ip(string) -> IP": lambda text: IP(_address(text)),
-    "isIP(string) -> bool": _parses(_address),
+    "isIP(string) -> bool": finds(_address),
     "'ip.isCanonical'(string) -> bool": lambda text: str(_address(text)) == text,
     "string(IP) -> string": str,
     "IP.family() -> int": lambda ip: ip.address.version,
@@ -266,7 +255,7 @@ _DECLARED: dict[str, Callable[..., Any]] = {
     "IP.isLinkLocalMulticast() -> bool": _is_link_local_multicast,
     "IP.isGlobalUnicast() -> bool": _is_global_unicast,
     "cidr(string) -> CIDR": _network,
-    "isCIDR(string) -> bool": _parses(_network),
+    "isCIDR(string) -> bool": finds(_network),
     "string(CIDR) -> string": str,
     "CIDR.ip() -> IP": lambda cidr: IP(cidr.address),
     "CIDR.containsIP(string) -> bool": _contains_ip,

@@ -8,7 +8,7 @@ from typing import Any
 
 from minik8s.api import quantity
 from minik8s.api.cel.errors import EvaluationError
-from minik8s.api.cel.functions import library
+from minik8s.api.cel.functions import finds, library
 from minik8s.api.cel.types import struct
 from minik8s.api.cel.values import MAX_INT, MAX_UINT, Opaque
 
@@ -55,17 +55,6 @@ def _of(other: Amount | int) -> quantity.Quantity:
 
 def _sign(number: int) -> int:
     return (number > 0) - (number < 0)
-
-
-def _parses(parse: Callable[..., object]) -> Callable[..., bool]:
-    def check(*args: Any) -> bool:
-        try:
-            parse(*args)
-        except EvaluationError:
-            return False
-        return True
-
-    return check
 
 
 # --- semantic versions -----------------------------------------------------------------------------------------------
@@ -149,7 +138,7 @@ def _order(a: Version, b: Version) -> int:
 
 _DECLARED: dict[str, Callable[..., Any]] = {
     "quantity(string) -> Quantity": _amount,
-    "isQuantity(string) -> bool": _parses(_amount),
+    "isQuantity(string) -> bool": finds(_amount),
     "sign(Quantity) -> int": lambda amount: _sign(amount.quantity.nano),
     "Quantity.isGreaterThan(Quantity) -> bool": lambda a, b: a.quantity.nano > b.quantity.nano,
     "Quantity.isLessThan(Quantity) -> bool": lambda a, b: a.quantity.nano < b.quantity.nano,
@@ -163,8 +152,8 @@ _DECLARED: dict[str, Callable[..., Any]] = {
     "Quantity.sub(int) -> Quantity": lambda a, b: Amount(a.quantity - _of(b)),
     "semver(string) -> Semver": _version,
     "semver(string, bool) -> Semver": _version,
-    "isSemver(string) -> bool": _parses(_version),
-    "isSemver(string, bool) -> bool": _parses(_version),
+    "isSemver(string) -> bool": finds(_version),
+    "isSemver(string, bool) -> bool": finds(_version),
     "Semver.isGreaterThan(Semver) -> bool": lambda a, b: a.key > b.key,
     "Semver.isLessThan(Semver) -> bool": lambda a, b: a.key < b.key,
     "Semver.compareTo(Semver) -> int": _order,

@@ -8,14 +8,11 @@ from typing import Any
 
 from minik8s.api import regex
 from minik8s.api.cel.errors import CostError, EvaluationError
-from minik8s.api.cel.libraries.formatting import formatted
+from minik8s.api.cel.libraries.formatting import formatted, quoted
 
 _SPACE = "\t\n\v\f\r \u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
-_QUOTED = str.maketrans(
-    {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
-)
 
 
 MOST = 10_000_000  # characters that a function makes at most: more costs more than any evaluation may
@@ -128,7 +125,7 @@ DECLARED: dict[str, Callable[..., Any]] = {
     "string.substring(int, int) -> string": _substring,
     "string.trim() -> string": lambda text: text.strip(_SPACE),
     "string.format(list(dyn)) -> string": formatted,
-    "'strings.quote'(string) -> string": lambda text: f'"{text.translate(_QUOTED)}"',
+    "'strings.quote'(string) -> string": quoted,
     "list(string).join() -> string": _join,
     "list(string).join(string) -> string": _join,
     "string.find(string) -> string": _find,

@@ -69,18 +69,14 @@ class _Maker:
         return self._fold(node)
 
     def _ident(self, name: str) -> Run:
-        for scope in reversed(self._scopes):
-            if name in scope:
-                return _read(scope[name])
-        if name not in self.inputs:
-            self.inputs[name] = self._slot()
-        return _read(self.inputs[name])
+        slot = self._slot_of(name)
+        if slot is None:
+            slot = self.inputs[name] = self._slot()
+        return _read(slot)
 
-    def _slot_of(self, node: Node) -> int | None:
-        """Where the value of a variable is; None if the node is no variable."""
-        if not isinstance(node, Ident):
-            return None
-        return next((scope[node.name] for scope in reversed(self._scopes) if node.name in scope), self.inputs.get(node.name))
+    def _slot_of(self, name: str) -> int | None:
+        """Where the value of a variable is; None if it has not been met."""
+        return next((scope[name] for scope in reversed(self._scopes) if name in scope), self.inputs.get(name))
 
     def _constant(self, node: Node) -> Any:
         """The value of what is the same at every evaluation, which costs nothing: literals, their conversions, types; else VARIES."""
@@ -128,7 +124,7 @@ class _Maker:
             test = operators.present_field if of.kind == "struct" else operators.present
             return (lambda frame: test(operand(frame), field)), cost
         if of.kind == "struct" and of.plain:
-            slot = self._slot_of(node.operand)
+            slot = self._slot_of(node.operand.name) if isinstance(node.operand, Ident) else None
             return (field_of(operand, field) if slot is None else field_of_variable(slot, field)), cost + 1
         if of.kind in ("map", "dyn"):
             return key_of(operand, field), cost + 1

@@ -113,23 +113,17 @@ def _transform(offset: int, name: str, target: Node, args: list[Node]) -> Node:
     return _collected(offset, name, target, _variables(args, 2), args[-1], args[2] if len(args) == 4 else None)
 
 
+def _bind(offset: int, name: str, value: Node, body: Node) -> Node:
+    """What has a value under a name: a fold over nothing, whose accumulator it is."""
+    nothing, step = ListOf(offset, []), Ident(offset, name)
+    return Fold(offset, "bind", nothing, ("#unused",), name, value, Const(offset, False), step, body, body)
+
+
 def _opt_map(offset: int, name: str, target: Node, args: list[Node]) -> Node:
     if not isinstance(args[0], Ident):
         raise MacroError(args[0].offset, f"{name}() variable name must be a simple identifier")
     variables = _variables(args, 1)
-    value = Call(offset, "value", [], target)
-    bound: Node = Fold(
-        offset,
-        "bind",
-        ListOf(offset, []),
-        ("#unused",),
-        variables[0],
-        value,
-        Const(offset, False),
-        Ident(offset, variables[0]),
-        args[1],
-        args[1],
-    )
+    bound = _bind(offset, variables[0], Call(offset, "value", [], target), args[1])
     if name == "optMap":
         bound = Call(offset, "optional.of", [bound])
     return Call(offset, "_?_:_", [Call(offset, "hasValue", [], target), bound, Call(offset, "optional.none", [])])
@@ -141,8 +135,7 @@ _SORTED = "@__sortBy_input__"
 def _sort_by(offset: int, name: str, target: Node, args: list[Node]) -> Node:
     keys = _map(offset, "map", Ident(offset, _SORTED), args)
     body = Call(offset, "@sortByAssociatedKeys", [keys], Ident(offset, _SORTED))
-    step = Ident(offset, _SORTED)
-    return Fold(offset, "bind", ListOf(offset, []), ("#unused",), _SORTED, target, Const(offset, False), step, body, body)
+    return _bind(offset, _SORTED, target, body)
 
 
 _MACROS: dict[tuple[str, int], Callable[[int, str, Node, list[Node]], Node]] = {

@@ -37,24 +37,23 @@ def _is_pattern(text: object) -> None:
     regex.compiled(str(text))
 
 
-_CHECKS: dict[str, tuple[int, Callable[..., object]]] = {
-    "timestamp": (0, clock.to_timestamp),
-    "duration": (0, clock.to_duration),
-    "matches": (0, _is_pattern),
-    "find": (0, _is_pattern),
-    "findAll": (0, _is_pattern),
+_CHECKS: dict[str, Callable[..., object]] = {
+    "timestamp": clock.to_timestamp,
+    "duration": clock.to_duration,
+    "matches": _is_pattern,
+    "find": _is_pattern,
+    "findAll": _is_pattern,
 }
+"""By function: what its first argument must bear."""
 
 
 def _literal(node: Call) -> list[Issue]:
     check = _CHECKS.get(node.function)
-    if check is None or len(node.args) <= check[0]:
-        return []
-    arg = node.args[check[0]]
-    if not isinstance(arg, Const):
+    arg = node.args[0] if node.args else None
+    if check is None or not isinstance(arg, Const):
         return []
     try:
-        check[1](arg.value)
+        check(arg.value)
     except (EvaluationError, regex.RegexError):
         return [Issue(arg.offset, f"invalid {node.function} argument")]
     return []

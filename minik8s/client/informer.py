@@ -126,11 +126,11 @@ class Informer:
         """Returns once the first list is in the cache and told to the handlers."""
         await self._synced.wait()
 
-    async def caught_up(self, resource_version: str) -> None:
-        """Returns once the cache holds what was written up to `resource_version`, a version of an object of this informer: who
-        waits after its own writes never decides on a state before them.
+    async def caught_up(self, *written: Object) -> None:
+        """Returns once the cache holds what these writes of objects of this informer answered: who waits after its own writes never
+        decides on a state before them.
         """
-        wanted = int(resource_version)
+        wanted = max((int(obj["metadata"]["resourceVersion"]) for obj in written), default=0)
         while int(self._resource_version or 0) < wanted:
             self._moved = self._moved or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._moved)

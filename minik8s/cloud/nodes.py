@@ -52,7 +52,7 @@ def start(context: Context, provider: Provider) -> list[Reconciler[Key]]:
         )
         spec["providerID"] = spec.get("providerID") or await provider.instances.provider_id(node)
         changed = await client.update(NODES, {**node, "spec": spec})
-        await nodes.caught_up(changed["metadata"]["resourceVersion"])
+        await nodes.caught_up(changed)
         context.events.event(node, NORMAL, "Synced", "Node synced successfully")
 
     reconciler: Reconciler[Key] = Reconciler("cloud-node", reconcile, context.clock, workers=2)

@@ -89,7 +89,7 @@ def start(context: Context, provider: Provider) -> list[Reconciler[Key]]:
         except NotFound:
             return service
         if finalizers or "deletionTimestamp" not in metadata:
-            await services.caught_up(changed["metadata"]["resourceVersion"])
+            await services.caught_up(changed)
         return changed
 
     reconciler: Reconciler[Key] = Reconciler("service", reconcile, context.clock, workers=2)

@@ -44,7 +44,7 @@ async def claimed(
             changed = await context.client.patch(children.resource, name, namespace, patch, kind="strategic")
         except (NotFound, Conflict, Invalid):  # gone, or made anew under the same name
             continue
-        await children.caught_up(changed["metadata"]["resourceVersion"])
+        await children.caught_up(changed)
         if owners.controller_uid(changed) == uid:
             claim.owned.append(changed)
     return claim.owned

@@ -133,8 +133,7 @@ class _Controller:
         if "deletionTimestamp" not in cron_job["metadata"] and not cron_job["spec"].get("suspend"):
             wait, refused = await self._schedule(cron_job, status)
         if status != cron_job.get("status", {}):
-            changed = await self._context.client.update(CRONJOBS, {**cron_job, "status": status}, subresource="status")
-            await self._cron_jobs.caught_up(changed["metadata"]["resourceVersion"])
+            await self._context.write(self._cron_jobs, {**cron_job, "status": status}, "status")
         if refused is not None:
             raise refused
         return wait
@@ -204,7 +203,7 @@ class _Controller:
                 raise
             return existing
         self._context.events.event(cron_job, NORMAL, "SuccessfulCreate", f"Created job {name}")
-        await self._jobs.caught_up(made["metadata"]["resourceVersion"])
+        await self._jobs.caught_up(made)
         return made
 
     async def _delete(self, cron_job: Object, job: Object) -> None:

@@ -112,8 +112,7 @@ class _Controller:
         if conditions := daemon_set.get("status", {}).get("conditions"):
             status["conditions"] = conditions
         if status != daemon_set.get("status"):
-            changed = await self._context.client.update(DAEMONSETS, {**daemon_set, "status": status}, subresource="status")
-            await self._sets.caught_up(changed["metadata"]["resourceVersion"])
+            await self._context.write(self._sets, {**daemon_set, "status": status}, "status")
 
 
 def _place(node: Object) -> tuple[Any, ...]:

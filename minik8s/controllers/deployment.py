@@ -96,10 +96,10 @@ class _Controller:
     async def _perform(self, deployment: Object, step: rollout.Step) -> ApiError | None:
         """Writes a step and waits until the informer holds it; why a new ReplicaSet was refused, if so."""
         client = self._context.client
-        versions = []
+        written = []
         if step.create is not None:
             try:
-                versions.append(await self._create(deployment, step.create))
+                written.append(await self._create(deployment, step.create))
             except ApiError as error:
                 if isinstance(error, Conflict) or is_ending_namespace(error):
                     raise
@@ -107,7 +107,7 @@ class _Controller:
                 self._context.events.event(deployment, WARNING, "ReplicaSetCreateError", message)
                 return error
         for scale in step.scale:
-            versions.append(await self._scale(deployment, scale))
+            written.append(await self._scale(deployment, scale))
         for replica_set in step.delete:
             target = replica_set["metadata"]
             version = target["resourceVersion"]
@@ -117,11 +117,10 @@ class _Controller:
                 )
             except NotFound:
                 continue
-        if versions:
-            await self._sets.caught_up(str(max(map(int, versions))))
+        await self._sets.caught_up(*written)
         return None
 
-    async def _create(self, deployment: Object, wanted: Mutable) -> str:
+    async def _create(self, deployment: Object, wanted: Mutable) -> Object:
         """Makes the ReplicaSet. Where another has its name, collisionCount rises and the next try has another name."""
         name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
         try:
@@ -129,16 +128,16 @@ class _Controller:
         except AlreadyExists:
             existing = await self._context.client.get(REPLICASETS, name, namespace)
             if owners.controller_uid(existing) == deployment["metadata"]["uid"] and rollout.same_template(deployment, existing):
-                return str(existing["metadata"]["resourceVersion"])
+                return existing
             status = deployment.get("status", {})
             await self._write_status(deployment, {**status, "collisionCount": status.get("collisionCount", 0) + 1})
             raise Retry(f"the name {name} is taken") from None
         replicas = wanted["spec"]["replicas"]
         if replicas:
             self._say(deployment, f"Scaled up replica set {name} from 0 to {replicas}")
-        return str(made["metadata"]["resourceVersion"])
+        return made
 
-    async def _scale(self, deployment: Object, scale: rollout.Scale) -> str:
+    async def _scale(self, deployment: Object, scale: rollout.Scale) -> Object:
         replica_set = scale.replica_set
         changed = await self._context.client.update(REPLICASETS, scale.result)
         before, after = replica_set["spec"].get("replicas", 1), scale.result["spec"]["replicas"]
@@ -146,7 +145,7 @@ class _Controller:
             direction = "up" if after > before else "down"
             name = replica_set["metadata"]["name"]
             self._say(deployment, f"Scaled {direction} replica set {name} from {before} to {after}")
-        return str(changed["metadata"]["resourceVersion"])
+        return changed
 
     def _say(self, deployment: Object, text: str) -> None:
         self._context.events.event(deployment, NORMAL, "ScalingReplicaSet", text)
@@ -167,5 +166,4 @@ class _Controller:
                 **metadata,
                 "annotations": {**(metadata.get("annotations") or {}), rollout.REVISION: revision},
             }
-        written = await self._context.client.update(DEPLOYMENTS, changed, subresource="status")
-        await self._deployments.caught_up(written["metadata"]["resourceVersion"])
+        await self._context.write(self._deployments, changed, "status")

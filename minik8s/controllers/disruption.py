@@ -93,10 +93,9 @@ def start(context: Context) -> list[Reconciler[Key]]:
         status, wait = reckon(budget, guarded, sum(scales.values()), context.clock.now())
         if status != budget.get("status"):
             try:
-                changed = await context.client.update(PODDISRUPTIONBUDGETS, {**budget, "status": status}, subresource="status")
+                await context.write(budgets, {**budget, "status": status}, "status")
             except NotFound:
                 return None
-            await budgets.caught_up(changed["metadata"]["resourceVersion"])
         return wait
 
     reconciler: Reconciler[Key] = Reconciler("disruption", reconcile, context.clock, workers=2)

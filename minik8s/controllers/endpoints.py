@@ -117,7 +117,7 @@ class _Controller(backends.Selecting):
             if is_ending_namespace(error):
                 return
             raise
-        await self._kept.caught_up(written["metadata"]["resourceVersion"])
+        await self._kept.caught_up(written)
 
     async def _forget(self, key: Key) -> None:
         endpoints = self._kept.get(*key)

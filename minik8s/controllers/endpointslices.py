@@ -147,8 +147,7 @@ async def write(context: Context, kept: Informer, existing: Sequence[Object], wa
         if not is_ending_namespace(error):
             raise
         return []
-    if answers:
-        await kept.caught_up(str(max(int(answer["metadata"]["resourceVersion"]) for answer in answers)))
+    await kept.caught_up(*answers)
     return list(by_name.values())
 
 

@@ -53,8 +53,7 @@ def start(context: Context) -> list[Reconciler[Key]]:
         there = claims.get(namespace, name)
         try:
             if there is None:
-                made = await context.client.create(PERSISTENTVOLUMECLAIMS, claim_for(pod, volume))
-                await claims.caught_up(made["metadata"]["resourceVersion"])
+                await claims.caught_up(await context.client.create(PERSISTENTVOLUMECLAIMS, claim_for(pod, volume)))
                 return
         except ApiError as error:
             if is_ending_namespace(error):

@@ -44,11 +44,11 @@ async def current(context: Context, known: Informer, owner: Object, resource: Re
     if same and same[-1]["revision"] == newest:
         return same[-1], found
     if same:
-        written = await context.client.update(CONTROLLERREVISIONS, {**same[-1], "revision": newest + 1})
+        written = await context.write(known, {**same[-1], "revision": newest + 1})
         found.remove(same[-1])
     else:
         written = await _create(context, owner, resource, newest + 1)
-    await known.caught_up(written["metadata"]["resourceVersion"])
+        await known.caught_up(written)
     return written, [*found, written]
 
 

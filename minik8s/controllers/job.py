@@ -186,28 +186,25 @@ class _Controller:
     async def _write(self, job: Object, status: Mutable) -> Object:
         if status == job.get("status"):
             return job
-        changed = await self._context.client.update(JOBS, {**job, "status": status}, subresource="status")
-        await self._jobs.caught_up(changed["metadata"]["resourceVersion"])
-        return changed
+        return await self._context.write(self._jobs, {**job, "status": status}, "status")
 
     async def _untrack(self, pods: Sequence[Object]) -> None:
         """Takes the finalizer off pods."""
         answers = await asyncio.gather(*(self._untrack_one(pod) for pod in pods))
-        if versions := [int(version) for version in answers if version]:
-            await self._pods.caught_up(str(max(versions)))
+        await self._pods.caught_up(*filter(None, answers))
 
-    async def _untrack_one(self, pod: Object) -> str:
+    async def _untrack_one(self, pod: Object) -> Object | None:
         metadata = pod["metadata"]
         if rules.TRACKING not in (metadata.get("finalizers") or ()):
-            return ""
+            return None
         patch = {"metadata": {"uid": metadata["uid"], "$deleteFromPrimitiveList/finalizers": [rules.TRACKING]}}
         try:
             changed = await self._context.client.patch(PODS, metadata["name"], metadata["namespace"], patch, kind="strategic")
         except (NotFound, Conflict):
-            return ""
+            return None
         if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
             self._metrics.tracked("delete")
-        return str(changed["metadata"]["resourceVersion"])
+        return changed
 
     async def _perform(
         self, job: Object, found: rules.Tally, wanted: rules.Plan, pods: Sequence[Object], now: float

@@ -72,6 +72,12 @@ class Context:
     def informer(self, resource: Resource) -> Informer:
         return self.informers.of(resource)
 
+    async def write(self, informer: Informer, obj: Mapping[str, Any], subresource: str = "") -> Mapping[str, Any]:
+        """Replaces an object and waits until the informer holds it: the object as it is then."""
+        written = await self.client.update(informer.resource, obj, subresource=subresource)
+        await informer.caught_up(written)
+        return written
+
 
 MANAGER = "kube-controller-manager"
 Start = Callable[[Context], Iterable[Reconciler[Any]]]

@@ -153,8 +153,7 @@ def _health(context: Context) -> Reconciler[Key]:
         now, silence = context.clock.now(), silent_since(node)
         status = health(node, silence >= grace, now)
         if status is not None:
-            node = await client.update(NODES, {**node, "status": status}, subresource="status")
-            await nodes.caught_up(node["metadata"]["resourceVersion"])
+            node = await context.write(nodes, {**node, "status": status}, "status")
             context.events.event(node, NORMAL, "NodeNotReady", f"Node {key[1]} status is now: NodeNotReady")
         if not is_true(node, "Ready"):
             await _mark_not_ready(key[1])
@@ -163,8 +162,7 @@ def _health(context: Context) -> Reconciler[Key]:
             if not is_evicting(node) and any(taint["effect"] == "NoExecute" for taint in wanted):
                 evictions.add((zone_of(node),), 1)
             spec = {name: value for name, value in node["spec"].items() if name != "taints"}
-            node = await client.update(NODES, {**node, "spec": spec | ({"taints": wanted} if wanted else {})})
-            await nodes.caught_up(node["metadata"]["resourceVersion"])
+            node = await context.write(nodes, {**node, "spec": spec | ({"taints": wanted} if wanted else {})})
         return None if silence >= grace else grace - silence
 
     async def _mark_not_ready(name: str) -> None:
@@ -273,7 +271,7 @@ def _ipam(context: Context) -> list[Reconciler[Key]]:
             return None
         patch = {"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}}
         changed = await context.client.patch(NODES, key[1], "", patch, kind="strategic")
-        await nodes.caught_up(changed["metadata"]["resourceVersion"])
+        await nodes.caught_up(changed)
         return None
 
     reconciler: Reconciler[Key] = Reconciler("node-ipam", reconcile, context.clock, workers=1)

@@ -123,16 +123,15 @@ async def settled(informer: Informer, answers: Iterable[Object | BaseException |
     """Waits until the informer holds what creations and deletions answered (`asyncio.gather`, exceptions too); the first refusal, if
     any. Other exceptions are raised.
     """
-    versions, refused = [], None
+    written, refused = [], None
     for answer in answers:
         if isinstance(answer, ApiError):
             refused = refused or answer
         elif isinstance(answer, BaseException):
             raise answer
         elif answer is not None:
-            versions.append(int(answer["metadata"]["resourceVersion"]))
-    if versions:
-        await informer.caught_up(str(max(versions)))
+            written.append(answer)
+    await informer.caught_up(*written)
     return refused
 
 

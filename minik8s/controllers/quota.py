@@ -34,10 +34,9 @@ def start(context: Context) -> list[Reconciler[Key]]:
         if status == quota.get("status", {}):
             return None
         try:
-            changed = await context.client.update(RESOURCEQUOTAS, {**quota, "status": status}, subresource="status")
+            await context.write(quotas, {**quota, "status": status}, "status")
         except NotFound:
             return None
-        await quotas.caught_up(changed["metadata"]["resourceVersion"])
         return None
 
     reconciler: Reconciler[Key] = Reconciler("resource-quota", reconcile, context.clock, workers=2)

@@ -162,7 +162,5 @@ class _Controller:
         uid = replica_set["metadata"]["uid"]
         terminating = sum("deletionTimestamp" in pod["metadata"] for pod in self._pods.indexed("controller", uid))
         status = status_of(replica_set, active, terminating, self._context.clock.now(), failure)
-        if status == replica_set.get("status"):
-            return
-        changed = await self._context.client.update(self._resource, {**replica_set, "status": status}, subresource="status")
-        await self._sets.caught_up(changed["metadata"]["resourceVersion"])
+        if status != replica_set.get("status"):
+            await self._context.write(self._sets, {**replica_set, "status": status}, "status")

@@ -67,24 +67,23 @@ class _Controller:
 
     async def _perform(self, stateful_set: Object, plan: rules.Plan, current: Object, update: Object) -> ApiError | None:
         """The first refusal, after which nothing more is tried."""
-        versions = []
+        written: list[Object | None] = []
         try:
             for pod in plan.mend:
                 await self._mend(stateful_set, pod)
             for ordinal in plan.create:
                 name = rules.revision_for(stateful_set, ordinal, current["metadata"]["name"], update["metadata"]["name"])
                 revision = current if name == current["metadata"]["name"] else update
-                versions.append(await self._create(stateful_set, revision, ordinal))
+                written.append(await self._create(stateful_set, revision, ordinal))
             for pod in plan.delete:
-                versions.append(await self._delete(stateful_set, pod))
+                written.append(await self._delete(stateful_set, pod))
         except ApiError as error:
             return None if is_ending_namespace(error) else error
         finally:
-            if found := [int(version) for version in versions if version]:
-                await self._pods.caught_up(str(max(found)))
+            await self._pods.caught_up(*filter(None, written))
         return None
 
-    async def _create(self, stateful_set: Object, revision: Object, ordinal: int) -> str:
+    async def _create(self, stateful_set: Object, revision: Object, ordinal: int) -> Object:
         name, own = rules.name_of(stateful_set, ordinal), stateful_set["metadata"]["name"]
         try:
             await self._make_claims(stateful_set, ordinal)
@@ -97,7 +96,7 @@ class _Controller:
         self._context.events.event(
             stateful_set, NORMAL, "SuccessfulCreate", f"create Pod {name} in StatefulSet {own} successful"
         )
-        return str(made["metadata"]["resourceVersion"])
+        return made
 
     async def _make_claims(self, stateful_set: Object, ordinal: int) -> None:
         """The claims that the pod lacks."""
@@ -126,20 +125,19 @@ class _Controller:
         if any((metadata.get("labels") or {}).get(key) != value for key, value in wanted.items()):
             patch = {"metadata": {"uid": metadata["uid"], "labels": wanted}}
             changed = await self._context.client.patch(PODS, metadata["name"], metadata["namespace"], patch)
-            await self._pods.caught_up(changed["metadata"]["resourceVersion"])
+            await self._pods.caught_up(changed)
 
-    async def _delete(self, stateful_set: Object, pod: Object) -> str:
+    async def _delete(self, stateful_set: Object, pod: Object) -> Object | None:
         metadata = pod["metadata"]
         try:
             answer = await self._context.client.delete(PODS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
         except NotFound:
-            return ""
+            return None
         text = f"delete Pod {metadata['name']} in StatefulSet {stateful_set['metadata']['name']} successful"
         self._context.events.event(stateful_set, NORMAL, "SuccessfulDelete", text)
-        return str(answer["metadata"]["resourceVersion"])
+        return answer
 
     async def _report(self, stateful_set: Object, pods: Sequence[Object], current: str, update: str, now: float) -> None:
         status = rules.status_of(stateful_set, pods, current, update, now)
         if status != stateful_set.get("status"):
-            changed = await self._context.client.update(STATEFULSETS, {**stateful_set, "status": status}, subresource="status")
-            await self._sets.caught_up(changed["metadata"]["resourceVersion"])
+            await self._context.write(self._sets, {**stateful_set, "status": status}, "status")

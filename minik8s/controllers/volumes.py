@@ -232,10 +232,8 @@ class _Binder:
         return await self._update(informer, {**obj, "status": rules.with_phase(obj, phase, message)}, "status")
 
     async def _update(self, informer: Informer, obj: Object, subresource: str = "") -> Object:
-        """Writes, and waits until the informer holds it. Who was overtaken begins anew."""
+        """Who was overtaken begins anew."""
         try:
-            written = await self._context.client.update(informer.resource, obj, subresource=subresource)
+            return await self._context.write(informer, obj, subresource)
         except (Conflict, NotFound):
             raise Retry from None
-        await informer.caught_up(written["metadata"]["resourceVersion"])
-        return written

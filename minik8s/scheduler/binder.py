@@ -56,12 +56,12 @@ class VolumeBinder:
             given = storage.bound_volume(volume, claim)
             if given is not volume:
                 written = await self._client.update(PERSISTENTVOLUMES, given)
-                await self._informers.of(PERSISTENTVOLUMES).caught_up(written["metadata"]["resourceVersion"])
+                await self._informers.of(PERSISTENTVOLUMES).caught_up(written)
         for claim in plan.provisions:
             if storage.notes_of(claim).get(storage.SELECTED_NODE) != plan.node:
                 asked = storage.noted(claim, {storage.SELECTED_NODE: plan.node})
                 written = await self._client.update(PERSISTENTVOLUMECLAIMS, asked)
-                await self._informers.of(PERSISTENTVOLUMECLAIMS).caught_up(written["metadata"]["resourceVersion"])
+                await self._informers.of(PERSISTENTVOLUMECLAIMS).caught_up(written)
 
     def _done(self, plan: Plan) -> bool:
         """Whether all claims are bound. Raises VolumesFailed where one will not be."""

@@ -35,7 +35,7 @@ async def test_our_client_over_http(real_cluster: Any) -> None:
     await informers.synced()
     meta = {"name": "a", "namespace": "default", "labels": {"watched": "yes"}}
     made = await client.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
-    await informer.caught_up(made["metadata"]["resourceVersion"])
+    await informer.caught_up(made)
     assert informer.get("default", "a") == made
     names = {obj["metadata"]["name"] for obj in (await client.list(NAMESPACES))["items"]}
     assert {"default", "kube-system"} <= names

@@ -39,24 +39,21 @@ def start(context: Context) -> list[Reconciler[Key]]:
             if claim is not None and (name := claim["spec"].get("volumeName")):
                 volumes.add(("", name))
         if new is None and old is not None:  # a volume may have been bound to it that it did not name yet
-            for volume in binder.volumes.list():
+            for volume in binder.volumes.indexed("claim", "/".join(key_of(old))):
                 if storage.is_for(volume, old):
                     volumes.add(key_of(volume))
 
     def volume_changed(old: Object | None, new: Object | None) -> None:
         enqueue(volumes)(old, new)
         for volume in filter(None, (old, new)):
-            for claim in list(binder.claims.list()):
-                named = claim["spec"].get("volumeName")
-                suits = named == volume["metadata"]["name"] if named else storage.class_of(claim) == storage.class_of(volume)
-                if suits:
+            for wanted in (f"volume/{volume['metadata']['name']}", f"class/{storage.class_of(volume)}"):
+                for claim in binder.claims.indexed("wanted", wanted):
                     claims.add(key_of(claim))
 
     def class_changed(old: Object | None, new: Object | None) -> None:
         for chosen in filter(None, (new or old,)):
-            for claim in list(binder.claims.list()):
-                if not claim["spec"].get("volumeName") and storage.class_of(claim) == chosen["metadata"]["name"]:
-                    claims.add(key_of(claim))
+            for claim in binder.claims.indexed("wanted", f"class/{chosen['metadata']['name']}"):
+                claims.add(key_of(claim))
 
     binder.claims.on_change(claim_changed)
     binder.volumes.on_change(volume_changed)
@@ -71,6 +68,9 @@ class _Binder:
         self.volumes = context.informer(PERSISTENTVOLUMES)
         self.classes = context.informer(STORAGECLASSES)
         self._pods = context.informer(PODS)
+        self.claims.add_index("wanted", _wanted)
+        self.volumes.add_index("claim", _claimed_by)
+        self.volumes.add_index("class", lambda volume: [storage.class_of(volume)])
 
     # --- claims ------------------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class _Binder:
         name = storage.class_of(claim)
         chosen = self.classes.get("", name) if name else None
         waits = rules.waits(claim, chosen)
-        if volume := storage.best_volume(claim, self.volumes.list(), reserved_only=waits):
+        if volume := storage.best_volume(claim, self.volumes.indexed("class", name), reserved_only=waits):
             return await self._bind(claim, volume)
         if waits:
             self._tell_waiting(claim)
@@ -237,3 +237,15 @@ class _Binder:
             return await self._context.write(informer, obj, subresource)
         except (Conflict, NotFound):
             raise Retry from None
+
+
+def _wanted(claim: Object) -> list[str]:
+    """The volume that a claim names, else the class of which it takes one."""
+    name = claim["spec"].get("volumeName")
+    return [f"volume/{name}" if name else f"class/{storage.class_of(claim)}"]
+
+
+def _claimed_by(volume: Object) -> list[str]:
+    """The claim that its claimRef names, as `NAMESPACE/NAME`."""
+    reference = volume["spec"].get("claimRef")
+    return [f"{reference.get('namespace', '')}/{reference.get('name', '')}"] if reference else []

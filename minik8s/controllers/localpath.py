@@ -17,6 +17,7 @@ from minik8s.api.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUM
 from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Key, Reconciler, Retry
 from minik8s.controllers.manager import Context, enqueue
+from minik8s.controllers.volume_rules import waits
 
 Object = Mapping[str, Any]
 HOSTNAME = "kubernetes.io/hostname"
@@ -87,7 +88,7 @@ def start(context: Context) -> list[Reconciler[Key]]:
     async def reconcile(key: Key) -> float | None:
         claim = claims.get(*key)
         chosen = claim and classes.get("", storage.class_of(claim))
-        if claim is None or chosen is None or not is_wanted(claim) or _waits(claim, chosen):
+        if claim is None or chosen is None or not is_wanted(claim) or waits(claim, chosen):
             return None
         if volumes.get("", f"pvc-{claim['metadata']['uid']}") is None:
             await provide(claim, chosen)
@@ -123,7 +124,3 @@ def start(context: Context) -> list[Reconciler[Key]]:
     reconciler: Reconciler[Key] = Reconciler("local-path-provisioner", reconcile, context.clock, workers=2)
     claims.on_change(enqueue(reconciler))
     return [reconciler]
-
-
-def _waits(claim: Object, chosen: Object) -> bool:
-    return storage.is_delayed(chosen) and storage.SELECTED_NODE not in storage.notes_of(claim)

@@ -23,6 +23,7 @@ from minik8s.api.kinds.admissionrules import (
     validate_conditions,
     validate_match_resources,
 )
+from minik8s.api.kinds.changes import clear_status
 from minik8s.api.kinds.checks import Errors
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import age
@@ -179,10 +180,6 @@ def _annotation(policy: Frozen, annotation: Frozen, path: str, expressions: Expr
         yield invalid(here, text, problem)
 
 
-def prepare_create(policy: Object) -> None:
-    policy["status"] = {}
-
-
 def prepare_update(policy: Object, old: Frozen) -> None:
     policy["status"] = old.get("status") or {}
 
@@ -288,7 +285,7 @@ BINDING_COLUMNS = (
 
 POLICY = Kind(
     default=default_policy,
-    prepare_create=prepare_create,
+    prepare_create=clear_status,
     prepare_update=prepare_update,
     validate_create=validate_new,
     validate_update=validate_change,

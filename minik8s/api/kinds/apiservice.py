@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from minik8s.api import names
 from minik8s.api.errors import FieldError, invalid, required, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
-from minik8s.api.kinds.changes import keep
+from minik8s.api.kinds.changes import keep, keep_status
 from minik8s.api.printing import age
 
 PRIORITIES: Mapping[str, tuple[int, Mapping[str, int]]] = {
@@ -66,14 +66,9 @@ def prepare_create(obj: Object) -> None:
     obj["status"] = {"conditions": [local_condition(obj["metadata"]["creationTimestamp"])]} if local else {}
 
 
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
-
-
 def prepare_status(new: Object, old: Frozen) -> None:
     keep(new, old, "spec")
-    for field in ("labels", "annotations", "finalizers", "ownerReferences"):
-        keep(new["metadata"], old["metadata"], field)
+    keep(new["metadata"], old["metadata"], "labels", "annotations", "finalizers", "ownerReferences")
 
 
 def validate(obj: Frozen) -> list[FieldError]:
@@ -136,7 +131,7 @@ def row(obj: Frozen, now: float) -> list[object]:
 KIND = Kind(
     default=default,
     prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_update=keep_status,
     prepare_status=prepare_status,
     validate=validate,
     validate_status=validate_status,

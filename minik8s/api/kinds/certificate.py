@@ -16,7 +16,7 @@ from cryptography.x509 import load_pem_x509_certificates, load_pem_x509_csr
 from minik8s.api.errors import FieldError, duplicate, forbidden, invalid, required, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object, thawed
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.changes import keep, keep_all_but_status
+from minik8s.api.kinds.changes import clear_status, keep, keep_all_but_status
 from minik8s.api.printing import NONE, age, human_duration
 from minik8s.api.user import User, user_info
 
@@ -52,10 +52,6 @@ USAGES = (
 )
 
 # --- preparation -----------------------------------------------------------------------------------------------------
-
-
-def prepare_create(request: Object) -> None:
-    request["status"] = {}
 
 
 def requested_by(request: Object, user: User) -> None:
@@ -250,7 +246,7 @@ def _state_text(request: Frozen) -> str:
 
 
 SIGNING_REQUEST = Kind(
-    prepare_create=prepare_create,
+    prepare_create=clear_status,
     prepare_update=prepare_update,
     prepare_status=prepare_status,
     validate=validate,

@@ -20,6 +20,16 @@ def keep(new: Object, old: Frozen, *keys: str) -> None:
             new.pop(key, None)
 
 
+def clear_status(obj: Object) -> None:
+    """For creations: the status is not who creates it to say."""
+    obj["status"] = {}
+
+
+def keep_status(new: Object, old: Frozen) -> None:
+    """For updates of all but the status."""
+    keep(new, old, "status")
+
+
 def keep_all_but_status(new: Object, old: Frozen) -> None:
     """For updates of the status: the rest stays, metadata aside (the registry sees to it)."""
     keep(new, old, *((new.keys() | old.keys()) - {"status", "metadata", "apiVersion", "kind"}))

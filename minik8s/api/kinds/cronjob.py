@@ -10,7 +10,7 @@ from minik8s.api import cron
 from minik8s.api.errors import FieldError, invalid, required, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks, job, workload
-from minik8s.api.kinds.changes import keep
+from minik8s.api.kinds.changes import clear_status, keep_status
 from minik8s.api.kinds.podtemplate import warn_of_pod_template
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import NONE, age, since
@@ -31,14 +31,6 @@ def default(obj: Object) -> None:
     spec.setdefault("suspend", False)
     spec.setdefault("successfulJobsHistoryLimit", 3)
     spec.setdefault("failedJobsHistoryLimit", 1)
-
-
-def prepare_create(obj: Object) -> None:
-    obj["status"] = {}
-
-
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
 
 
 # --- validation ------------------------------------------------------------------------------------------------------
@@ -155,8 +147,8 @@ def row(obj: Frozen, now: float) -> list[object]:
 
 KIND = Kind(
     default=default,
-    prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_create=clear_status,
+    prepare_update=keep_status,
     validate=validate,
     validate_create=validate_create,
     validate_update=validate_update,

@@ -8,7 +8,7 @@ from typing import Any
 from minik8s.api.errors import FieldError, forbidden, invalid, required, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import workload
-from minik8s.api.kinds.changes import keep, keep_all_but_status
+from minik8s.api.kinds.changes import clear_status, keep, keep_all_but_status, keep_status
 from minik8s.api.kinds.podtemplate import default_pod_template
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import age
@@ -39,14 +39,6 @@ def default(deployment: Object) -> None:
         rolling.setdefault("maxSurge", "25%")
     template = spec["template"] = spec.get("template") or {}
     default_pod_template(template)
-
-
-def prepare_create(deployment: Object) -> None:
-    deployment["status"] = {}
-
-
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
 
 
 def prepare_status(new: Object, old: Frozen) -> None:
@@ -103,8 +95,8 @@ def row(deployment: Frozen, now: float) -> list[object]:
 
 KIND = Kind(
     default=default,
-    prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_create=clear_status,
+    prepare_update=keep_status,
     prepare_status=prepare_status,
     validate=validate,
     validate_update=workload.same_selector,

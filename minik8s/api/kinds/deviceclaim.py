@@ -11,7 +11,7 @@ from minik8s.api.errors import FieldError, duplicate, forbidden, invalid, requir
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks, device
 from minik8s.api.kinds.addresses import parse_cidr, parse_ip
-from minik8s.api.kinds.changes import immutable, keep, keep_all_but_status
+from minik8s.api.kinds.changes import clear_status, immutable, keep_all_but_status, keep_status
 from minik8s.api.kinds.conditions import validate_conditions
 from minik8s.api.kinds.pod.validation_scheduling import validate_node_selector
 from minik8s.api.kinds.workload import spec_of, status_of
@@ -43,14 +43,6 @@ def _default_spec(spec: Object) -> None:
                 wanted["allocationMode"] = wanted.get("allocationMode") or "ExactCount"
                 if wanted["allocationMode"] == "ExactCount" and not wanted.get("count"):
                     wanted["count"] = 1
-
-
-def prepare_create(claim: Object) -> None:
-    claim["status"] = {}
-
-
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
 
 
 def validate_create(claim: Frozen) -> list[FieldError]:
@@ -287,8 +279,8 @@ def row(claim: Frozen, now: float) -> list[object]:
 
 CLAIM = Kind(
     default=default,
-    prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_create=clear_status,
+    prepare_update=keep_status,
     prepare_status=prepare_status,
     validate_create=validate_create,
     validate_update=validate_update,

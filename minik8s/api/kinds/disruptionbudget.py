@@ -5,7 +5,7 @@ from __future__ import annotations
 from minik8s.api.errors import FieldError, invalid
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks, workload
-from minik8s.api.kinds.changes import keep
+from minik8s.api.kinds.changes import keep_status
 from minik8s.api.kinds.conditions import validate_conditions
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import age
@@ -16,10 +16,6 @@ COUNTS = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPod
 
 def prepare_create(obj: Object) -> None:
     obj["status"] = dict.fromkeys(COUNTS, 0)
-
-
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
 
 
 def validate(obj: Frozen) -> list[FieldError]:
@@ -49,7 +45,7 @@ def row(obj: Frozen, now: float) -> list[object]:
 
 KIND = Kind(
     prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_update=keep_status,
     validate=validate,
     validate_status=validate_status,
     generation=True,

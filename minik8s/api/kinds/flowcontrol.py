@@ -13,7 +13,7 @@ from minik8s.api import names
 from minik8s.api.errors import FieldError, duplicate, forbidden, invalid, required, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks, flowcontrol_defaults
-from minik8s.api.kinds.changes import keep
+from minik8s.api.kinds.changes import clear_status, keep, keep_status
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import NONE, age
 
@@ -25,14 +25,6 @@ DISTINGUISHERS = ("ByNamespace", "ByUser")
 SUBJECTS = {"Group": "group", "ServiceAccount": "serviceAccount", "User": "user"}
 EXEMPT, LIMITED = "Exempt", "Limited"
 DANGLING = "Dangling"
-
-
-def prepare_create(obj: Object) -> None:
-    obj["status"] = {}
-
-
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
 
 
 def prepare_status(new: Object, old: Frozen) -> None:
@@ -207,8 +199,8 @@ def schema_row(obj: Frozen, now: float) -> list[object]:
 
 SCHEMA = Kind(
     default=default_schema,
-    prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_create=clear_status,
+    prepare_update=keep_status,
     prepare_status=prepare_status,
     validate=validate_schema,
     validate_status=validate_status,
@@ -342,8 +334,8 @@ def level_row(obj: Frozen, now: float) -> list[object]:
 
 LEVEL = Kind(
     default=default_level,
-    prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_create=clear_status,
+    prepare_update=keep_status,
     prepare_status=prepare_status,
     validate=validate_level,
     validate_status=validate_status,

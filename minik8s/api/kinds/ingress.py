@@ -11,7 +11,7 @@ from minik8s.api.errors import FieldError, forbidden, invalid, required, too_lon
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks
 from minik8s.api.kinds.addresses import ip_warnings, parse_ip, valid_ip
-from minik8s.api.kinds.changes import immutable, keep
+from minik8s.api.kinds.changes import immutable, keep_status
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import NONE, age
 
@@ -29,10 +29,6 @@ WILDCARD = re.compile(rf"\*\.{_LABEL}(\.{_LABEL})*")
 
 def prepare_create(ingress: Object) -> None:
     ingress["status"] = {"loadBalancer": {}}
-
-
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
 
 
 def validate(ingress: Frozen) -> list[FieldError]:
@@ -183,7 +179,7 @@ def _hosts(rules: Sequence[Mapping[str, Any]]) -> str:
 
 INGRESS = Kind(
     prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_update=keep_status,
     validate=validate,
     validate_create=validate_create,
     validate_status=validate_status,

@@ -13,7 +13,7 @@ from minik8s.api import names
 from minik8s.api.errors import FieldError, duplicate, invalid, required, too_long, too_many, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object, thawed
 from minik8s.api.kinds import checks, workload
-from minik8s.api.kinds.changes import immutable, keep
+from minik8s.api.kinds.changes import immutable, keep_status
 from minik8s.api.kinds.job_status import count_of_indexes, is_true, validate_status
 from minik8s.api.kinds.podtemplate import default_pod_template, validate_pod_template
 from minik8s.api.kinds.workload import spec_of, status_of
@@ -74,10 +74,6 @@ def prepare_create(job: Object) -> None:
     if not own:
         metadata.pop("labels", None)
         _copy_labels(job)
-
-
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
 
 
 def _expected_labels(job: Frozen) -> dict[str, str]:
@@ -391,7 +387,7 @@ def _duration(job: Frozen, now: float) -> str:
 KIND = Kind(
     default=default,
     prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_update=keep_status,
     validate=validate,
     validate_update=validate_update,
     validate_status=validate_status,

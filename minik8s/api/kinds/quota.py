@@ -9,7 +9,7 @@ from minik8s.api import names, quantity
 from minik8s.api.errors import FieldError, duplicate, forbidden, invalid, required
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.changes import keep
+from minik8s.api.kinds.changes import clear_status, keep_status
 from minik8s.api.kinds.pod.resources import is_extended, is_overcommittable
 from minik8s.api.kinds.pod.validation_resources import (
     INTEGER_RESOURCES,
@@ -137,14 +137,6 @@ def _consistent(amounts: Mapping[str, str], resource: str, path: str) -> list[Fi
 # --- ResourceQuotas --------------------------------------------------------------------------------------------------
 
 
-def prepare_create(obj: Object) -> None:
-    obj["status"] = {}
-
-
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
-
-
 def validate_quota(obj: Frozen) -> list[FieldError]:
     spec = spec_of(obj)
     errors = _amounts(spec.get("hard") or {}, "spec.hard") + _scopes(spec)
@@ -236,8 +228,8 @@ def row(obj: Frozen, now: float) -> list[object]:
 
 LIMIT_RANGE = Kind(default=default_limits, validate=validate_limits)
 QUOTA = Kind(
-    prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_create=clear_status,
+    prepare_update=keep_status,
     validate=validate_quota,
     validate_update=validate_quota_update,
     validate_status=validate_quota_status,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from minik8s.api.errors import FieldError
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import workload
-from minik8s.api.kinds.changes import keep
+from minik8s.api.kinds.changes import keep_status
 from minik8s.api.kinds.podtemplate import default_pod_template
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import age
@@ -41,10 +41,6 @@ def prepare_create(replicaset: Object) -> None:
     replicaset["status"] = {"replicas": 0}
 
 
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
-
-
 def validate(replicaset: Frozen) -> list[FieldError]:
     spec = spec_of(replicaset)
     errors = workload.not_negative(spec, "spec", "replicas", "minReadySeconds")
@@ -76,7 +72,7 @@ def cells(obj: Frozen, now: float) -> list[object]:
 KIND = Kind(
     default=default,
     prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_update=keep_status,
     validate=validate,
     validate_update=workload.same_selector,
     validate_status=validate_status,

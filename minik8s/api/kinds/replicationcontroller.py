@@ -5,6 +5,7 @@ from __future__ import annotations
 from minik8s.api.errors import FieldError, invalid, required
 from minik8s.api.kind import Frozen, Kind, Object
 from minik8s.api.kinds import replicaset, workload
+from minik8s.api.kinds.changes import keep_status
 from minik8s.api.kinds.podtemplate import default_pod_template
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import NONE
@@ -46,7 +47,7 @@ def row(controller: Frozen, now: float) -> list[object]:
 KIND = Kind(
     default=default,
     prepare_create=replicaset.prepare_create,
-    prepare_update=replicaset.prepare_update,
+    prepare_update=keep_status,
     validate=validate,
     validate_status=replicaset.validate_status,
     warnings=workload.warnings,

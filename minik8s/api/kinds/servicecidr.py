@@ -10,7 +10,7 @@ from minik8s.api.errors import FieldError, invalid, required
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks
 from minik8s.api.kinds.addresses import Network, canonical_cidr, canonical_ip, parse_cidr
-from minik8s.api.kinds.changes import immutable, keep
+from minik8s.api.kinds.changes import clear_status, immutable, keep_status
 from minik8s.api.kinds.workload import spec_of, status_of
 from minik8s.api.printing import NONE, age
 
@@ -40,14 +40,6 @@ def is_ready(cidr: Frozen) -> bool:
 
 def default_cidr(cidr: Object) -> None:
     cidr["spec"] = cidr.get("spec") or {}
-
-
-def create_cidr(cidr: Object) -> None:
-    cidr["status"] = {}
-
-
-def update_cidr(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
 
 
 def validate_cidr_create(cidr: Frozen) -> list[FieldError]:
@@ -85,8 +77,8 @@ def cidr_row(cidr: Frozen, now: float) -> list[object]:
 
 CIDR = Kind(
     default=default_cidr,
-    prepare_create=create_cidr,
-    prepare_update=update_cidr,
+    prepare_create=clear_status,
+    prepare_update=keep_status,
     validate_create=validate_cidr_create,
     validate_update=validate_cidr_update,
     columns=(NAME, Column("CIDRs", description="The ranges that addresses of Services are given out of."), AGE),

@@ -9,7 +9,7 @@ from minik8s.api import names
 from minik8s.api.errors import FieldError, duplicate, forbidden, invalid, required, too_long
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.changes import immutable, keep, keep_all_but_status
+from minik8s.api.kinds.changes import immutable, keep, keep_all_but_status, keep_status
 from minik8s.api.kinds.pod.warnings import DEPRECATED_LABELS
 from minik8s.api.kinds.volume import UNSET, driver_name, validate_volume_spec
 from minik8s.api.kinds.workload import spec_of, status_of
@@ -316,10 +316,6 @@ def create_attachment(obj: Object) -> None:
     obj["status"] = {"attached": False}
 
 
-def prepare_attachment(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
-
-
 def prepare_attachment_status(new: Object, old: Frozen) -> None:
     keep_all_but_status(new, old)
     keep(new["metadata"], old["metadata"], "labels", "annotations", "finalizers", "ownerReferences")
@@ -373,7 +369,7 @@ def attachment_row(obj: Frozen, now: float) -> list[object]:
 
 ATTACHMENT = Kind(
     prepare_create=create_attachment,
-    prepare_update=prepare_attachment,
+    prepare_update=keep_status,
     prepare_status=prepare_attachment_status,
     validate=validate_attachment,
     validate_update=update_attachment,

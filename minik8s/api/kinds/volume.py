@@ -10,7 +10,7 @@ from minik8s.api import names, quantity
 from minik8s.api.errors import FieldError, forbidden, invalid, required, too_long, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds import checks
-from minik8s.api.kinds.changes import difference, immutable, keep, keep_all_but_status
+from minik8s.api.kinds.changes import difference, immutable, keep_all_but_status, keep_status
 from minik8s.api.kinds.claimspec import ACCESS_MODES
 from minik8s.api.kinds.pod.defaults import VOLUMES
 from minik8s.api.kinds.pod.paths import no_backsteps
@@ -46,10 +46,6 @@ def default(volume: Object) -> None:
 
 def prepare_create(volume: Object) -> None:
     volume["status"] = {"phase": "Pending", "lastPhaseTransitionTime": volume["metadata"].get("creationTimestamp")}
-
-
-def prepare_update(new: Object, old: Frozen) -> None:
-    keep(new, old, "status")
 
 
 def stamp(new: Object, old: Frozen, now: str) -> None:
@@ -344,7 +340,7 @@ def _or_unset(value: str | None) -> str:
 KIND = Kind(
     default=default,
     prepare_create=prepare_create,
-    prepare_update=prepare_update,
+    prepare_update=keep_status,
     prepare_status=keep_all_but_status,
     stamp=stamp,
     validate=validate,

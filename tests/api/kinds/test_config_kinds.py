@@ -111,7 +111,7 @@ def signing_request() -> str:
 def test_a_requests_user_is_the_servers_to_say() -> None:
     spec = {"request": signing_request(), "signerName": "a.b/c", "usages": ["client auth"], "username": "root", "groups": ["g"]}
     obj = {"metadata": {"name": "c"}, "spec": spec}
-    certificate.prepare_create(obj)
+    certificate.SIGNING_REQUEST.prepare_create(obj)
     certificate.requested_by(obj, User("jane", ("dev",), "7", {"k": ("v",)}))
     assert {key: obj["spec"][key] for key in certificate.REQUESTOR} == {
         "username": "jane",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from minik8s.api import names
+from minik8s.api.conditions import condition_of
 from minik8s.api.errors import FieldError, invalid, required, unsupported
 from minik8s.api.kind import AGE, NAME, Column, Frozen, Kind, Object
 from minik8s.api.kinds.changes import keep, keep_status
@@ -37,22 +38,18 @@ PRIORITIES: Mapping[str, tuple[int, Mapping[str, int]]] = {
     "flowcontrol.apiserver.k8s.io": (16100, {"v1": 21}),
 }
 """Group -> its priority, and that of its versions: how clients should prefer them."""
+AVAILABLE = "Available"
 CUSTOM_PRIORITY = (1000, 100)
 """Those of a CustomResourceDefinition's group and versions."""
 
 
 def condition(status: str, reason: str, message: str, now: str) -> Object:
     """The Available condition. `now` as RFC 3339."""
-    return {"type": "Available", "status": status, "lastTransitionTime": now, "reason": reason, "message": message}
+    return {"type": AVAILABLE, "status": status, "lastTransitionTime": now, "reason": reason, "message": message}
 
 
 def local_condition(now: str) -> Object:
     return condition("True", "Local", "Local APIServices are always available", now)
-
-
-def available_condition(obj: Frozen) -> Frozen | None:
-    conditions = (obj.get("status") or {}).get("conditions") or ()
-    return next((each for each in conditions if each["type"] == "Available"), None)
 
 
 def default(obj: Object) -> None:
@@ -121,7 +118,7 @@ _STATUSES = ("False", "True", "Unknown")
 
 
 def row(obj: Frozen, now: float) -> list[object]:
-    service, found = obj["spec"].get("service"), available_condition(obj)
+    service, found = obj["spec"].get("service"), condition_of(obj, AVAILABLE)
     shown = f"{service['namespace']}/{service['name']}" if service else "Local"
     status, reason = (found["status"], found.get("reason", "")) if found else ("Unknown", "")
     told = f"{status} ({reason})" if status != "True" and reason else status

@@ -19,7 +19,7 @@ from minik8s.api.printing import age
 
 MODES = ("All", "ExactCount")
 OPERATORS = ("Equal", "Exists")
-SOURCES = ("FromClaim", "FromClass")
+SOURCES = ("FromClass", "FromClaim")
 MOST_REQUESTS, MOST_CONSTRAINTS, MOST_ALTERNATIVES, MOST_CONSUMERS = 32, 32, 8, 256
 MOST_STATUS_CONDITIONS, MOST_ADDRESSES = 8, 16
 LONGEST_INTERFACE, LONGEST_HARDWARE_ADDRESS = 256, 128
@@ -201,7 +201,7 @@ def _allocation(allocation: Frozen, path: str, known: Names) -> list[FieldError]
         return errors + _place(value, at) + device.binding_conditions(value, at) + _share(value, at)
 
     def configuration(value: Frozen, at: str) -> list[FieldError]:
-        errors = list(checks.chosen(value.get("source", ""), f"{at}.source", ("FromClass", "FromClaim")))
+        errors = list(checks.chosen(value.get("source", ""), f"{at}.source", SOURCES))
         return errors + _references(value.get("requests"), f"{at}.requests", known) + device.configuration(value, at)
 
     errors = device.each(devices.get("results"), MOST_REQUESTS, f"{here}.results", result)

@@ -20,9 +20,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from minik8s.api.call import Call
+from minik8s.api.conditions import condition_of, is_true
 from minik8s.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from minik8s.api.kind import Frozen, Object
-from minik8s.api.kinds.apiservice import available_condition
+from minik8s.api.kinds.apiservice import AVAILABLE
 from minik8s.api.resources import APISERVICES, CUSTOMRESOURCEDEFINITIONS, ENDPOINTSLICES, SERVICES
 from minik8s.api.user import MASTERS, User
 from minik8s.apiserver.aggregation import availability, proxy, registration
@@ -90,8 +91,7 @@ class Aggregation:
     def _collect(self, unavailable: Value) -> None:
         unavailable.forget()
         for obj in self._desk.reader.list(APISERVICES):
-            condition = available_condition(obj)
-            unavailable.set((obj["metadata"]["name"],), condition is None or condition["status"] != "True")
+            unavailable.set((obj["metadata"]["name"],), not is_true(obj, AVAILABLE))
 
     # --- routes --------------------------------------------------------------------------------------------------------
 
@@ -205,8 +205,8 @@ class Aggregation:
         obj = self._desk.reader.get(APISERVICES, "", name)
         if obj is None or (told := availability.changed(obj, verdict, rfc3339(self._clock.now()))) is None:
             return True
-        before = available_condition(obj)
-        if verdict[0] != "True" and (before is None or before["status"] == "True" or before.get("reason") != verdict[1]):
+        before = condition_of(obj, AVAILABLE)
+        if verdict[0] != "True" and (before.get("status") == "True" or before.get("reason") != verdict[1]):
             self._failures.add((name, verdict[1]), 1)
         return await self._try(Call("update", APISERVICES, name=name, subresource="status", body=told))
 

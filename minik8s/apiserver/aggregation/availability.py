@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minik8s.api.conditions import condition_of
 from minik8s.api.kind import Frozen, Object
-from minik8s.api.kinds.apiservice import available_condition, condition
+from minik8s.api.kinds.apiservice import AVAILABLE, condition
 
 Verdict = tuple[str, str, str]
 """Status, reason and message of the Available condition."""
@@ -41,13 +42,13 @@ def failed(url: str, cause: str) -> Verdict:
 def changed(obj: Frozen, verdict: Verdict, now: str) -> Object | None:
     """The APIService with this verdict; None where it says so already. The time of the transition is kept while the status is."""
     status, reason, message = verdict
-    old = available_condition(obj)
-    if old is not None and (old["status"], old.get("reason", ""), old.get("message", "")) == verdict:
+    old = condition_of(obj, AVAILABLE)
+    if old and (old["status"], old.get("reason", ""), old.get("message", "")) == verdict:
         return None
-    since = (old.get("lastTransitionTime") if old is not None and old["status"] == status else None) or now
+    since = (old.get("lastTransitionTime") if old.get("status") == status else None) or now
     told = condition(status, reason, message, since)
     conditions = [told if each is old else each for each in (obj.get("status") or {}).get("conditions") or ()]
-    return {**obj, "status": {"conditions": conditions if old is not None else [*conditions, told]}}
+    return {**obj, "status": {"conditions": conditions if old else [*conditions, told]}}
 
 
 def _answers(endpoint_slice: Frozen, port_name: str) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from minik8s.api.conditions import is_true
 from minik8s.api.kind import Frozen
-from minik8s.api.kinds.apiservice import available_condition
+from minik8s.api.kinds.apiservice import AVAILABLE
 from minik8s.apiserver.outbound import Endpoint
 
 GroupVersion = tuple[str, str]
@@ -42,7 +43,6 @@ def route_of(obj: Frozen, identity: str, found: Found) -> Route | None:
     spec = obj["spec"]
     if (service := spec.get("service")) is None:
         return None
-    condition = available_condition(obj)
     return Route(
         obj["metadata"]["name"],
         spec["group"],
@@ -57,7 +57,7 @@ def route_of(obj: Frozen, identity: str, found: Found) -> Route | None:
         ),
         spec["groupPriorityMinimum"],
         spec["versionPriority"],
-        condition is not None and condition["status"] == "True",
+        is_true(obj, AVAILABLE),
         found,
     )
 

@@ -65,9 +65,14 @@ def _named(containers: Sequence[str]) -> str:
     return f"{_plural('container', containers)} {_quoted(containers)}"
 
 
+def _offenders(spec: Frozen, bad: Callable[[Frozen], bool]) -> list[str]:
+    """The names of containers whose security context is bad."""
+    return [container["name"] for container in _containers(spec) if bad(_security(container))]
+
+
 def _setters(spec: Frozen, bad: Callable[[Frozen], bool]) -> list[str]:
     """Who has a bad security context: the pod, and its containers in one."""
-    containers = [container["name"] for container in _containers(spec) if bad(_security(container))]
+    containers = _offenders(spec, bad)
     return ["pod"] * bad(_security(spec)) + ([_named(containers)] if containers else [])
 
 
@@ -199,7 +204,7 @@ def _hosts(container: Frozen) -> Iterator[str]:
 
 
 def _privileged(_: Frozen, spec: Frozen) -> Finding:
-    containers = [container["name"] for container in _containers(spec) if _security(container).get("privileged")]
+    containers = _offenders(spec, lambda security: bool(security.get("privileged")))
     return ("privileged", f"{_named(containers)} must not set securityContext.privileged=true") if containers else None
 
 
@@ -290,22 +295,14 @@ def _host_process(_: Frozen, spec: Frozen) -> Finding:
 
 
 def _privilege_escalation(_: Frozen, spec: Frozen) -> Finding:
-    containers = [
-        container["name"]
-        for container in _containers(spec)
-        if _security(container).get("allowPrivilegeEscalation") is not False
-    ]
+    containers = _offenders(spec, lambda security: security.get("allowPrivilegeEscalation") is not False)
     if not containers:
         return None
     return "allowPrivilegeEscalation != false", f"{_named(containers)} must set securityContext.allowPrivilegeEscalation=false"
 
 
 def _dropped_capabilities(_: Frozen, spec: Frozen) -> Finding:
-    keeping = [
-        container["name"]
-        for container in _containers(spec)
-        if "ALL" not in ((_security(container).get("capabilities") or {}).get("drop") or ())
-    ]
+    keeping = _offenders(spec, lambda security: "ALL" not in ((security.get("capabilities") or {}).get("drop") or ()))
     adding, added = _bad_values(spec, partial(_added_capabilities, ("NET_BIND_SERVICE",)))
     details = []
     if keeping:
@@ -338,7 +335,7 @@ def _non_root(_: Frozen, spec: Frozen) -> Finding:
         return "runAsNonRoot != true", f"{' and '.join(setters)} must not set securityContext.runAsNonRoot=false"
     if _security(spec).get("runAsNonRoot"):
         return None
-    silent = [container["name"] for container in _containers(spec) if "runAsNonRoot" not in _security(container)]
+    silent = _offenders(spec, lambda security: "runAsNonRoot" not in security)
     if not silent:
         return None
     return "runAsNonRoot != true", f"pod or {_named(silent)} must set securityContext.runAsNonRoot=true"
@@ -352,7 +349,7 @@ def _root_user(_: Frozen, spec: Frozen) -> Finding:
 def _seccomp_set(metadata: Frozen, spec: Frozen) -> Finding:
     if (found := _seccomp(metadata, spec)) or "seccompProfile" in _security(spec):
         return found
-    silent = [container["name"] for container in _containers(spec) if "seccompProfile" not in _security(container)]
+    silent = _offenders(spec, lambda security: "seccompProfile" not in security)
     if not silent:
         return None
     allowed = 'securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"'

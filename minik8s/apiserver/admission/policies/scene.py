@@ -8,6 +8,7 @@ from typing import Any
 from minik8s.api.errors import object_not_found
 from minik8s.api.kind import Frozen
 from minik8s.api.resources import NAMESPACES, Resource
+from minik8s.apiserver.admission.description import objects
 from minik8s.apiserver.admission.expressions import inputs_of, namespace_object
 from minik8s.apiserver.admission.policies.hooks import Parameters
 from minik8s.apiserver.admission.policies.metrics import PolicyMetrics
@@ -42,10 +43,4 @@ class Scene:
 
     async def inputs(self, request: Admission, row: Resource) -> dict[str, Any]:
         """What expressions see of a request that was matched as `row`."""
-        shown, old = await self._as(request.object, request, row), await self._as(request.old, request, row)
-        return inputs_of(request, row, self.authorizer, shown, old)
-
-    async def _as(self, obj: Frozen | None, request: Admission, row: Resource) -> Frozen | None:
-        """An object of the request in the version of a row; a subresource's own kind is the same in every version."""
-        own = request.resource
-        return obj if obj is None or row is own or obj.get("kind") != own.kind else await self.shown_as(obj, own, row)
+        return inputs_of(request, row, self.authorizer, *await objects(request, row, self.shown_as))

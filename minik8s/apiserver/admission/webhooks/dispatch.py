@@ -17,8 +17,9 @@ from random import Random
 import orjson
 
 from minik8s.api.errors import ApiError, BadRequest, Timeout, object_forbidden
-from minik8s.api.kind import Frozen, Object
+from minik8s.api.kind import Object
 from minik8s.api.resources import Resource
+from minik8s.apiserver.admission.description import objects, shown
 from minik8s.apiserver.admission.matching import matched
 from minik8s.apiserver.admission.plugin import replace
 from minik8s.apiserver.admission.webhooks import patching, review
@@ -127,8 +128,7 @@ class Dispatcher:
             return row
         from minik8s.apiserver.admission.expressions import conditions_hold, inputs_of, patiently
 
-        shown, old = await self._objects(request, row)
-        inputs = inputs_of(request, row, self.authorizer, shown, old)
+        inputs = inputs_of(request, row, self.authorizer, *await objects(request, row, self.shown_as))
         holds, error = await patiently(
             lambda quick: conditions_hold(hook.compiled_conditions, inputs, ignore_errors=hook.ignores_failure, quick=quick)
         )
@@ -138,16 +138,6 @@ class Dispatcher:
         if not holds:
             self.metrics.excluded(hook.name, kind, request.operation)
         return row if holds else None
-
-    async def _objects(self, request: Admission, row: Resource) -> tuple[Frozen | None, Frozen | None]:
-        """The request's objects as the row shows them."""
-        return await self._shown(request.object, request, row), await self._shown(request.old, request, row)
-
-    async def _shown(self, obj: Frozen | None, request: Admission, row: Resource) -> Frozen | None:
-        own = request.resource
-        if obj is None or row is own or obj.get("kind") != own.kind:  # a subresource's own kind is the same in every version
-            return obj
-        return await self.shown_as(obj, own, row)
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
@@ -186,8 +176,7 @@ class Dispatcher:
         if left <= 0:
             raise _too_late()
         uid = new_uid(self.rng)
-        obj, old = await self._objects(request, row)
-        body = review.question(hook.version, uid, request, row, obj, old)
+        body = review.question(hook.version, uid, request, row, *await objects(request, row, self.shown_as))
         try:
             content = await self.caller.post(hook.endpoint, body, timeout=min(hook.timeout, left), agent=AGENT)
             answer = review.answered(hook.version, uid, content, mutating=mutating)
@@ -217,11 +206,11 @@ class Dispatcher:
             raise internal(problem)
         if answer.patch_type != "JSONPatch":
             raise HookFailed(hook, f'unsupported patch type "{answer.patch_type}"', 503)
-        shown = await self._shown(request.object, request, row)
-        assert shown is not None
-        new = patching.patched(shown, operations, row)
-        changed = new != shown
-        if shown is not request.object:
+        before = await shown(request.object, request, row, self.shown_as)
+        assert before is not None
+        new = patching.patched(before, operations, row)
+        changed = new != before
+        if before is not request.object:
             new = dict(await self.shown_as(new, row, request.resource))
         replace(request.object, new)
         told = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": answer.patch_type}

@@ -7,7 +7,7 @@ Source: the MutatingAdmissionPolicy chapter and its reference, KEP-3962.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,9 +20,9 @@ from minik8s.api.resources import Resource
 from minik8s.apiserver.admission.expressions import Expression, OutOfBudgetError, conditions_hold, evaluate, patiently
 from minik8s.apiserver.admission.plugin import replace
 from minik8s.apiserver.admission.policies import patches
-from minik8s.apiserver.admission.policies.hooks import Binding, Compiler, ConfigurationError, Hook, matches
+from minik8s.apiserver.admission.policies.hooks import Binding, Compiler, Hook
 from minik8s.apiserver.admission.policies.patches import MutationError
-from minik8s.apiserver.admission.policies.scene import Scene
+from minik8s.apiserver.admission.policies.scene import Misconfigured, Scene
 from minik8s.apiserver.bodies import private
 from minik8s.apiserver.contract import Admission
 
@@ -145,7 +145,13 @@ class Failures:
 async def dispatch(hooks: Sequence[Hook[Mutations]], request: Admission, scene: Scene) -> None:
     """Changes the request's object by all policies that match it as it came. Raises what failed."""
     failures = Failures()
-    invocations = [each async for each in _invocations(hooks, request, scene, failures)]
+    invocations = []
+    for hook in hooks:
+        for match in await scene.matches(hook, request):
+            if isinstance(match, Misconfigured):
+                failures.add(hook, match.binding, match.problem)
+            else:
+                invocations += [Invocation(hook, match.binding, match.row, params) for params in match.params]
     if invocations and request.object is not None:
         rounds = request.memory.setdefault(NAME, Rounds())
         if request.again and rounds.left != request.object:
@@ -157,27 +163,6 @@ async def dispatch(hooks: Sequence[Hook[Mutations]], request: Admission, scene: 
             rounds.changed()
         rounds.left = private(request.object)
     failures.raise_any(request)
-
-
-async def _invocations(
-    hooks: Sequence[Hook[Mutations]], request: Admission, scene: Scene, failures: Failures
-) -> AsyncIterator[Invocation]:
-    for hook in hooks:
-        try:
-            row = matches(hook.criteria, request, scene.reader, scene.catalogue)
-            if row is None:
-                continue
-            params_row = scene.parameters.row_of(hook.spec)
-        except ConfigurationError as error:
-            failures.add(hook, None, f"failed to configure policy: {error}")
-            continue
-        for binding in hook.bindings:
-            try:
-                if matches(binding.criteria, request, scene.reader, scene.catalogue) is not None:
-                    for params in await scene.parameters.of(params_row, binding, request):
-                        yield Invocation(hook, binding, row, params)
-            except ConfigurationError as error:
-                failures.add(hook, binding, f"failed to configure binding: {error}")
 
 
 async def _invoke(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +11,28 @@ from minik8s.api.kind import Frozen
 from minik8s.api.resources import NAMESPACES, Resource
 from minik8s.apiserver.admission.description import objects
 from minik8s.apiserver.admission.expressions import inputs_of, namespace_object
-from minik8s.apiserver.admission.policies.hooks import Parameters
+from minik8s.apiserver.admission.policies.hooks import Binding, ConfigurationError, Hook, Parameters, matches
 from minik8s.apiserver.admission.policies.metrics import PolicyMetrics
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.contract import Admission, Authorizer, Reader, ShownAs
 from minik8s.base.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A binding by which a policy is about a request, matched as that row: to be evaluated with each of the parameters."""
+
+    binding: Binding
+    row: Resource
+    params: Sequence[Frozen | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Misconfigured:
+    """Why a policy can't be evaluated by a binding; without one, by none."""
+
+    binding: Binding | None
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +49,24 @@ class Scene:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", Parameters(self.reader, self.catalogue, self.shown_as))
+
+    async def matches(self, hook: Hook[Any], request: Admission) -> list[Match | Misconfigured]:
+        """By which of its bindings, in their order, a policy is about a request."""
+        try:
+            row = matches(hook.criteria, request, self.reader, self.catalogue)
+            if row is None:
+                return []
+            params_row = self.parameters.row_of(hook.spec)
+        except ConfigurationError as error:
+            return [Misconfigured(None, f"failed to configure policy: {error}")]
+        found: list[Match | Misconfigured] = []
+        for binding in hook.bindings:
+            try:
+                if matches(binding.criteria, request, self.reader, self.catalogue) is not None:
+                    found.append(Match(binding, row, await self.parameters.of(params_row, binding, request)))
+            except ConfigurationError as error:
+                found.append(Misconfigured(binding, f"failed to configure binding: {error}"))
+        return found
 
     def namespace(self, request: Admission) -> Frozen | None:
         """The namespaceObject of a request; None outside of namespaces, and for a Namespace itself."""

@@ -24,9 +24,9 @@ from minik8s.apiserver.admission.expressions import (
     evaluate,
     patiently,
 )
-from minik8s.apiserver.admission.policies.hooks import Binding, Compiler, ConfigurationError, Hook, matches
+from minik8s.apiserver.admission.policies.hooks import Binding, Compiler, Hook
 from minik8s.apiserver.admission.policies.metrics import ALLOW, DENY
-from minik8s.apiserver.admission.policies.scene import Scene
+from minik8s.apiserver.admission.policies.scene import Misconfigured, Scene
 from minik8s.apiserver.contract import Admission
 
 FAILURE = "validation.policy.admission.k8s.io/validation_failure"
@@ -162,26 +162,16 @@ async def _refusals(
     hook: Hook[Validation], request: Admission, scene: Scene, collected: dict[str, list[str]]
 ) -> list[tuple[Binding | None, Denial]]:
     found: list[tuple[Binding | None, Denial]] = []
-    try:
-        row = matches(hook.criteria, request, scene.reader, scene.catalogue)
-        if row is None:
-            return []
-        params_row = scene.parameters.row_of(hook.spec)
-    except ConfigurationError as error:
-        return [] if hook.ignores_failure else [(None, Denial(f"failed to configure policy: {error}"))]
-    for binding in hook.bindings:
-        try:
-            if matches(binding.criteria, request, scene.reader, scene.catalogue) is None:
-                continue
-            params = await scene.parameters.of(params_row, binding, request)
-        except ConfigurationError as error:
-            found += [] if hook.ignores_failure else [(binding, Denial(f"failed to configure binding: {error}"))]
+    for match in await scene.matches(hook, request):
+        if isinstance(match, Misconfigured):
+            found += [] if hook.ignores_failure else [(match.binding, Denial(match.problem))]
             continue
-        if not params:
+        if not match.params:
             continue
+        binding = match.binding
         validation = await hook.compiled()
-        namespace, inputs = scene.namespace(request), await scene.inputs(request, row)
-        for param in params:
+        namespace, inputs = scene.namespace(request), await scene.inputs(request, match.row)
+        for param in match.params:
             started = scene.clock.monotonic()
             judgement = await patiently(partial(validation.judge, inputs | {"params": param}, namespace))
             told = partial(scene.metrics.failed, hook.name, binding.name, seconds=scene.clock.monotonic() - started)

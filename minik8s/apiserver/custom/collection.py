@@ -116,12 +116,14 @@ class CustomCollection(Collection):
         if (known := self._views.get(key)) is not None:
             self._views.move_to_end(key)
             return known
+        converts = entry.api_version != row.api_version
+        if converts and self.asks:
+            return None  # who asks completes it then
         read = entry.obj
         obj = self._completed(read, entry.api_version)
-        if entry.api_version != row.api_version:
+        if converts:
             converted = self._converter.now(obj, row.api_version)
-            if converted is None:
-                return None
+            assert converted is not None
             obj = _pruned(converted, row)
         elif obj == read:
             entry.proper = row

@@ -42,7 +42,7 @@ from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade")
 )
-_KEPT_BACK = HOP_BY_HOP | {"authorization", "host", "content-length"}
+KEPT_BACK = HOP_BY_HOP | {"authorization", "host", "content-length"}
 """Headers of a request that do not go on: credentials are the API server's alone, framing is each connection's own."""
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would add: what is proxied arrives as its sender sent it."""
@@ -112,7 +112,9 @@ class Connector:
         if self._reader.get(NODES, "", node) is None:
             raise object_not_found(PODS, node)  # as upstream names it
         url = f"http://kubelet{path}?{_query(http)}"  # kubectl asks by SPDY once more, and shows what that says
-        return await forward(http, self._tunnels.session(node), "GET", url, _headers(http, _is_for_websockets))
+        return await forward(
+            http, self._tunnels.session(node), "GET", url, headers_of(http, _is_for_websockets, _websocket(http))
+        )
 
     def _pod(self, request: Request) -> Mapping[str, Any]:
         pod = self._reader.get(PODS, request.namespace, request.name)
@@ -126,7 +128,9 @@ class Connector:
         node, target = self._target(request)
         query = _query(http)
         path = "/" + quote(request.proxy_path, safe="/:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
-        headers = _headers(http, lambda name: name not in _KEPT_BACK and not name.startswith(impersonation.PREFIX))
+        headers = headers_of(
+            http, lambda name: name not in KEPT_BACK and not name.startswith(impersonation.PREFIX), _websocket(http)
+        )
         url = f"http://{target.removeprefix('tcp:')}{path}"
         if target == KUBELET:
             return await forward(http, self._tunnels.session(node), http.method, url, headers)
@@ -220,16 +224,21 @@ async def forward(
         raise ServiceUnavailable(f"error trying to reach service: {explain(error)}") from None
 
 
-def _headers(http: web.BaseRequest, kept: Callable[[str], bool]) -> CIMultiDict[str]:
-    """The headers of a request that go on: those whose (lower-case) names are `kept`, and its wish for a WebSocket."""
+def headers_of(http: web.BaseRequest, kept: Callable[[str], bool], upgrade: str) -> CIMultiDict[str]:
+    """The headers of a request that go on: those whose (lower-case) names are `kept`, its framing, and what it is to be upgraded to."""
     found = CIMultiDict((name, readable(value)) for name, value in http.headers.items() if kept(name.lower()))
-    if http.headers.get("Upgrade", "").lower() == "websocket":
-        found.extend({"Connection": "Upgrade", "Upgrade": "websocket"})
+    if upgrade:
+        found.extend({"Connection": "Upgrade", "Upgrade": upgrade})
     elif _has_body(http) and "Content-Encoding" not in http.headers:
         found.extend({"Content-Length": length} if (length := http.headers.get("Content-Length")) else {})
     else:
         found.pop("Content-Encoding", None)  # aiohttp has undone it
     return found
+
+
+def _websocket(http: web.BaseRequest) -> str:
+    """Its wish for one; no other upgrade goes on."""
+    return "websocket" if http.headers.get("Upgrade", "").lower() == "websocket" else ""
 
 
 def _is_for_websockets(name: str) -> bool:

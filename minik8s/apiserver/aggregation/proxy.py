@@ -19,11 +19,10 @@ from minik8s.api.user import User
 from minik8s.apiserver.aggregation import trust
 from minik8s.apiserver.aggregation.routes import Route
 from minik8s.apiserver.authn import impersonation
-from minik8s.apiserver.connect import HOP_BY_HOP, forward
+from minik8s.apiserver.connect import KEPT_BACK, forward, headers_of
 from minik8s.apiserver.outbound import Caller
 from minik8s.apiserver.request import readable
 
-_KEPT_BACK = HOP_BY_HOP | {"authorization", "host", "content-length"}
 _REMOTE = "x-remote-"
 _TOKEN = "!#$&'*+-.^_`|~" + string.ascii_letters + string.digits
 """What a header's name may hold unescaped (RFC 9110 token, without `%`, which escapes)."""
@@ -60,13 +59,7 @@ def user_headers(user: User) -> Iterator[tuple[str, str]]:
 
 
 def _headers(http: web.BaseRequest, user: User) -> CIMultiDict[str]:
-    found = CIMultiDict((name, readable(value)) for name, value in http.headers.items() if _goes_on(name.lower()))
-    if upgrade := http.headers.get("Upgrade"):
-        found.extend({"Connection": "Upgrade", "Upgrade": upgrade})
-    elif http.body_exists and "Content-Encoding" not in http.headers:
-        found.extend({"Content-Length": length} if (length := http.headers.get("Content-Length")) else {})
-    else:
-        found.pop("Content-Encoding", None)  # aiohttp has undone it
+    found = headers_of(http, _goes_on, http.headers.get("Upgrade", ""))
     found.extend(user_headers(user))
     if http.remote:
         before = found.popall("X-Forwarded-For", [])
@@ -75,7 +68,7 @@ def _headers(http: web.BaseRequest, user: User) -> CIMultiDict[str]:
 
 
 def _goes_on(name: str) -> bool:
-    return name not in _KEPT_BACK and not name.startswith((_REMOTE, impersonation.PREFIX))
+    return name not in KEPT_BACK and not name.startswith((_REMOTE, impersonation.PREFIX))
 
 
 def _plain(text: str, code: int = 503) -> web.Response:

@@ -61,6 +61,13 @@ async def test_an_upgrade_joins_both_sides(world: World) -> None:
         assert (await socket.receive(timeout=5)).data == b"HELLO"
 
 
+async def test_the_body_of_a_get_stays_here(world: World) -> None:
+    """As in the other proxies; nor is one announced, for which the other server would wait."""
+    await world.serve()
+    assert (await world.ask(FLUNDERS, data=b"{}", timeout=aiohttp.ClientTimeout(total=5)))[0] == 200
+    assert "Content-Length" not in world.backend.asked[-1][2]
+
+
 async def test_nobody_is_sent_elsewhere(world: World) -> None:
     """CVE-2022-3172."""
     await world.serve()

@@ -13,8 +13,8 @@ from minik8s.api.kind import Frozen
 from minik8s.api.kinds import certificate
 from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS
 from minik8s.api.user import MASTERS, User
-from minik8s.apiserver.admission.plugin import Quiet, refused
-from minik8s.apiserver.contract import Admission, Attributes, Authorizer, Decision, Operation
+from minik8s.apiserver.admission.plugin import Quiet, creates, refused, updates
+from minik8s.apiserver.contract import Admission, Attributes, Authorizer, Decision
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.base.pki import parse_request
 
@@ -30,7 +30,11 @@ class CertificateStamps(Quiet):
         self._clock = clock
 
     def handles(self, request: Admission) -> bool:
-        return _creates(request) or _updates(request, "approval") or _updates(request, "status")
+        return (
+            creates(request, CERTIFICATESIGNINGREQUESTS)
+            or updates(request, CERTIFICATESIGNINGREQUESTS, "approval")
+            or updates(request, CERTIFICATESIGNINGREQUESTS, "status")
+        )
 
     async def admit(self, request: Admission) -> None:
         if request.object is None:
@@ -50,7 +54,7 @@ class CertificateApproval(Quiet):
         self._authorizer = authorizer
 
     def handles(self, request: Admission) -> bool:
-        return _updates(request, "approval")
+        return updates(request, CERTIFICATESIGNINGREQUESTS, "approval")
 
     async def validate(self, request: Admission) -> None:
         signer = _signer(request.old)
@@ -67,7 +71,7 @@ class CertificateSigning(Quiet):
         self._authorizer = authorizer
 
     def handles(self, request: Admission) -> bool:
-        return _updates(request, "status")
+        return updates(request, CERTIFICATESIGNINGREQUESTS, "status")
 
     async def validate(self, request: Admission) -> None:
         if _verdict(request.object) == _verdict(request.old):
@@ -83,7 +87,7 @@ class CertificateSubjectRestriction(Quiet):
     name = "CertificateSubjectRestriction"
 
     def handles(self, request: Admission) -> bool:
-        return _creates(request) and _signer(request.object) == CLIENT_SIGNER
+        return creates(request, CERTIFICATESIGNINGREQUESTS) and _signer(request.object) == CLIENT_SIGNER
 
     async def validate(self, request: Admission) -> None:
         if request.object is None:
@@ -94,17 +98,6 @@ class CertificateSubjectRestriction(Quiet):
             raise refused(request, f"could not parse CSR: {error}") from None
         if MASTERS in asked.groups:
             raise refused(request, f"use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed")
-
-
-def _creates(request: Admission) -> bool:
-    resource = request.resource
-    return resource is CERTIFICATESIGNINGREQUESTS and request.operation is Operation.CREATE and not request.subresource
-
-
-def _updates(request: Admission, subresource: str) -> bool:
-    if request.resource is not CERTIFICATESIGNINGREQUESTS:
-        return False
-    return request.operation is Operation.UPDATE and request.subresource == subresource
 
 
 def _signer(request: Frozen | None) -> str:

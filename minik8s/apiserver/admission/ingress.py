@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from minik8s.api.kinds.ingress import DEFAULT_CLASS, OLD_CLASS
 from minik8s.api.resources import INGRESSCLASSES, INGRESSES
-from minik8s.apiserver.admission.plugin import Quiet
+from minik8s.apiserver.admission.plugin import Quiet, creates
 from minik8s.apiserver.admission.storage import newest_default
-from minik8s.apiserver.contract import Admission, Operation, Reader
+from minik8s.apiserver.contract import Admission, Reader
 
 
 class DefaultIngressClass(Quiet):
@@ -21,7 +21,7 @@ class DefaultIngressClass(Quiet):
         self._reader = reader
 
     def handles(self, request: Admission) -> bool:
-        return request.resource is INGRESSES and request.operation is Operation.CREATE and not request.subresource
+        return creates(request, INGRESSES)
 
     async def admit(self, request: Admission) -> None:
         ingress = request.object

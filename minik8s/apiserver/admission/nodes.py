@@ -13,7 +13,7 @@ from typing import Any
 from minik8s.api.errors import object_not_found
 from minik8s.api.kind import Frozen
 from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, LEASES, NODES, PERSISTENTVOLUMES, PODS, SERVICEACCOUNTS, Resource
-from minik8s.apiserver.admission.plugin import Quiet, refused
+from minik8s.apiserver.admission.plugin import Quiet, creates, refused
 from minik8s.apiserver.admission.pods import NOT_READY
 from minik8s.apiserver.admission.serviceaccounts import MIRROR, is_mirror
 from minik8s.apiserver.authz.node import LEASE_NAMESPACE, NODES_GROUP, USER_PREFIX, node_of, references
@@ -47,7 +47,7 @@ class TaintNodesByCondition(Quiet):
     name = "TaintNodesByCondition"
 
     def handles(self, request: Admission) -> bool:
-        return request.resource is NODES and request.operation is Operation.CREATE and not request.subresource
+        return creates(request, NODES)
 
     async def admit(self, request: Admission) -> None:
         if request.object is None:

@@ -1,10 +1,11 @@
-"""What admission plugins share: doing nothing, replacing an object but for what is the server's, and saying no."""
+"""What admission plugins share: doing nothing, knowing their requests, replacing an object but for what is the server's, saying no."""
 
 from __future__ import annotations
 
 from minik8s.api.errors import Forbidden, object_forbidden
 from minik8s.api.kind import Frozen, Object
-from minik8s.apiserver.contract import Admission
+from minik8s.api.resources import Resource
+from minik8s.apiserver.contract import Admission, Operation
 
 _KEPT = ("uid", "creationTimestamp", "generation", "resourceVersion", "namespace")
 """Metadata that is the server's, or the URL's: no webhook or policy changes it."""
@@ -20,6 +21,16 @@ class Quiet:
 
     async def validate(self, request: Admission) -> None:
         return None
+
+
+def creates(request: Admission, resource: Resource) -> bool:
+    """Whether an object of this kind itself is made."""
+    return request.resource is resource and request.operation is Operation.CREATE and not request.subresource
+
+
+def updates(request: Admission, resource: Resource, subresource: str = "") -> bool:
+    """Whether one changes, through this subresource where one is named."""
+    return request.resource is resource and request.operation is Operation.UPDATE and request.subresource == subresource
 
 
 def restored(new: Object, old: Frozen) -> Object:

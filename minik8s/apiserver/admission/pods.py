@@ -12,7 +12,7 @@ from minik8s.api.kinds.classes import SYSTEM_CLASSES
 from minik8s.api.kinds.node import topology_labels
 from minik8s.api.kinds.pod.resources import total_requests
 from minik8s.api.resources import NODES, PODS, PRIORITYCLASSES
-from minik8s.apiserver.admission.plugin import Quiet, refused
+from minik8s.apiserver.admission.plugin import Quiet, creates, refused, updates
 from minik8s.apiserver.contract import Admission, Operation, Reader
 
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
@@ -116,7 +116,7 @@ class PodTopologyLabels(Quiet):
         self._reader = reader
 
     def handles(self, request: Admission) -> bool:
-        return request.resource is PODS and request.operation is Operation.CREATE and not request.subresource
+        return creates(request, PODS)
 
     async def admit(self, request: Admission) -> None:
         pod = request.object
@@ -135,7 +135,7 @@ class PodResize(Quiet):
         self._reader = reader
 
     def handles(self, request: Admission) -> bool:
-        return request.resource is PODS and request.subresource == "resize" and request.operation is Operation.UPDATE
+        return updates(request, PODS, "resize")
 
     async def validate(self, request: Admission) -> None:
         pod = request.object

@@ -8,8 +8,8 @@ from typing import Any
 from minik8s.api import quantity
 from minik8s.api.kind import Object
 from minik8s.api.resources import PODS, RUNTIMECLASSES
-from minik8s.apiserver.admission.plugin import Quiet, refused
-from minik8s.apiserver.contract import Admission, Operation, Reader
+from minik8s.apiserver.admission.plugin import Quiet, creates, refused
+from minik8s.apiserver.contract import Admission, Reader
 
 
 class RuntimeClass(Quiet):
@@ -21,7 +21,7 @@ class RuntimeClass(Quiet):
         self._reader = reader
 
     def handles(self, request: Admission) -> bool:
-        return request.resource is PODS and not request.subresource and request.operation is Operation.CREATE
+        return creates(request, PODS)
 
     async def admit(self, request: Admission) -> None:
         pod = request.object

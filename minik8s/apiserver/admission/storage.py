@@ -16,7 +16,7 @@ from minik8s.api.resources import (
     VOLUMEATTRIBUTESCLASSES,
     Resource,
 )
-from minik8s.apiserver.admission.plugin import Quiet, refused
+from minik8s.apiserver.admission.plugin import Quiet, creates, refused, updates
 from minik8s.apiserver.contract import Admission, Operation, Reader
 
 IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
@@ -55,7 +55,7 @@ class DefaultStorageClass(Quiet):
         self._reader = reader
 
     def handles(self, request: Admission) -> bool:
-        return request.resource is PERSISTENTVOLUMECLAIMS and request.operation is Operation.CREATE and not request.subresource
+        return creates(request, PERSISTENTVOLUMECLAIMS)
 
     async def admit(self, request: Admission) -> None:
         claim = request.object
@@ -89,7 +89,7 @@ class PersistentVolumeClaimResize(Quiet):
         self._reader = reader
 
     def handles(self, request: Admission) -> bool:
-        return request.resource is PERSISTENTVOLUMECLAIMS and request.operation is Operation.UPDATE and not request.subresource
+        return updates(request, PERSISTENTVOLUMECLAIMS)
 
     async def validate(self, request: Admission) -> None:
         claim, old = request.object, request.old

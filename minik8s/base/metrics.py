@@ -36,7 +36,7 @@ class Value:
 
     def lines(self) -> Iterator[str]:
         for values, number in self._values.items():
-            yield f"{self.name}{_labelled(self.labels, values)} {_number(number)}"
+            yield f"{self.name}{labelled(self.labels, values)} {_number(number)}"
 
 
 class Series:
@@ -75,7 +75,7 @@ class Histogram:
     def lines(self) -> Iterator[str]:
         bounds = (*map(_number, self._bounds), "+Inf")
         for values, series in self._series.items():
-            labels, total = _labelled(self.labels, values), 0
+            labels, total = labelled(self.labels, values), 0
             head = f'{self.name}_bucket{labels[:-1]},le="' if labels else f'{self.name}_bucket{{le="'
             for bound, count in zip(bounds, series.counts, strict=True):
                 total += count
@@ -140,7 +140,8 @@ def watch_process(metrics: Metrics) -> None:
     metrics.collect.append(collect)
 
 
-def _labelled(names: Sequence[str], values: Sequence[str]) -> str:
+def labelled(names: Sequence[str], values: Sequence[str]) -> str:
+    """The labels of a sample in the text, braces and all; empty where there are none."""
     if not names:
         return ""
     return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)) + "}"

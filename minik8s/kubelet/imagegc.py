@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from minik8s.base.clock import Clock
 from minik8s.client.events import WARNING, EventRecorder
+from minik8s.kubelet.machine import Disk, disk_of
 from minik8s.kubelet.pod import Pod
 from minik8s.runtime.base import Container, Image, Runtime, RuntimeFailed
 
@@ -31,18 +31,6 @@ class Policy:
 
     high: int = 85
     low: int = 80
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """Bytes of the file system that holds the images."""
-
-    capacity: int
-    available: int
-
-    @property
-    def used_percent(self) -> int:
-        return 100 - min(self.available, self.capacity) * 100 // self.capacity if self.capacity else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +82,7 @@ class ImageCollector:
         used = in_use(images.values(), await self._runtime.containers(), self._pods())
         self._known = noticed(self._known, images, used, now)
         path = str((await self._runtime.image_usage())["path"])
-        disk = self._disk(path) if path else Disk(0, 0)
+        disk = self._disk(path) if path else Disk()
         wanted = excess(disk, self._policy)
         if not wanted and not everything:
             return
@@ -115,12 +103,6 @@ class ImageCollector:
                 "Investigate disk usage, as it could be used by active images, logs, volumes, or other data."
             )
             self._events.event(self._node, WARNING, "FreeDiskSpaceFailed", text)
-
-
-def disk_of(path: str) -> Disk:
-    """The file system that `path` is on."""
-    found = os.statvfs(path)
-    return Disk(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
 
 def in_use(images: Iterable[Image], containers: Iterable[Container], pods: Iterable[Pod]) -> set[str]:

@@ -49,11 +49,34 @@ class Pressure:
     pids: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A file system, in bytes."""
+
+    capacity: int = 0
+    available: int = 0
+    used: int = 0
+    inodes: int = 0
+    inodes_free: int = 0
+
+    @property
+    def used_percent(self) -> int:
+        return 100 - min(self.available, self.capacity) * 100 // self.capacity if self.capacity else 0
+
+
+def disk_of(path: Path | str) -> Disk:
+    """The file system that `path` is on, now. Raises OSError."""
+    found = os.statvfs(path)
+    size = found.f_frsize
+    used = (found.f_blocks - found.f_bfree) * size
+    return Disk(found.f_blocks * size, found.f_bavail * size, used, found.f_files, found.f_ffree)
+
+
 def inspect(data_dir: Path, max_pods: int = MAX_PODS) -> Machine:
     """`data_dir`: on whose file system the pods' files are."""
     disk = os.statvfs(data_dir)
     size = disk.f_blocks * disk.f_frsize
-    memory = _meminfo()["MemTotal"]
+    memory = meminfo()["MemTotal"]
     common = {
         "cpu": quantity.of(len(os.sched_getaffinity(0))),
         "pods": quantity.of(max_pods),
@@ -86,17 +109,22 @@ def pressure(data_dir: Path) -> Pressure:
     disk = os.statvfs(data_dir)
     low_disk = disk.f_blocks > 0 and disk.f_bavail < disk.f_blocks * EVICTION_DISK
     low_inodes = disk.f_files > 0 and disk.f_favail < disk.f_files * EVICTION_INODES
-    threads = int(_text("/proc/loadavg").split()[3].partition("/")[2])
-    limit = int(_text("/proc/sys/kernel/pid_max") or "32768")
+    running, limit = threads()
     return Pressure(
-        memory=_meminfo()["MemAvailable"] < EVICTION_MEMORY,
+        memory=meminfo()["MemAvailable"] < EVICTION_MEMORY,
         disk=low_disk or low_inodes,
-        pids=threads > limit * (1 - EVICTION_PIDS),
+        pids=running > limit * (1 - EVICTION_PIDS),
     )
 
 
-def _meminfo() -> dict[str, int]:
-    """Bytes."""
+def threads() -> tuple[int, int]:
+    """How many there are now, and how many there may be."""
+    there = int(_text("/proc/loadavg").split()[3].partition("/")[2])
+    return there, int(_text("/proc/sys/kernel/pid_max") or "32768")
+
+
+def meminfo() -> dict[str, int]:
+    """What /proc/meminfo says, in bytes."""
     rows = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     return {row[0].rstrip(":"): int(row[1]) * (1024 if row[-1] == "kB" else 1) for row in rows}
 

@@ -20,6 +20,7 @@ from minik8s.base.clock import rfc3339
 from minik8s.kubelet.cgroups import Usage
 from minik8s.kubelet.configs import cgroup_parent
 from minik8s.kubelet.kubelet import Kubelet
+from minik8s.kubelet.machine import Disk, disk_of, meminfo, threads
 from minik8s.kubelet.pod import key, uid
 from minik8s.kubelet.worker import Worker
 from minik8s.runtime.base import Container, State, Stats
@@ -45,17 +46,6 @@ class MachineUsage:
     max_pid: int = 0
     started_at: float = 0.0
     network: Mapping[str, Sequence[int]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A file system, in bytes."""
-
-    capacity: int = 0
-    available: int = 0
-    used: int = 0
-    inodes: int = 0
-    inodes_free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +234,7 @@ def machine_usage() -> MachineUsage:
     stat = {row[0]: row[1:] for row in (line.split() for line in Path("/proc/stat").read_text().splitlines())}
     ticks = [int(text) for text in stat["cpu"][:8]]
     busy = sum(ticks) - ticks[3] - ticks[4]  # neither idle nor waiting for a disk
-    memory = {row[0].rstrip(":"): int(row[1]) * 1024 for row in map(str.split, Path("/proc/meminfo").read_text().splitlines())}
+    memory, (processes, max_pid) = meminfo(), threads()
     used = memory["MemTotal"] - memory["MemFree"]
     return MachineUsage(
         cpu_ns=busy * (1_000_000_000 // os.sysconf("SC_CLK_TCK")),
@@ -252,8 +242,8 @@ def machine_usage() -> MachineUsage:
         memory=used,
         working_set=max(used - memory["Inactive(file)"], 0),
         rss=memory["AnonPages"],
-        processes=int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2]),
-        max_pid=int(Path("/proc/sys/kernel/pid_max").read_text()),
+        processes=processes,
+        max_pid=max_pid,
         started_at=float(stat["btime"][0]),
         network=interfaces("self"),
     )
@@ -271,12 +261,9 @@ def interfaces(pid: int | str) -> dict[str, Sequence[int]] | None:
 
 def _disk(path: Path) -> Disk:
     try:
-        found = os.statvfs(path)
+        return disk_of(path)
     except FileNotFoundError:
         return Disk()
-    size = found.f_frsize
-    used = (found.f_blocks - found.f_bfree) * size
-    return Disk(found.f_blocks * size, found.f_bavail * size, used, found.f_files, found.f_ffree)
 
 
 def _bytes_in(directory: Path) -> int:

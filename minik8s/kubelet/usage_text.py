@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from minik8s.base.metrics import labelled
 from minik8s.kubelet.machine import Machine
 from minik8s.kubelet.pod import Pod, find_container, key
 from minik8s.kubelet.resources import container_resources
@@ -169,10 +170,6 @@ def _lines(family: Family) -> Iterator[str]:
     yield f"# HELP {family.name} {family.help}"
     yield f"# TYPE {family.name} {family.kind}"
     for labels, value, at in family.samples:
-        shown = ",".join(f'{name}="{_escaped(text)}"' for name, text in sorted(labels.items()))
-        braces = f"{{{shown}}}" if shown else ""
-        yield f"{family.name}{braces} {value:.15g}" + (f" {round(at * 1000)}" if at else "")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+        names = sorted(labels)
+        shown = labelled(names, [labels[name] for name in names])
+        yield f"{family.name}{shown} {value:.15g}" + (f" {round(at * 1000)}" if at else "")

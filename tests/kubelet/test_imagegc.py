@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from minik8s.kubelet.imagegc import MIN_AGE, Disk, ImageCollector, Policy, excess, in_use
+from minik8s.kubelet.imagegc import MIN_AGE, ImageCollector, Policy, excess, in_use
+from minik8s.kubelet.machine import Disk
 from minik8s.runtime.base import Container, Image, State
 from minik8s.testing.clock import VirtualClock
 

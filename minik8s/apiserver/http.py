@@ -182,6 +182,9 @@ class HttpFace:
                 log.exception("%s %s failed", http.method, http.path)
                 _cut_if_begun(http, error)
                 response = _error(InternalError(f"Internal error occurred: {type(error).__name__}"), context)
+            finally:
+                if context.visit is not None:
+                    context.visit.leave()
         request, seconds, size = context.request, self._desk.clock.monotonic() - started, response.content_length or 0
         waited = request.waited if request is not None else 0.0
         self._metrics.observe(request, http.method, context.page, response.status, seconds, waited=waited, size=size)
@@ -246,11 +249,7 @@ class HttpFace:
             with self._metrics.long_running(request, http.method):
                 return await self._connect(http, request)
         context.visit = await self._seat(http, request)
-        try:
-            return await self._serve(http, request, context)
-        finally:
-            if context.visit is not None:
-                context.visit.leave()
+        return await self._serve(http, request, context)
 
     async def _seat(self, http: web.BaseRequest, request: Request) -> Visit | None:
         """Waits until the request may be served. A small body is read before: who is slow with it waits alone, not on a seat."""
@@ -267,6 +266,11 @@ class HttpFace:
         visit = await flow.enter(match, width_of(request, self._desk.cache, length))
         request.waited += self._desk.clock.monotonic() - began
         return visit
+
+    async def _enter(self, http: web.BaseRequest, context: _Context, asked: Attributes) -> None:
+        """As `_seat`, of what is no request for a resource."""
+        match = http[FLOW] = self._desk.flow.match_attributes(asked)
+        context.visit = await self._desk.flow.enter(match)
 
     async def _serve(self, http: web.BaseRequest, request: Request, context: _Context) -> web.StreamResponse:
         watch = request.verb == "watch"
@@ -308,17 +312,7 @@ class HttpFace:
     ) -> web.StreamResponse:
         """The answer of an aggregated API server."""
         if asked.verb != "watch" and asked.subresource not in STREAMS:
-            match = http[FLOW] = self._desk.flow.match_attributes(asked)
-            context.visit = await self._desk.flow.enter(match)
-        try:
-            return await self._pass_on(http, context, route, asked)
-        finally:
-            if context.visit is not None:
-                context.visit.leave()
-
-    async def _pass_on(
-        self, http: web.BaseRequest, context: _Context, route: routes.Route, asked: Attributes
-    ) -> web.StreamResponse:
+            await self._enter(http, context, asked)
         self._desk.check(asked, context.annotations)
         assert self._aggregation is not None  # there would be no routes
         return await self._aggregation.pass_on(http, route, asked.user)
@@ -387,22 +381,12 @@ class HttpFace:
             return await streams.answer(http, watch, request.resource, form, self._desk.clock, self._fanout, sent)
 
     async def _page(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
-        if attributes.path in paths.AGENTS:  # those stay
-            return await self._page_of(http, attributes, context)
-        match = http[FLOW] = self._desk.flow.match_attributes(attributes)
-        context.visit = await self._desk.flow.enter(match)
-        try:
-            return await self._page_of(http, attributes, context)
-        finally:
-            if context.visit is not None:
-                context.visit.leave()
-
-    async def _page_of(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
         path, user = attributes.path, attributes.user
+        if path not in paths.AGENTS:  # those stay, and judge for themselves
+            await self._enter(http, context, attributes)
+            self._desk.check(attributes, context.annotations)
         handler = self._pages.get(path) or (None if path.startswith(_EXACT) else self._pages.get(path.rstrip("/")))
         handler = handler or self._prefixed(path)
-        if path not in paths.AGENTS:  # those judge for themselves
-            self._desk.check(attributes, context.annotations)
         if handler is None and path not in ("/", ""):
             return _plain(404, "404 page not found\n")
         context.page = path if path in self._pages else ""

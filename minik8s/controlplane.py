@@ -30,7 +30,7 @@ from minik8s.apiserver.flowcontrol.gate import SEATS
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.metrics import tell_build, watch_cache
 from minik8s.apiserver.outbound import Caller
-from minik8s.apiserver.provision import provision_defaults, provision_flowcontrol, provision_metrics
+from minik8s.apiserver.provision import provision_defaults, provision_flowcontrol
 from minik8s.apiserver.usage import Usage
 from minik8s.base.clock import Clock
 from minik8s.base.metrics import Metrics, watch_process
@@ -138,13 +138,11 @@ class ControlPlane:
     async def start_api(self, owner: Owner) -> None:
         """Reads the store and makes what must exist."""
         await self.desk.start(owner)
-        await provision_defaults(self.desk, self._settings.service_networks)
-        if self.usage is not None:
-            await provision_metrics(self.desk)
+        await provision_defaults(self.desk, self._settings.service_networks, metrics_api=self.usage is not None)
         handle, ensure = partial(self.desk.handle, authn.ADMIN), partial(provision_flowcontrol, self.desk)
         owner.start(flow_report.keep_objects(self.desk.reader, handle, ensure, self.clock), "flow-objects")
         owner.start(self.aggregation.run(owner), "aggregation")
-        self.authenticator.accounts.used = TokenUse(partial(self.desk.handle, authn.ADMIN), owner).note
+        self.authenticator.accounts.used = TokenUse(handle, owner).note
 
     async def start_controllers(self, stack: AsyncExitStack, controllers: Mapping[str, Start]) -> None:
         """Runs the controllers until the stack is left."""

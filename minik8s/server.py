@@ -125,24 +125,24 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     owner = Owner("server", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     stack.push_async_callback(owner.stop)
     await plane.start_api(owner)
-    if "local-storage" not in options.disable:
-        await provision_storage(plane.desk)
-    await provision_trust(plane.desk, pki.client_ca.pair.certificate, pki.front_proxy_ca.pair.certificate)
 
     name = options.node_name or node_name()
     address = options.advertise_address or options.node_ip or default_address()
-    dns = cluster_config(options, networks[0])["clusterDNS"]
-    await provision_services(plane.desk, str(networks[0][1]), address, options.https_listen_port, str(dns))
+    told = cluster_config(options, networks[0])
     url = f"https://{_bracketed(address)}:{options.https_listen_port}"
-    await provision_cluster_info(plane.desk, url, pki.server_ca.pair.certificate)
+    await asyncio.gather(  # what is written together is on the disk together
+        *([] if "local-storage" in options.disable else [provision_storage(plane.desk)]),
+        provision_trust(plane.desk, pki.client_ca.pair.certificate, pki.front_proxy_ca.pair.certificate),
+        provision_services(plane.desk, str(networks[0][1]), address, options.https_listen_port, str(told["clusterDNS"])),
+        provision_cluster_info(plane.desk, url, pki.server_ca.pair.certificate),
+    )
     tunnels = plane.tunnels
     connector = Connector(plane.desk.reader, tunnels, rng)
     stack.push_async_callback(plane.caller.close)
     face = HttpFace(
         plane.desk,
         authenticate_with(plane.authenticator),
-        _pages(plane, f"{address}:{options.https_listen_port}")
-        | agents.pages(tunnels, pki.server_ca.pair.certificate, cluster_config(options, networks[0])),
+        _pages(plane, f"{address}:{options.https_listen_port}") | agents.pages(tunnels, pki.server_ca.pair.certificate, told),
         connector,
         RequestMetrics(plane.metrics),
         plane.aggregation,

@@ -21,20 +21,20 @@ from minik8s.apiserver.frontdesk import FrontDesk
 Reconcile = Callable[[Mapping[str, Any] | None, Object], Object | None]
 
 
-async def provision_defaults(desk: FrontDesk, networks: Sequence[Network]) -> None:
-    """Namespaces, default roles and bindings, priority and fairness; the ServiceCIDR of `networks`."""
-    wanted = bootstrap.objects()
+async def provision_defaults(desk: FrontDesk, networks: Sequence[Network], *, metrics_api: bool = False) -> None:
+    """Namespaces, default roles and bindings, priority and fairness; the ServiceCIDR of `networks`. With the metrics API, who may see
+    objects may see what they use.
+    """
+    wanted = bootstrap.objects() + ([bootstrap.metrics_reader()] if metrics_api else [])
     namespaces = [obj for obj in wanted if obj["kind"] == "Namespace"]
+    cidr = kubernetes_service.default_cidr([str(network) for network in networks])
     await _ensure_all(desk, namespaces, bootstrap.reconcile)
-    await _ensure_all(desk, (obj for obj in wanted if obj["kind"] != "Namespace"), bootstrap.reconcile)
-    await _ensure_all(desk, [kubernetes_service.default_cidr([str(network) for network in networks])], kubernetes_service.grown)
-    await _ensure_all(desk, registration.builtin(), registration.reconcile)
-    await provision_flowcontrol(desk)
-
-
-async def provision_metrics(desk: FrontDesk) -> None:
-    """Who may see objects may see what they use."""
-    await _ensure_all(desk, [bootstrap.metrics_reader()], bootstrap.reconcile)
+    await asyncio.gather(  # what is written together is on the disk together
+        _ensure_all(desk, (obj for obj in wanted if obj["kind"] != "Namespace"), bootstrap.reconcile),
+        _ensure_all(desk, [cidr], kubernetes_service.grown),
+        _ensure_all(desk, registration.builtin(), registration.reconcile),
+        provision_flowcontrol(desk),
+    )
 
 
 async def provision_storage(desk: FrontDesk) -> None:
@@ -56,9 +56,10 @@ async def provision_flowcontrol(desk: FrontDesk) -> None:
 async def provision_services(desk: FrontDesk, cluster_ip: str, address: str, port: int, dns: str) -> None:
     """The Services `kubernetes` and `kube-dns`, and where the first leads: nowhere, if the server has but a loopback address."""
     service, *endpoints = kubernetes_service.objects(cluster_ip, address, port)
-    await _ensure_all(desk, [service, kubernetes_service.dns_service(dns)], kubernetes_service.reconcile)
+    wanted = [service, kubernetes_service.dns_service(dns)]
     if not ipaddress.ip_address(address).is_loopback:
-        await _ensure_all(desk, endpoints, kubernetes_service.reconcile)
+        wanted += endpoints
+    await _ensure_all(desk, wanted, kubernetes_service.reconcile)
 
 
 async def provision_cluster_info(desk: FrontDesk, server: str, authority: bytes) -> None:

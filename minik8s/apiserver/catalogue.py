@@ -23,8 +23,6 @@ class Catalogue:
     def __init__(self, builtin: tuple[Resource, ...] = RESOURCES) -> None:
         self._builtin = builtin
         self._own = frozenset(builtin)
-        self._by_path = {(row.group, row.version, row.plural): row for row in builtin}
-        self._by_kind = {(row.group, row.version, row.kind): row for row in builtin}
         self.generation = 0
         """Rises with every change."""
         self.custom: tuple[Resource, ...] = ()
@@ -32,9 +30,9 @@ class Catalogue:
         """(group, version) that another server answers for -> the way to it (the aggregation's own). It wins over a row."""
         self.resources: tuple[Resource, ...] = builtin
         """All rows of this server, the built-in ones first."""
-        self.by_path: Mapping[PathKey, Resource] = self._by_path
+        self.by_path: Mapping[PathKey, Resource] = _by_path(builtin)
         """(group, version, plural) -> row."""
-        self.by_kind: Mapping[PathKey, Resource] = self._by_kind
+        self.by_kind: Mapping[PathKey, Resource] = _by_kind(builtin)
         """(group, version, kind) -> row."""
         self._listeners: list[Callable[[], None]] = []
 
@@ -42,21 +40,15 @@ class Catalogue:
         """Serves rows that are built in, but not everywhere. Before anything else is served."""
         self._builtin += rows
         self._own |= frozenset(rows)
-        self._by_path = self._by_path | {(row.group, row.version, row.plural): row for row in rows}
-        self._by_kind = self._by_kind | {(row.group, row.version, row.kind): row for row in rows}
-        self.resources, self.by_path, self.by_kind = self._builtin + self.custom, self._by_path, self._by_kind
-        self._changed()
+        self._serve()
 
     def replace_custom(self, rows: Iterable[Resource]) -> None:
         """The rows of custom resources are these from now on. Built-in rows stay what they are."""
-        kept = tuple(row for row in rows if (row.group, row.version, row.plural) not in self._by_path)
-        if kept == self.custom:
-            return
-        self.custom = kept
-        self.resources = self._builtin + kept
-        self.by_path = self._by_path | {(row.group, row.version, row.plural): row for row in kept}
-        self.by_kind = self._by_kind | {(row.group, row.version, row.kind): row for row in kept}
-        self._changed()
+        own = _by_path(self._builtin)
+        kept = tuple(row for row in rows if (row.group, row.version, row.plural) not in own)
+        if kept != self.custom:
+            self.custom = kept
+            self._serve()
 
     def replace_remote(self, routes: Mapping[GroupVersion, Any]) -> None:
         """The group versions of other servers are these from now on."""
@@ -84,10 +76,23 @@ class Catalogue:
         home = _home(row)
         return [each for each in self.resources if each.plural == row.plural and _home(each) == home]
 
+    def _serve(self) -> None:
+        self.resources = self._builtin + self.custom
+        self.by_path, self.by_kind = _by_path(self.resources), _by_kind(self.resources)
+        self._changed()
+
     def _changed(self) -> None:
         self.generation += 1
         for callback in self._listeners:
             callback()
+
+
+def _by_path(rows: Iterable[Resource]) -> dict[PathKey, Resource]:
+    return {(row.group, row.version, row.plural): row for row in rows}
+
+
+def _by_kind(rows: Iterable[Resource]) -> dict[PathKey, Resource]:
+    return {(row.group, row.version, row.kind): row for row in rows}
 
 
 def _home(row: Resource) -> str:

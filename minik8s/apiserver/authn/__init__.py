@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from minik8s.api.errors import Unauthorized
 from minik8s.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from minik8s.api.user import ANONYMOUS, AUTHENTICATED, User
-from minik8s.apiserver.authn.bootstrap_tokens import BootstrapTokens
+from minik8s.apiserver.authn.bootstrap_tokens import BOOTSTRAPPERS, BootstrapTokens
 from minik8s.apiserver.authn.connections import ADMIN, Connections, certificate_user, peer_user
 from minik8s.apiserver.authn.serviceaccounts import InvalidToken, NotOurs, ServiceAccountTokens
 from minik8s.apiserver.contract import Reader
@@ -44,7 +44,6 @@ __all__ = [
     "static_tokens",
 ]
 
-BOOTSTRAPPERS = "system:bootstrappers"
 REMEMBERED = 10_000
 FOREVER = float("inf")
 

@@ -15,7 +15,7 @@ from minik8s.api.user import AUTHENTICATED, User
 from minik8s.apiserver.contract import Reader
 from minik8s.base.clock import Clock
 
-GROUP = "system:bootstrappers"
+BOOTSTRAPPERS = "system:bootstrappers"
 _TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 _EXTRA_GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]")
 
@@ -45,4 +45,4 @@ class BootstrapTokens:
         groups = [group.strip() for group in data.get("auth-extra-groups", "").split(",") if group.strip()]
         if not all(_EXTRA_GROUP.fullmatch(group) for group in groups):
             return None
-        return User(f"system:bootstrap:{match[1]}", (*dict.fromkeys((GROUP, *groups)), AUTHENTICATED)), ends
+        return User(f"system:bootstrap:{match[1]}", (*dict.fromkeys((BOOTSTRAPPERS, *groups)), AUTHENTICATED)), ends

@@ -99,7 +99,7 @@ class ServiceAccountTokens:
             "nbf": now,
             "sub": f"system:serviceaccount:{metadata['namespace']}:{metadata['name']}",
         }
-        return self._jws.encode(orjson.dumps(claims), self._key, "ES256", {"kid": self._key_id})
+        return self._signed(claims)
 
     def legacy(self, account: Frozen, secret: str) -> str:
         """The token of an older kind that a Secret of this name holds for a ServiceAccount: it has no end of its own."""
@@ -112,7 +112,7 @@ class ServiceAccountTokens:
         }
         claims = {"iss": LEGACY_ISSUER, "sub": f"system:serviceaccount:{metadata['namespace']}:{metadata['name']}"}
         claims |= {f"{LEGACY_CLAIM}{name}": value for name, value in private.items()}
-        return self._jws.encode(orjson.dumps(claims), self._key, "ES256", {"kid": self._key_id})
+        return self._signed(claims)
 
     def verify(self, token: str, audiences: Sequence[str]) -> Verified:
         """NotOurs where somebody else signed it, InvalidToken where it doesn't count (any more) for these audiences."""
@@ -155,6 +155,9 @@ class ServiceAccountTokens:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
         }
+
+    def _signed(self, claims: Mapping[str, Any]) -> str:
+        return self._jws.encode(orjson.dumps(claims), self._key, "ES256", {"kid": self._key_id})
 
     def _claims(self, token: str) -> dict[str, Any]:
         from jwt.exceptions import InvalidTokenError

@@ -9,7 +9,7 @@ from typing import Any
 
 from minik8s.cli import CommandError, connection, manifests, output
 from minik8s.cli.connection import Refused, Server
-from minik8s.cli.create import namespace_of
+from minik8s.cli.create import namespace_of, told
 from minik8s.cli.kinds import Kind, find_exact, kinds
 
 EXAMPLES = """examples:
@@ -63,12 +63,11 @@ def _apply_all(server: Server, objects: Sequence[Object], options: argparse.Name
             kind = find_exact(known, obj["apiVersion"], obj["kind"])
             found = _apply(server, kind, obj, options)
         except CommandError as error:
-            print(f"minik8s apply: {_told(error)}", file=sys.stderr)
+            print(f"minik8s apply: {_explained(error)}", file=sys.stderr)
             code = 1
             continue
         applied.append((kind, found))
-        said = f"{kind.singular}/{found['metadata']['name']} serverside-applied" + (" (server dry run)" * options.dry_run)
-        print(output.text(options.output, kind, found) if options.output else said, flush=True)
+        print(told(kind, found, options, "serverside-applied"), flush=True)
     return applied, code
 
 
@@ -86,7 +85,7 @@ def _apply(server: Server, kind: Kind, obj: Object, options: argparse.Namespace)
     return found
 
 
-def _told(error: CommandError) -> str:
+def _explained(error: CommandError) -> str:
     """In one line; with a way out of conflicts."""
     text = " ".join(str(error).split())
     if isinstance(error, Refused) and text.startswith("Apply failed with"):

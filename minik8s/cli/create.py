@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"minik8s create: {error}", file=sys.stderr)
             code = 1
             continue
-        print(_told(kind, made, options))
+        print(told(kind, made, options, "created"))
     return code
 
 
@@ -53,7 +53,8 @@ def namespace_of(obj: dict[str, Any], given: str | None, server: connection.Serv
     return written or server.namespace
 
 
-def _told(kind: Kind, made: dict[str, Any], options: argparse.Namespace) -> str:
+def told(kind: Kind, made: dict[str, Any], options: argparse.Namespace, done: str) -> str:
+    """What is printed of an object that the server made: itself with `--output`, else what was `done`."""
     if options.output:
         return output.text(options.output, kind, made)
-    return f"{kind.singular}/{made['metadata']['name']} created" + (" (server dry run)" if options.dry_run else "")
+    return f"{kind.singular}/{made['metadata']['name']} {done}" + (" (server dry run)" if options.dry_run else "")

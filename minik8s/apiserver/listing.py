@@ -48,11 +48,7 @@ class Selection:
 
     def matches(self, entry: Entry) -> bool:
         """Whether an entry of the right namespace fits."""
-        if self.name and entry.name != self.name:
-            return False
-        if self.labels and not self.labels.matches(entry.labels):
-            return False
-        return not self.fields or self.fields.matches(entry.obj, self.getters)
+        return self.may_match(entry) and (not self.fields or self.fields.matches(entry.obj, self.getters))
 
     def may_match(self, entry: Entry) -> bool:
         """As `matches`, of an entry whose fields are still to be shown."""

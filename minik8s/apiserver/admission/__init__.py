@@ -56,7 +56,7 @@ def plugins(
     metrics: Metrics | None = None,
 ) -> list[Plugin]:
     """The plugins of an API server, in the order in which they see a request. `not_ready` and `unreachable` are the seconds for
-    which pods stay on such a node by default (the same for both where one is given). `catalogue` and `shown_as`: what is served, and
+    which pods stay on such a node by default. `catalogue` and `shown_as`: what is served, and
     how it changes its version, if that is more than the built-in resources.
     """
     served, counted = catalogue or Catalogue(), metrics or Metrics()
@@ -68,7 +68,7 @@ def plugins(
         TaintNodesByCondition(),
         PodSecurity(reader, clock, pod_security),
         Priority(reader),
-        DefaultTolerationSeconds(not_ready, not_ready if unreachable is None else unreachable),
+        DefaultTolerationSeconds(not_ready, unreachable),
         StorageObjectInUseProtection(),
         DefaultStorageClass(reader),
         PersistentVolumeClaimResize(reader),

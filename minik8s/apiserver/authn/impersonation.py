@@ -27,7 +27,7 @@ NODES_GROUP = "system:nodes"
 
 def wanted_user(headers: Iterable[tuple[str, str]]) -> User | None:
     """Whom a request's headers (name, value) ask to act as, None where they don't ask. BadRequest where they name no user."""
-    asked = [(name.lower(), readable(value)) for name, value in headers if name[:12].lower() == PREFIX]
+    asked = [(name.lower(), readable(value)) for name, value in headers if name[: len(PREFIX)].lower() == PREFIX]
     if not asked:
         return None
     name = uid = ""

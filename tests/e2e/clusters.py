@@ -25,6 +25,7 @@ from minik8s.runtime.embedded.node import own_cgroup
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+RUNTIMES = ("embedded", "containerd")
 IMAGE = "e2e.local/busybox:1"
 GRACE, TOLERATION = 5, 3
 _number = itertools.count()

@@ -8,14 +8,31 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from clusters import Cluster, Kubectl, missing
+from clusters import RUNTIMES, Cluster, Kubectl, missing
 from machines import sweep_the_dead
+from runs_per_runtime import note
 
 _numbers = itertools.count()
-RUNTIMES = ("embedded", "containerd")
 
 
-@pytest.fixture(scope="session", params=RUNTIMES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test of a runtime is run on each, but for those that are `only_on` one."""
+    if "runtime" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("only_on")
+        metafunc.parametrize("runtime", only.args[:1] if only else RUNTIMES, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        runtime = (
+            item.callspec.params.get("runtime") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+        )
+        if runtime in RUNTIMES:
+            only = item.get_closest_marker("only_on")
+            note(item, runtime, only.args[1] if only else "")
+
+
+@pytest.fixture(scope="session")
 def runtime(request: pytest.FixtureRequest) -> str:
     if reason := missing(request.param):
         pytest.skip(reason)

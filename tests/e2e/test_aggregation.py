@@ -20,7 +20,7 @@ from minik8s.base.pki import Authority
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.root,
-    pytest.mark.parametrize("runtime", ["embedded"], indirect=True, scope="session"),  # whose image has a Python
+    pytest.mark.only_on("embedded", "its image of the host has a Python"),
 ]
 NAMESPACE, GROUP = "wardle", "wardle.example.com"
 API = f"v1.{GROUP}"

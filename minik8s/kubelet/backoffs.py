@@ -51,7 +51,7 @@ def _forgotten(crash: Crash, ended: float) -> bool:
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A step that failed: why, when, how often in a row, and when to try again. `image` ties a container's to its image: another
-    image is tried at once.
+    image is tried at once. `lacking` is the image that could not be had: that one, or a volume's.
     """
 
     reason: str
@@ -60,14 +60,15 @@ class Failure:
     retry_at: float
     count: int = 1
     image: str = ""
+    lacking: str = ""
 
     @property
     def pulling(self) -> bool:
         return self.reason in PULL_REASONS
 
 
-def failed(before: Failure | None, reason: str, message: str, now: float, image: str = "") -> Failure:
+def failed(before: Failure | None, reason: str, message: str, now: float, image: str = "", lacking: str = "") -> Failure:
     """The failure after `before`."""
     count = before.count + 1 if before and before.reason == reason and before.image == image else 1
     backoff = PULL if reason in PULL_REASONS else STEP
-    return Failure(reason, message, now, now + backoff.delay(count), count, image)
+    return Failure(reason, message, now, now + backoff.delay(count), count, image, lacking)

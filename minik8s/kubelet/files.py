@@ -36,9 +36,17 @@ class Files(Protocol):
         ...
 
     async def mounts(
-        self, pod: Pod, container: ContainerSpec, attempt: int, sandbox: Sandbox, env: Mapping[str, str]
+        self,
+        pod: Pod,
+        container: ContainerSpec,
+        attempt: int,
+        sandbox: Sandbox,
+        env: Mapping[str, str],
+        images: Mapping[str, str],
     ) -> list[Mount]:
-        """All that is mounted into a container. Raises env.ConfigError, OSError."""
+        """All that is mounted into a container; `images` are those of its image volumes, by their names. Raises env.ConfigError,
+        OSError.
+        """
         ...
 
     def read(self, pod: Pod, volume: str, path: str) -> str | None:
@@ -79,9 +87,15 @@ class DiskFiles:
         self._site.layout.pod_logs(pod).mkdir(parents=True, exist_ok=True, mode=0o755)
 
     async def mounts(
-        self, pod: Pod, container: ContainerSpec, attempt: int, sandbox: Sandbox, env: Mapping[str, str]
+        self,
+        pod: Pod,
+        container: ContainerSpec,
+        attempt: int,
+        sandbox: Sandbox,
+        env: Mapping[str, str],
+        images: Mapping[str, str],
     ) -> list[Mount]:
-        mounts = await self._volumes.mounts(pod, container, env)
+        mounts = await self._volumes.mounts(pod, container, env, images)
         if all(m.container_path != "/etc/hosts" for m in mounts) and (sandbox.ips or is_host_network(pod)):
             mounts.append(Mount("/etc/hosts", str(self._write_hosts(pod, sandbox))))
         message = self._site.layout.message(uid(pod), container["name"], attempt)
@@ -143,7 +157,13 @@ class NoFiles:
         return None
 
     async def mounts(
-        self, pod: Pod, container: ContainerSpec, attempt: int, sandbox: Sandbox, env: Mapping[str, str]
+        self,
+        pod: Pod,
+        container: ContainerSpec,
+        attempt: int,
+        sandbox: Sandbox,
+        env: Mapping[str, str],
+        images: Mapping[str, str],
     ) -> list[Mount]:
         return []
 

@@ -1,4 +1,4 @@
-"""Sees to it that a container's image is there: pull policy, pull secrets, what the events say.
+"""Sees to it that an image is there, a container's or a volume's: pull policy, pull secrets, what the events say.
 
 Sources: the kubelet's image_manager.go, credentialprovider; "Pull an Image from a Private Registry"; golden/node/errors.
 """
@@ -17,18 +17,18 @@ import orjson
 
 from minik8s.base.clock import Clock
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
-from minik8s.kubelet.pod import ContainerSpec, Pod, Role, field_path
+from minik8s.kubelet.pod import Pod
 from minik8s.runtime.base import Auth, Image, Runtime, RuntimeFailed
 
 PRESENT = 'Container image "{}" already present on machine and can be accessed by the pod'
 
 
 class StartFailed(Exception):
-    """A container could not be started; `reason` and the text go into `state.waiting`."""
+    """A container could not be started; `reason` and the text go into `state.waiting`. `image`: the one that it lacked."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, image: str = "") -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.image = reason, image
 
 
 class Images:
@@ -38,17 +38,17 @@ class Images:
         self._runtime, self._clock, self._events = runtime, clock, events
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def ensure(self, pod: Pod, role: Role, container: ContainerSpec, secrets: Iterable[Mapping[str, Any]]) -> Image:
-        """The image of `container`, pulled if its policy says so. Raises StartFailed."""
-        asked = container.get("image", "")
-        path = field_path(role, container["name"])
+    async def ensure(self, pod: Pod, asked: str, policy: str, path: str, secrets: Iterable[Mapping[str, Any]]) -> Image:
+        """The image `asked` of a container (or, with no `path` for the events, of a volume), pulled if `policy` says so. Raises
+        StartFailed.
+        """
         try:
             reference = with_tag(asked)
         except ValueError as error:
             text = f'Failed to apply default image tag "{asked}": {error}'
             self._events.event(pod, WARNING, "InspectFailed", text, field_path=path)
-            raise StartFailed("InvalidImageName", text) from error
-        policy = container.get("imagePullPolicy") or ("Always" if reference.endswith(":latest") else "IfNotPresent")
+            raise StartFailed("InvalidImageName", text, asked) from error
+        policy = policy or ("Always" if reference.endswith(":latest") else "IfNotPresent")
         lock = self._locks.setdefault(reference, asyncio.Lock())
         async with lock:
             image = await self._inspect(pod, asked, reference, path)
@@ -58,7 +58,7 @@ class Images:
             if policy == "Never":
                 text = f'Container image "{asked}" is not present with pull policy of Never'
                 self._events.event(pod, WARNING, "ErrImageNeverPull", text, field_path=path)
-                raise StartFailed("ErrImageNeverPull", text)
+                raise StartFailed("ErrImageNeverPull", text, asked)
             return await self._pull(pod, asked, reference, path, secrets)
 
     async def _inspect(self, pod: Pod, asked: str, reference: str, path: str) -> Image | None:
@@ -67,7 +67,7 @@ class Images:
         except RuntimeFailed as error:
             text = f'Failed to inspect image "{asked}": {error}'
             self._events.event(pod, WARNING, "InspectFailed", text, field_path=path)
-            raise StartFailed("ImageInspectError", text) from error
+            raise StartFailed("ImageInspectError", text, asked) from error
 
     async def _pull(self, pod: Pod, asked: str, reference: str, path: str, secrets: Iterable[Mapping[str, Any]]) -> Image:
         self._events.event(pod, NORMAL, "Pulling", f'Pulling image "{asked}"', field_path=path)
@@ -79,10 +79,9 @@ class Images:
             self._events.event(pod, WARNING, "Failed", text, field_path=path)
             reason = error.reason or "ErrImagePull"
             if reason == "RegistryUnavailable":
-                raise StartFailed(
-                    reason, f"image pull failed for {asked} because the registry is unavailable: {error}"
-                ) from error
-            raise StartFailed(reason, str(error)) from error
+                told = f"image pull failed for {asked} because the registry is unavailable: {error}"
+                raise StartFailed(reason, told, asked) from error
+            raise StartFailed(reason, str(error), asked) from error
         took = _go_duration(self._clock.monotonic() - began)
         text = f'Successfully pulled image "{asked}" in {took} ({took} including waiting). Image size: {image.size} bytes.'
         self._events.event(pod, NORMAL, "Pulled", text, field_path=path)

@@ -331,7 +331,7 @@ class _Draft:
                 return Waiting(failure.reason, failure.message, failure.retry_at)
             if self.now < shown_until:
                 return Waiting(failure.reason, failure.message, shown_until)
-            message = f'Back-off pulling image "{image}": {failure.reason}: {failure.message}'
+            message = f'Back-off pulling image "{failure.lacking}": {failure.reason}: {failure.message}'
             return Waiting("ImagePullBackOff", message, failure.retry_at)
         if last is not None and last.state is State.EXITED:
             crash = self.facts.crashes.get(name)

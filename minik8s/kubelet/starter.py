@@ -68,15 +68,18 @@ class Starter:
         assert found is not None
         role, container = found
         path = field_path(role, step.name)
+        secrets = await self._pull_secrets(pod)
         try:
-            image = await self._images.ensure(pod, role, container, await self._pull_secrets(pod))
+            volumes = await self._image_volumes(pod, container, secrets)
+            asked, policy = container.get("image", ""), container.get("imagePullPolicy", "")
+            image = await self._images.ensure(pod, asked, policy, path, secrets)
         except StartFailed as error:
             self._events.event(pod, WARNING, "Failed", f"Error: {error.reason}", field_path=path)
             raise
         config = self._sandbox_config(pod, sandbox.attempt)
         try:
             env = await self._environment(pod, container, sandbox)
-            mounts = await self._files.mounts(pod, container, step.attempt, sandbox, env)
+            mounts = await self._files.mounts(pod, container, step.attempt, sandbox, env, volumes)
             wanted = container_config(
                 pod, role, container, step.attempt, Ingredients(image, env, mounts, target_id), self._site
             )
@@ -136,6 +139,15 @@ class Starter:
         named = [entry["name"] for entry in pod["spec"].get("imagePullSecrets") or () if entry.get("name")]
         found = [await self._sources.get(uid(pod), SECRETS, key(pod)[0], name) for name in named]
         return [secret for secret in found if secret is not None]
+
+    async def _image_volumes(self, pod: Pod, container: ContainerSpec, secrets: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+        """The ids of the images that the container mounts as volumes, by the volumes' names."""
+        mounted = {mount["name"] for mount in container.get("volumeMounts") or ()}
+        sources = {v["name"]: v["image"] for v in pod["spec"].get("volumes") or () if v.get("image") and v["name"] in mounted}
+        return {
+            name: (await self._images.ensure(pod, source.get("reference", ""), source.get("pullPolicy", ""), "", secrets)).id
+            for name, source in sources.items()
+        }
 
     async def _environment(self, pod: Pod, container: ContainerSpec, sandbox: Sandbox) -> dict[str, str]:
         found: dict[tuple[Resource, str], Mapping[str, Any] | None] = {}

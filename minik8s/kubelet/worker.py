@@ -332,7 +332,8 @@ class Worker:
                 text = f"Back-off restarting failed container {name} in pod {full_name(self.pod)}"
                 events.event(self.pod, WARNING, "BackOff", text, field_path=path)
             elif waiting.reason == "ImagePullBackOff":
-                events.event(self.pod, NORMAL, "BackOff", f'Back-off pulling image "{container["image"]}"', field_path=path)
+                text = f'Back-off pulling image "{self._failures[name].lacking}"'
+                events.event(self.pod, NORMAL, "BackOff", text, field_path=path)
                 events.event(self.pod, WARNING, "Failed", "Error: ImagePullBackOff", field_path=path)
 
     # --- the steps ---
@@ -410,7 +411,7 @@ class Worker:
         try:
             await tools.starter.start(pod, step, self.seen.sandbox, self._target(found[1]))
         except StartFailed as error:
-            self._fail(step.name, error.reason, str(error), found[1].get("image", ""))
+            self._fail(step.name, error.reason, str(error), found[1].get("image", ""), error.image)
         else:
             self._failures.pop(step.name, None)
 
@@ -428,9 +429,9 @@ class Worker:
         target = self.seen.latest(container.get("targetContainerName") or "")
         return target.id if target else ""
 
-    def _fail(self, step: str, reason: str, message: str, image: str = "") -> None:
+    def _fail(self, step: str, reason: str, message: str, image: str = "", lacking: str = "") -> None:
         now = self._tools.clock.now()
-        self._failures[step] = backoffs.failed(self._failures.get(step), reason, message, now, image)
+        self._failures[step] = backoffs.failed(self._failures.get(step), reason, message, now, image, lacking)
 
     async def _stop_all(self, stops: Mapping[str, Stop]) -> None:
         ended = {container_id: asyncio.Event() for container_id in stops}

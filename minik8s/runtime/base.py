@@ -151,6 +151,7 @@ class Mount:
     readonly: bool = False
     propagation: str = "private"  # private, rslave, rshared
     image: str = ""  # image volume: the image's reference instead of a host path
+    image_sub_path: str = ""  # a directory or file of that image instead of its root
 
 
 @dataclass(frozen=True, slots=True)

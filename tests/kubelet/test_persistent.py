@@ -149,7 +149,7 @@ async def test_an_ephemeral_volume_needs_a_claim_of_its_own(tmp_path: Path, cloc
     owner = {"ownerReferences": [{"controller": True, "uid": uid(one)}]}
     manager = volumes(tmp_path, clock, Objects(claim(**owner), local(tmp_path)))
     await manager.mount(one, Surroundings())
-    [mount] = await manager.mounts(one, one["spec"]["containers"][0], {})
+    [mount] = await manager.mounts(one, one["spec"]["containers"][0], {}, {})
     assert mount.host_path == str(tmp_path)
 
 
@@ -160,7 +160,7 @@ async def test_a_bound_claim_is_its_directory(volume: Any, tmp_path: Path, clock
     manager = volumes(tmp_path, clock, Objects(deleted, volume(tmp_path / "data", nodeAffinity=affinity("a"))))
     one = user(mount={"subPath": "part"}, source={"persistentVolumeClaim": {"claimName": "c", "readOnly": True}})
     await manager.mount(one, Surroundings())
-    [mount] = await manager.mounts(one, one["spec"]["containers"][0], {})
+    [mount] = await manager.mounts(one, one["spec"]["containers"][0], {}, {})
     assert (mount.host_path, mount.readonly) == (str(tmp_path / "data/part"), True)
     await manager.unmount(uid(one))
     assert (tmp_path / "data/part").is_dir()

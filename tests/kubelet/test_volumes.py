@@ -21,6 +21,7 @@ from minik8s.kubelet.volumes import MountFailed, Volumes, atomic, hostpath, moun
 from minik8s.kubelet.volumes.atomic import File
 from minik8s.kubelet.volumes.payload import Found, Missing, TokenWanted, files
 from minik8s.kubelet.volumes.tokens import Token
+from minik8s.runtime.base import Mount
 from minik8s.testing.clock import VirtualClock
 
 from .pods import container, pod
@@ -236,7 +237,7 @@ def mounting_pod(**spec: Any) -> dict[str, Any]:
 async def test_mounts_without_root(tmp_path: Path, clock: VirtualClock) -> None:
     manager, one = volumes(tmp_path, clock, root=False), mounting_pod()
     assert await manager.mount(one, Surroundings()) == 99.0
-    mounts = await manager.mounts(one, one["spec"]["containers"][0], {"POD": "a"})
+    mounts = await manager.mounts(one, one["spec"]["containers"][0], {"POD": "a"}, {})
     base = tmp_path / "kubelet/pods/uid-a/volumes"
     assert [(m.container_path, m.host_path, m.readonly) for m in mounts] == [
         ("/conf", str(base / "configMap/conf"), True),
@@ -251,9 +252,21 @@ async def test_mounts_without_root(tmp_path: Path, clock: VirtualClock) -> None:
     assert manager.read(one, "d", "e.env") == "A=1"
     assert manager.read(one, "d", "../../configMap/conf/a") is None
     with pytest.raises(ConfigError, match="missing value for POD"):
-        await manager.mounts(one, one["spec"]["containers"][0], {})
+        await manager.mounts(one, one["spec"]["containers"][0], {}, {})
     await manager.unmount("uid-a")
     assert not base.exists()
+
+
+async def test_an_image_s_volume_is_the_runtime_s(tmp_path: Path, clock: VirtualClock) -> None:
+    """KEP-4639: by the image's id, read-only; a part of it too."""
+    mounts = [{"name": "i", "mountPath": "/i"}, {"name": "i", "mountPath": "part", "subPathExpr": "$(POD)/b"}]
+    one = pod(container(volumeMounts=mounts), volumes=[{"name": "i", "image": {"reference": "x:1"}}])
+    manager = volumes(tmp_path, clock, root=False)
+    await manager.mount(one, Surroundings())
+    assert await manager.mounts(one, one["spec"]["containers"][0], {"POD": "a"}, {"i": "id"}) == [
+        Mount("/i", "", readonly=True, image="id"),
+        Mount("/part", "", readonly=True, image="id", image_sub_path="a/b"),
+    ]
 
 
 @pytest.mark.root
@@ -264,8 +277,8 @@ async def test_mounts_with_root(tmp_path: Path, clock: VirtualClock) -> None:  #
     try:
         await manager.mount(one, Surroundings())  # again: nothing changes
         base = tmp_path / "kubelet/pods/uid-a"
-        mounts = await manager.mounts(one, one["spec"]["containers"][0], {"POD": "a"})
-        assert mounts == await manager.mounts(one, one["spec"]["containers"][0], {"POD": "a"})
+        mounts = await manager.mounts(one, one["spec"]["containers"][0], {"POD": "a"}, {})
+        assert mounts == await manager.mounts(one, one["spec"]["containers"][0], {"POD": "a"}, {})
         part = Path(mounts[3].host_path)
         assert part.is_relative_to(base / "volume-subpaths")
         (part / "f").touch()

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from runtime_bench import IMAGE, PATIENCE, Bench, docker_archive, log_text, tar
+from runtime_bench import IMAGE, PATIENCE, Bench, directory, docker_archive, link, log_text, tar
 
 from minik8s.runtime.base import (
     ContainerConfig,
@@ -401,14 +401,27 @@ async def test_the_host_s_namespaces(bench: Bench) -> None:
 async def test_image_volumes(bench: Bench, tmp_path: Path) -> None:
     """KEP-4639: an image's files as a read-only volume."""
     layers = [tar([("a", b"1", {}), ("b", b"1", {})]), tar([("b", b"2", {})])]
-    for name, some in (("one", layers[:1]), ("two", layers)):
+    images = {
+        "one": layers[:1],
+        "two": layers,
+        "three": [tar([directory("d"), ("d/c", b"3", {}), link("out", "/etc")])],
+        "four": [*layers, tar([directory("d"), directory("d/c"), ("d/c/e", b"4", {})])],
+    }
+    for name, some in images.items():
         (tmp_path / "x.tar").write_bytes(docker_archive(f"minik8s.test/{name}:1", some))
         await bench.runtime.import_image(str(tmp_path / "x.tar"))
     mounts = [Mount(f"/{name}", "", image=f"minik8s.test/{name}:1") for name in ("one", "two")]
     told = await bench.output("cat /one/a /one/b /two/a /two/b; touch /one/x /two/x", mounts=mounts)
     assert told == "1112touch: /one/x: Read-only file system\ntouch: /two/x: Read-only file system\n"
+    parts = [Mount(f"/part/{name}", "", image=f"minik8s.test/{name}:1", image_sub_path="d/c") for name in ("three", "four")]
+    assert await bench.output("cat /part/three /part/four/e", mounts=parts, pod={"name": "parts"}) == "34"
+    refused = {"none": "No such file", "out/x": "Not a directory", "out": "symbolic link", "../x": "out of the image"}
+    for path, why in refused.items():
+        part, name = Mount("/a", "", image="minik8s.test/three:1", image_sub_path=path), path.replace("/", "-")
+        with pytest.raises(RuntimeFailed, match=why):
+            await bench.run("true", mounts=[part], pod={"name": name})
     await bench.clear()
-    for name in ("one", "two"):
+    for name in images:
         await bench.runtime.remove_image(f"minik8s.test/{name}:1")
 
 

@@ -2,8 +2,8 @@
 
 Promise: `mount` may be called again at any time and brings each volume up to date; it changes nothing where nothing changed. What a
 volume refers to is watched until `unmount`. File system work happens in a thread.
-Limits: emptyDir, configMap, secret, downwardAPI, projected, hostPath, claims (`persistent.py`); every other kind is refused with a
-clear message. Without root there is no tmpfs (a plain directory instead), no fsGroup and no owner.
+Limits: emptyDir, configMap, secret, downwardAPI, projected, hostPath, claims (`persistent.py`), image (which the runtime mounts); every
+other kind is refused with a clear message. Without root there is no tmpfs (a plain directory instead), no fsGroup and no owner.
 """
 
 from __future__ import annotations
@@ -81,20 +81,26 @@ class Volumes:
             raise MountFailed(failures)
         return min(renewals, default=None)
 
-    async def mounts(self, pod: Pod, container: ContainerSpec, env: Mapping[str, str]) -> list[Mount]:
-        """The container's mounts, in the order of its volumeMounts. Raises ConfigError."""
+    async def mounts(
+        self, pod: Pod, container: ContainerSpec, env: Mapping[str, str], images: Mapping[str, str]
+    ) -> list[Mount]:
+        """The container's mounts, in the order of its volumeMounts; `images`: of image volumes, by name. Raises ConfigError."""
         by_name = {v["name"]: v for v in pod["spec"].get("volumes") or ()}
         result = []
         for place, mount in enumerate(container.get("volumeMounts") or ()):
             volume = by_name[mount["name"]]
-            host_path = self._path(pod, volume)
             sub = _sub_path(mount, env)
+            target = mount["mountPath"]
+            target = target if target.startswith("/") else "/" + target
+            if mount["name"] in images:
+                result.append(Mount(target, "", readonly=True, image=images[mount["name"]], image_sub_path=sub))
+                continue
+            host_path = self._path(pod, volume)
             if sub:
                 host_path = await self._in_thread(self._sub_path, pod, container, place, host_path, sub)
-            target = mount["mountPath"]
             result.append(
                 Mount(
-                    target if target.startswith("/") else "/" + target,
+                    target,
                     str(host_path),
                     readonly=bool(mount.get("readOnly")) or self._readonly(pod, volume),
                     propagation=PROPAGATION.get(mount.get("mountPropagation", ""), "private"),
@@ -129,6 +135,8 @@ class Volumes:
         if kind in persistent.KINDS:
             await self._make_persistent(pod, volume)
             return []
+        if kind == "image":
+            return []  # pulled with the container's own image, mounted by the runtime
         path = self._path(pod, volume)
         if kind in payload.KINDS:
             return await self._make_files(pod, volume, path, surroundings)

@@ -95,6 +95,7 @@ def container_config(config: ContainerConfig, profiles: str) -> Any:
                 readonly=mount.readonly,
                 propagation=_PROPAGATION[mount.propagation],
                 image=CRI["ImageSpec"](image=mount.image) if mount.image else None,
+                image_sub_path=mount.image_sub_path,
             )
             for mount in config.mounts
         ],

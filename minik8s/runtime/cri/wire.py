@@ -96,6 +96,7 @@ CRI = messages(
             ("readonly", 3, "bool"),
             ("propagation", 5, "int32"),
             ("image", 9, "ImageSpec"),
+            ("image_sub_path", 10, "string"),
         ],
         "Device": [("container_path", 1, "string"), ("host_path", 2, "string"), ("permissions", 3, "string")],
         "HugepageLimit": [("page_size", 1, "string"), ("limit", 2, "uint64")],

@@ -61,7 +61,7 @@ def gather(spec: Mapping[str, Any], directory: str, shm: int) -> Gathered:
             volume = f"{directory}/volume-{number}"
             os.makedirs(volume, exist_ok=True)
             _mount_layers(spec["layers_dir"], layers, volume)
-            found.mounts.append((mount, linux.open_tree(volume), True))
+            found.mounts.append((mount, *_open_part(volume, mount["sub_path"])))
     found.mounts.sort(key=lambda entry: os.path.normpath(entry[0]["target"]).count("/"))
     for path in spec["devices"]:
         found.devices.append((path, *_device(path)))
@@ -139,6 +139,27 @@ def _mount_layers(directory: str, layers: Sequence[str], target: str) -> None:
         return
     os.chdir(directory)
     linux.mount("overlay", target, "overlay", linux.MS_RDONLY, f"lowerdir={':'.join(layers)}")
+
+
+def _open_part(volume: str, path: str) -> tuple[int, bool]:
+    """A detached copy of what lies at `path` in an image's volume, and whether that is a directory. No link is followed, as this still
+    is the host's side: it could lead out of the image.
+    """
+    parts = os.path.normpath(path).split("/")
+    if parts[0] in ("", ".."):
+        raise OSError(errno.EINVAL, "leads out of the image", path)
+    place = os.open(volume, os.O_PATH | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            following = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            os.close(place)
+            place = following
+        mode = os.fstat(place).st_mode
+        if stat.S_ISLNK(mode):
+            raise OSError(errno.ELOOP, "is a symbolic link", path)
+        return linux.open_tree(f"/proc/self/fd/{place}"), stat.S_ISDIR(mode)
+    finally:
+        os.close(place)
 
 
 def _mount_cgroups(mounts: Mapping[str, str], *, readonly: bool) -> None:

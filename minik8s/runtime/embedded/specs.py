@@ -177,7 +177,8 @@ def _with_pod_files(mounts: Sequence[Mount], files: Path) -> list[Mount]:
 def _mount(mount: Mount, volumes: Mapping[str, StoredImage]) -> dict[str, Any]:
     place = {"target": mount.container_path, "propagation": mount.propagation, "readonly": mount.readonly}
     if mount.image:
-        return {**place, "layers": list(reversed(volumes[mount.image].layers)), "readonly": False}
+        layers = list(reversed(volumes[mount.image].layers))
+        return {**place, "layers": layers, "sub_path": mount.image_sub_path, "readonly": False}
     return {**place, "source": mount.host_path}
 
 

@@ -1,6 +1,7 @@
 """Streams to a node: logs, exec, attach, port-forward, and the proxies of pods, services and nodes. All go through the tunnel of the node.
 
-Neighbours: `upgrades.py` joins upgraded connections (exec over WebSocket): the kubelet at the other end speaks with the client itself.
+Neighbours: `upgrades.py` joins upgraded connections (exec over WebSocket): the kubelet at the other end speaks with the client itself;
+`messages.py` sends logs as WebSocket messages.
 
 Source: the subresources pods/log, pods/exec, pods/attach, pods/portforward, */proxy of the Kubernetes API.
 """
@@ -30,7 +31,7 @@ from minik8s.api.errors import (
 )
 from minik8s.api.kind import Object
 from minik8s.api.resources import NODES, PODS, SERVICES
-from minik8s.apiserver import upgrades
+from minik8s.apiserver import messages, upgrades
 from minik8s.apiserver.admission.matching import kind_of
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Reader
@@ -99,6 +100,8 @@ class Connector:
         path = f"/containerLogs/{request.namespace}/{request.name}/{container}"
         query = {name: value for name, value in request.query.items() if name != "container"}
         url = f"http://kubelet{path}?{urlencode(query)}"
+        if _websocket(http):
+            return await messages.stream(http, self._tunnels.session(node), url)
         return await forward(http, self._tunnels.session(node), "GET", url, {})
 
     async def _stream(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:

@@ -126,6 +126,8 @@ async def node_of(house: House) -> web.AppRunner:
             async for message in socket:
                 await socket.send_bytes(message.data[::-1])
             return socket
+        if request.path.startswith("/containerLogs/") and request.query.get("tailLines") == "9":
+            return web.Response(status=400, text="no such log")
         return web.Response(text="plain")
 
     app = web.Application()
@@ -346,3 +348,28 @@ async def test_logs_are_read_without_admission(house: House) -> None:
     house.desk.admission.append(Refusing())
     async with house.session.get(f"http://server{POD}/log?container=c") as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("protocols", "said"),
+    [
+        (["binary.k8s.io"], [b"", b"plain"]),
+        ([], [b"", b"plain"]),
+        (["other", "base64.binary.k8s.io"], ["", "cGxhaW4="]),
+    ],
+)
+async def test_logs_as_messages(house: House, protocols: list[str], said: list[str | bytes]) -> None:
+    """Conformance: "should support retrieving logs from the container over websockets"; wsstream.Reader."""
+    async with house.session.ws_connect(f"http://x{POD}/log?container=c", protocols=protocols) as socket:
+        assert socket.protocol == (protocols[-1] if protocols else None)
+        assert [message.data async for message in socket] == said
+    assert socket.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    ("query", "protocol", "status"), [("tailLines=9", "binary.k8s.io", 400), ("container=c", "channel.k8s.io", 403)]
+)
+async def test_logs_as_messages_refused(house: House, query: str, protocol: str, status: int) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as error:
+        await house.session.ws_connect(f"http://x{POD}/log?{query}", protocols=[protocol])
+    assert error.value.status == status

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from minik8s.api.resources import SECRETS, Resource
+from minik8s.api.resources import RUNTIMECLASSES, SECRETS, Resource
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
 from minik8s.kubelet.actions import Actions, HookFailed, Target
@@ -54,7 +55,7 @@ class Starter:
     async def run_sandbox(self, pod: Pod, attempt: int) -> str:
         """The new sandbox's id. StartFailed where there is none."""
         try:
-            config = self._sandbox_config(pod, attempt)
+            config = replace(self._sandbox_config(pod, attempt), runtime_handler=await self._runtime_handler(pod))
             self._files.prepare(pod)
             return await whole(self._runtime.run_sandbox(config))
         except (ValueError, RuntimeFailed, OSError) as error:
@@ -134,6 +135,16 @@ class Starter:
     def _failed(self, pod: Pod, path: str, reason: str, message: str) -> StartFailed:
         self._events.event(pod, WARNING, "Failed", f"Error: {message}", field_path=path)
         return StartFailed(reason, message)
+
+    async def _runtime_handler(self, pod: Pod) -> str:
+        """What the runtime calls the pod's RuntimeClass (KEP-585). ValueError where there is no such class."""
+        name = pod["spec"].get("runtimeClassName")
+        if not name:
+            return ""
+        found = await self._sources.get(uid(pod), RUNTIMECLASSES, "", name)
+        if found is None:
+            raise ValueError(f'runtimeclass.node.k8s.io "{name}" not found')
+        return str(found["handler"])
 
     async def _pull_secrets(self, pod: Pod) -> list[Mapping[str, Any]]:
         named = [entry["name"] for entry in pod["spec"].get("imagePullSecrets") or () if entry.get("name")]

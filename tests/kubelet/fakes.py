@@ -97,7 +97,8 @@ class FakeRuntime:
             self._trace("runtime: run sandbox fails")
             raise RuntimeFailed("no network yet")
         sandbox_id = f"box{config.attempt}-{config.name}"
-        self._trace(f"runtime: run sandbox {config.attempt}")
+        handler = f" with {config.runtime_handler}" if config.runtime_handler else ""
+        self._trace(f"runtime: run sandbox {config.attempt}{handler}")
         self.sandbox_configs[sandbox_id] = config
         self.boxes[sandbox_id] = Sandbox(
             sandbox_id,

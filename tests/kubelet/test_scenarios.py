@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from minik8s.api.resources import CONFIGMAPS, PODS
+from minik8s.api.resources import CONFIGMAPS, PODS, RUNTIMECLASSES
 
 from .conftest import Stage
 from .pods import container, pod
@@ -61,6 +61,8 @@ async def _do(stage: Stage, action: str, value: Any) -> None:
             stage.runtime.break_sandbox(value)
         case "configmap":
             stage.api.put(CONFIGMAPS, {"metadata": {"namespace": "ns", "name": "conf", "uid": "u"}, "data": value})
+        case "runtime-class":
+            stage.api.put(RUNTIMECLASSES, {"metadata": {"name": "fast", "uid": "u"}, "handler": value})
         case "image":
             obj = stage.api.objects[PODS, "ns", "a"]
             spec = {**obj["spec"], "containers": [{**c, "image": value} for c in obj["spec"]["containers"]]}

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
+import golden_answers
 import pytest
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from minik8s.api import protobuf, schema
 from minik8s.api.protobuf.messages import message_of
 
-ANSWERS = Path(__file__).parents[3] / "shared" / "golden" / "answers"
-"""Upstream's recorded answers, where `make golden` looks for them too."""
+ANSWERS = golden_answers.directory() / "answers"
 
 STATUS = (
     b"k8s\0\n\x0c\n\x02v1\x12\x06Status\x12\x99\x01\n\x06\n\0\x12\0\x1a\0\x12\x07Failure"

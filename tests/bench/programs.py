@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import ssl
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from tests.helpers.ports import free_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).parents[2]
@@ -59,12 +60,6 @@ def written(pid: int) -> int:
 def children(pid: int) -> list[int]:
     """A process's children, the agent beside a server among them."""
     return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from minik8s.client.informer import Informers
 from minik8s.dns import forward
 from minik8s.dns.forward import upstreams
 from minik8s.dns.server import ClusterDns
+from tests.helpers.ports import free_port
 
 
 class Told:
@@ -101,7 +102,7 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     informers = Informers(Client(told), clock, rng)
     served = ClusterDns(informers, clock, rng, resolv_conf=tmp_path / "resolv.conf")
-    port = await served.start("127.0.0.1", 0)
+    port = await served.start("127.0.0.1", free_port())
     await informers.synced()
     yield Server(port, upstream, told)
     await served.stop()
@@ -152,7 +153,7 @@ async def test_before_it_knows_the_cluster_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "resolv.conf").write_text("")
     informers = Informers(Client(told), clock, rng)
     served = ClusterDns(informers, clock, rng, resolv_conf=tmp_path / "resolv.conf")
-    one = Server(await served.start("127.0.0.1", 0), Upstream(), told)
+    one = Server(await served.start("127.0.0.1", free_port()), Upstream(), told)
     assert (await one.ask("db.default.svc.cluster.local")).rcode() == dns.rcode.SERVFAIL
     told.listed.set()
     await informers.synced()

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from minik8s.network.rtnetlink import inside
+from tests.helpers.ports import free_port
 
 T = TypeVar("T")
 PREFIX = f"e2e{os.getpid()}"
@@ -64,10 +65,7 @@ class Machine:
 
     def free_port(self) -> int:
         with inside(self.path):
-            probe = socket.socket()
-        with probe:
-            probe.bind(("", 0))
-            return int(probe.getsockname()[1])
+            return free_port()
 
     def processes(self) -> list[int]:
         return [int(pid) for pid in ip("netns", "pids", self.name).split()]

@@ -23,7 +23,9 @@ from typing import Any
 import pytest
 import yaml
 
-from .programs import MINIK8S, Answer, Server, environment, free_port, kubectl_program
+from tests.helpers.ports import free_port
+
+from .programs import MINIK8S, Answer, Server, environment, kubectl_program
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 needs_kubectl = pytest.mark.skipif(kubectl_program() is None, reason="no kubectl (make test installs it)")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.helpers.ports import free_port
 
 PROJECT = Path(__file__).parents[2]
 ALLOWED = PROJECT / "docs" / "golden-allowed.txt"
@@ -76,7 +77,7 @@ def replay(where: Path, name: str) -> Outcome:
     """One file of cases against a server of its own: in memory, without nodes."""
     with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
         data = Path(temporary) / "data"
-        port = _free_port()
+        port = free_port()
         flags = ["--data-dir", str(data), "--datastore-endpoint", "memory", "--bind-address", "127.0.0.1"]
         flags += ["--https-listen-port", str(port), *AS_RECORDED]
         with (Path(temporary) / "log").open("wb") as log:
@@ -104,9 +105,3 @@ def _outcome(text: str) -> Outcome:
     match = _SCORE.search(text)
     equal, of, letter = map(int, match.groups()) if match else (0, 0, 0)
     return Outcome(equal, of, letter, text)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -16,6 +15,7 @@ from minik8s.base.clock import RealClock
 from minik8s.client.client import Client
 from minik8s.client.informer import Informers
 from minik8s.proxy.userspace import UserspaceProxy, places
+from tests.helpers.ports import free_port
 
 
 class Told:
@@ -48,12 +48,6 @@ class Echo(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.transport.sendto(self.name.encode() + data, addr)  # type: ignore[attr-defined]  # a DatagramTransport
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def service(tcp: int, udp: int, **spec: Any) -> dict[str, Any]:
@@ -132,14 +126,14 @@ async def ends() -> AsyncIterator[dict[str, int]]:
 
 async def test_connections_are_spread_and_half_closed_ones_answered(ends: dict[str, int]) -> None:
     told, port = Told(), free_port()
-    told.items = {"services": [service(port, free_port(socket.SOCK_DGRAM))], "endpointslices": slices(**ends)}
+    told.items = {"services": [service(port, free_port())], "endpointslices": slices(**ends)}
     async with proxying(told):
         assert {await ask(port) for _ in range(20)} == {b"ahello", b"bhello"}
 
 
 async def test_an_endpoint_that_can_not_be_reached_is_passed_over(ends: dict[str, int]) -> None:
     told, port = Told(), free_port()
-    told.items["services"] = [service(port, free_port(socket.SOCK_DGRAM))]
+    told.items["services"] = [service(port, free_port())]
     told.items["endpointslices"] = slices(a=ends["a"], dead=free_port())
     async with proxying(told):
         assert {await ask(port) for _ in range(20)} == {b"ahello"}
@@ -147,7 +141,7 @@ async def test_an_endpoint_that_can_not_be_reached_is_passed_over(ends: dict[str
 
 async def test_a_client_stays_with_its_endpoint(ends: dict[str, int]) -> None:
     told, port = Told(), free_port()
-    told.items["services"] = [service(port, free_port(socket.SOCK_DGRAM), sessionAffinity="ClientIP")]
+    told.items["services"] = [service(port, free_port(), sessionAffinity="ClientIP")]
     told.items["endpointslices"] = slices(**ends)
     async with proxying(told):
         assert len({await ask(port) for _ in range(20)}) == 1
@@ -155,7 +149,7 @@ async def test_a_client_stays_with_its_endpoint(ends: dict[str, int]) -> None:
 
 async def test_without_endpoints_connections_end_and_a_deleted_service_is_refused(ends: dict[str, int]) -> None:
     told, port = Told(), free_port()
-    gone = service(port, free_port(socket.SOCK_DGRAM))
+    gone = service(port, free_port())
     told.items["services"] = [gone]
     async with proxying(told):
         with pytest.raises(ConnectionResetError):
@@ -173,7 +167,7 @@ async def test_without_endpoints_connections_end_and_a_deleted_service_is_refuse
 
 
 async def test_udp_goes_both_ways(ends: dict[str, int]) -> None:
-    told, port = Told(), free_port(socket.SOCK_DGRAM)
+    told, port = Told(), free_port()
     tcp = free_port()
     told.items["services"], told.items["endpointslices"] = [service(tcp, port)], slices(a=ends["a"])
     got: asyncio.Queue[bytes] = asyncio.Queue()

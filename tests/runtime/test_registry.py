@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from minik8s.runtime.images.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MAN
 from minik8s.runtime.images.reference import parse
 from minik8s.runtime.images.registry import Registries, Settings, basic_authorization, is_local, read_settings
 from minik8s.runtime.images.store import ImageStore
+from tests.helpers.ports import free_port
 
 PASSWORD_FILE = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"  # bcrypt of "secret"
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
@@ -70,9 +70,7 @@ async def serve_registry(directory: Path, auth: str = "") -> AsyncIterator[Regis
     program = shutil.which("docker-registry")
     if not program:
         pytest.skip("needs docker-registry (Debian's package)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+    host = f"127.0.0.1:{free_port()}"
     storage = directory / "storage"
     config: dict[str, Any] = {
         "version": "0.1",

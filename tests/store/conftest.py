@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import pytest
 from minik8s.base.clock import RealClock
 from minik8s.store import open_store
 from minik8s.store.base import TOUCHED, Change, Store, StoreFailed
+from tests.helpers.ports import free_ports
 
 KINDS = ["memory", "sqlite", pytest.param("etcd", marks=pytest.mark.e2e)]
 
@@ -82,14 +82,6 @@ class Etcd:
                     return await open_store(self.endpoint, Path(), RealClock(), **files)
                 except StoreFailed:
                     await asyncio.sleep(0.05)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
 
 
 @pytest.fixture(scope="session")

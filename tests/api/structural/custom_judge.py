@@ -11,10 +11,10 @@ import functools
 import importlib.util
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import golden_answers
 import yaml
 
 from minik8s.api import names, schema, structural
@@ -23,7 +23,7 @@ from minik8s.api.kinds.table import rules_of
 from minik8s.api.patch import merge, operate
 from minik8s.api.resources import CUSTOMRESOURCEDEFINITIONS, Resource
 
-GOLDEN = Path(__file__).resolve().parents[3].parent / "shared" / "golden"
+GOLDEN = golden_answers.directory()
 TIME, UID, NOW = "2026-01-02T03:04:05Z", "01234567-89ab-cdef-0123-456789abcdef", 1795000000.0
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 IGNORED = ("body.metadata.resourceVersion", "body.metadata.uid", "body.metadata.managedFields")

@@ -20,6 +20,7 @@ PULL_REASONS = frozenset({"ErrImagePull", "RegistryUnavailable", "SignatureValid
 ENDED_REASONS = frozenset({"RunContainerError", "PostStartHookError"})
 """Failures that leave an ended container behind: its crash loop tells when to try again."""
 VOLUMES, SANDBOX = "/volumes", "/sandbox"  # names of the steps before any container; no container can be named so
+RESIZE = "/resize/"  # with a container's name: its resize
 
 
 @dataclass(frozen=True, slots=True)

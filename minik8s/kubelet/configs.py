@@ -100,7 +100,7 @@ def container_config(
         labels=_identity(pod) | {names.CONTAINER_NAME: name},
         annotations={
             names.CONTAINER_HASH: container_hash(container),
-            names.CONTAINER_RESOURCES: resources_mark(container),
+            names.CONTAINER_RESOURCES: resources_mark(pod, container),
             names.RESTART_COUNT: str(attempt),
             names.MESSAGE_PATH: message_path(container),
             names.MESSAGE_POLICY: container.get("terminationMessagePolicy") or "File",

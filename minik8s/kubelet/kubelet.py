@@ -60,7 +60,7 @@ class Kubelet:
     ) -> None:
         self.site, self.runtime, self.clock = site, runtime, clock
         self._strict_groups = strict_groups
-        self._stopped = False
+        self._stopped = self._synced = False
         self._owner = Owner("kubelet")
         self._workers: dict[str, Worker] = {}
         self._orphans: dict[str, list[Sandbox]] = {}
@@ -159,6 +159,7 @@ class Kubelet:
         worker = self._workers.get(uid(new))
         if worker is not None:
             worker.update(new)
+            self._resize()
             return
         if uid(new) not in self._orphans and not is_deleted(new) and self._turned_down(new):
             return
@@ -173,6 +174,7 @@ class Kubelet:
             worker.vanish()
         else:
             worker.wake()
+            self._resize()
 
     def _turned_down(self, pod: Pod) -> bool:
         if is_finished(pod):
@@ -186,8 +188,17 @@ class Kubelet:
         self._statuses.set(pod, rejected(pod, rejection.reason, rejection.message, self.clock.now()))
         return True
 
-    def _room(self) -> Room:
-        active = [w.pod for w in self._workers.values() if not w.gone and not is_finished(w.pod)]
+    def _resize(self) -> None:
+        """Resizes that wait for room are looked at again, the most urgent first: some pod has changed, or is gone."""
+        if not self._synced:
+            return  # who else is here is not known yet
+        waiting = [(urgency, w) for w in self._workers.values() if (urgency := w.resize_waits) is not None]
+        for _, worker in sorted(waiting, key=lambda entry: entry[0]):
+            worker.resize(self._room(without=uid(worker.pod)))
+
+    def _room(self, without: str = "") -> Room:
+        others = [w for pod_uid, w in self._workers.items() if pod_uid != without]
+        active = [w.pod for w in others if not w.gone and not is_finished(w.pod)]
         return Room(self.site.node, self._node_labels(), self.site.allocatable, active, self._strict_groups)
 
     def _node_labels(self) -> Mapping[str, str] | None:
@@ -198,6 +209,7 @@ class Kubelet:
         """Nothing is left of the pod."""
         self._workers.pop(uid(worker.pod), None)
         self._statuses.forget(uid(worker.pod))
+        self._resize()
 
     def _wake(self, pod_uid: str) -> None:
         if (worker := self._workers.get(pod_uid)) and not self._stopped:
@@ -228,6 +240,8 @@ class Kubelet:
     async def _clear_away(self) -> None:
         """Once the pods are known: sandboxes and directories of those that are none."""
         await self._pods.synced()
+        self._synced = True
+        self._resize()
         for sandboxes in list(self._orphans.values()):
             log.info("pod %s/%s is gone: its sandbox goes too", sandboxes[0].namespace, sandboxes[0].name)
             self._add(_departed(sandboxes[0]), gone=True)

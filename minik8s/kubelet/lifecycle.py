@@ -80,6 +80,7 @@ class Facts:
     )  # by container name: the next restart count, where only the API knows
     resized: Mapping[str, str] = field(default_factory=dict)  # resources_mark by container id, where they were changed in place
     hooked: frozenset[str] = frozenset()  # ids of containers whose preStop hook has run
+    doomed: frozenset[str] = frozenset()  # ids of containers that were stopped in order to be run again
     mounted: bool = False
     stale: bool = False  # something that mounted volumes are made of has changed
     torn_down: bool = False
@@ -119,6 +120,7 @@ class Stop:
     message: str
     hook: bool = True
     after: frozenset[str] = frozenset()
+    again: bool = False  # it is to run again, whatever its exit code
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +305,8 @@ class _Draft:
         probe = container.get(fault[1]) or {}
         own = probe.get("terminationGracePeriodSeconds")
         grace = max(grace_period(self.pod) if own is None else own, MIN_GRACE)
-        self.stops.append(Stop(running.id, running.name, grace, message, running.id not in self.facts.hooked))
+        again = restart_policy(self.pod, container) != "Never"
+        self.stops.append(Stop(running.id, running.name, grace, message, running.id not in self.facts.hooked, again=again))
 
     def may(self, step: str) -> bool:
         """Whether a step before the containers may be tried now; if not, when."""
@@ -377,7 +380,7 @@ def _new_sandbox(pod: Pod, seen: Seen, draft: _Draft) -> Plan | None:
     if last is not None and seen.containers and pod["spec"].get("restartPolicy") == "Never":
         return None
     ran = any(seen.latest(c["name"]) for c in regular)
-    if ran and not any(_wanted(pod, c, seen.latest(c["name"])) for c in regular):
+    if ran and not any(_wanted(pod, c, seen.latest(c["name"]), draft.facts) for c in regular):
         return None
     if not draft.facts.mounted:
         return draft.plan(MountVolumes()) if draft.may(backoffs.VOLUMES) else draft.plan()
@@ -428,6 +431,8 @@ def _advance_init(pod: Pod, container: ContainerSpec, current: Container | None,
         draft.start(Role.INIT, container)
         return False
     if current.state is State.RUNNING:
+        if fault := _resize(pod, container, current, draft):
+            draft.stop(container, current, fault, f"Init container {container['name']} {fault[0]}")
         return False
     if current.exit_code == 0:
         return True
@@ -443,7 +448,7 @@ def _keep_sidecar(pod: Pod, container: ContainerSpec, current: Container | None,
         draft.start(Role.INIT, container)
         return False
     health = draft.facts.health.get(current.id, UNPROBED)
-    fault = _fault(container, current, health) or _resize(container, current, draft)
+    fault = _fault(container, current, health) or _resize(pod, container, current, draft)
     if fault:
         draft.stop(container, current, fault, f"Init container {container['name']} {fault[0]}")
     return health.started and not fault
@@ -457,11 +462,11 @@ def _keep_running(pod: Pod, here: Sequence[Container], draft: _Draft) -> bool:
         name = container["name"]
         current = next((c for c in here if c.name == name), None)
         if current is None or current.state is not State.RUNNING:
-            if _wanted(pod, container, draft.seen.latest(name)):
+            if _wanted(pod, container, draft.seen.latest(name), draft.facts):
                 draft.start(Role.REGULAR, container)
             continue
         fault = _fault(container, current, draft.facts.health.get(current.id, UNPROBED))
-        fault = fault or _resize(container, current, draft)
+        fault = fault or _resize(pod, container, current, draft)
         if fault is None:
             kept = True
             continue
@@ -480,9 +485,10 @@ def _pending(pod: Pod, draft: _Draft) -> bool:
     return bool(draft.removals) or any(c["name"] in draft.waiting for c in containers(pod))
 
 
-def _wanted(pod: Pod, container: ContainerSpec, last: Container | None) -> bool:
+def _wanted(pod: Pod, container: ContainerSpec, last: Container | None, facts: Facts) -> bool:
     """Whether a regular container that does not run is to."""
-    return last is None or last.state is not State.EXITED or restarts_after(pod, container, last.exit_code)
+    ended = last is not None and last.state is State.EXITED
+    return last is None or not ended or last.id in facts.doomed or restarts_after(pod, container, last.exit_code)
 
 
 def _fault(container: ContainerSpec, running: Container, health: Health) -> tuple[str, str] | None:
@@ -497,17 +503,24 @@ def _fault(container: ContainerSpec, running: Container, health: Health) -> tupl
     return None
 
 
-def _resize(container: ContainerSpec, running: Container, draft: _Draft) -> tuple[str, str] | None:
+def has_other_resources(pod: Pod, container: ContainerSpec, running: Container, resized: Mapping[str, str]) -> bool:
+    """Whether a resize is still to be carried out; `resized` as in `Facts`."""
+    wanted = resources_mark(pod, container)
+    return resized.get(running.id, running.annotations.get(CONTAINER_RESOURCES, wanted)) != wanted
+
+
+def _resize(pod: Pod, container: ContainerSpec, running: Container, draft: _Draft) -> tuple[str, str] | None:
     """Other resources than it has are given to it as it runs, or by a restart where its resizePolicy says so (KEP-1287)."""
-    wanted = resources_mark(container)
-    has = draft.facts.resized.get(running.id, running.annotations.get(CONTAINER_RESOURCES, wanted))
-    if has == wanted:
+    if not has_other_resources(pod, container, running, draft.facts.resized):
         return None
+    wanted = resources_mark(pod, container)
+    has = draft.facts.resized.get(running.id) or running.annotations[CONTAINER_RESOURCES]
     changed = {part.partition("=")[0] for part in set(wanted.split(" ")) - set(has.split(" "))}
     policies = {p["resourceName"]: p["restartPolicy"] for p in container.get("resizePolicy") or ()}
     if any(policies.get(name) == "RestartContainer" for name in changed):
         return "resize requires restart", ""
-    draft.resizes.append(Resize(running.id, running.name))
+    if draft.may(backoffs.RESIZE + running.name):
+        draft.resizes.append(Resize(running.id, running.name))
     return None
 
 

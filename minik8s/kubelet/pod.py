@@ -111,11 +111,29 @@ def container_hash(container: ContainerSpec) -> str:
     return hashlib.sha256(orjson.dumps([container["name"], container.get("image", "")])).hexdigest()[:16]
 
 
-def resources_mark(container: ContainerSpec) -> str:
-    """Tells the resources that can be changed in place (KEP-1287): `cpu=50m/100m memory=16Mi/32Mi`."""
-    given = container.get("resources") or {}
-    requests, limits = given.get("requests") or {}, given.get("limits") or {}
-    return " ".join(f"{name}={requests.get(name, '')}/{limits.get(name, '')}" for name in ("cpu", "memory"))
+RESIZABLE = ("cpu", "memory")
+
+
+def resizable(holder: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Of the resources of a container, or of a pod's spec, those that can be changed in place (KEP-1287, KEP-5419)."""
+    given = holder.get("resources") or {}
+    found = {
+        kind: {name: given[kind][name] for name in RESIZABLE if name in given[kind]}
+        for kind in ("requests", "limits")
+        if given.get(kind)
+    }
+    return {kind: amounts for kind, amounts in found.items() if amounts}
+
+
+def resources_mark(pod: Pod, container: ContainerSpec) -> str:
+    """Tells them in words: `cpu=50m/100m memory=16Mi/32Mi`, and those of the whole pod where it has some: ` pod=cpu:1/2,memory:/1Gi`."""
+    own, whole = resizable(container), resizable(pod["spec"])
+
+    def told(found: Mapping[str, Mapping[str, str]], name: str) -> str:
+        return f"{found.get('requests', {}).get(name, '')}/{found.get('limits', {}).get(name, '')}"
+
+    mark = " ".join(f"{name}={told(own, name)}" for name in RESIZABLE)
+    return mark + (" pod=" + ",".join(f"{name}:{told(whole, name)}" for name in RESIZABLE) if whole else "")
 
 
 def is_deleted(pod: Pod) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minik8s.base.clock import rfc3339
+from minik8s.kubelet import allocation
 from minik8s.kubelet.lifecycle import Seen, Verdict, Waiting
 from minik8s.kubelet.pod import (
     ContainerSpec,
@@ -29,7 +30,14 @@ from minik8s.runtime.base import Container, State
 
 Object = dict[str, Any]
 
-OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWN_CONDITIONS = (
+    *allocation.CONDITIONS,
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+)
 TERMINAL = ("Succeeded", "Failed")
 KEPT = ("nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus", "resize")
 """Fields of the status that others write."""
@@ -47,6 +55,9 @@ class Scene:
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     health: Mapping[str, Health] = field(default_factory=dict)
     messages: Mapping[str, str] = field(default_factory=dict)  # termination messages by container id
+    resizing: Sequence[Object] = ()  # conditions
+    lagging: frozenset[str] = frozenset()  # ids of running containers that a resize has not reached yet
+    doomed: frozenset[str] = frozenset()  # ids of containers that were stopped in order to be run again
     verdict: Verdict | None = None
     over: bool = False  # nothing runs, nothing will
     tried: bool = False  # a container was started in this sandbox, or that failed
@@ -142,6 +153,8 @@ def _of_runtime(
         "containerID": f"{scene.runtime}://{current.id}",
         "resources": container.get("resources") or {},
     }
+    if current.id in scene.lagging and previous and previous.get("containerID") == status["containerID"]:
+        status["resources"] = previous.get("resources") or {}
     requests = (container.get("resources") or {}).get("requests")
     if requests:
         status["allocatedResources"] = requests
@@ -250,7 +263,7 @@ def _counted(pod: Pod, by_name: Mapping[str, Object], scene: Scene) -> str:
     for container in containers(pod, Role.INIT):
         (_count_sidecar if is_sidecar(container) else _count_init)(pod, container, by_name[container["name"]], count)
     for container in containers(pod):
-        _count_regular(pod, container, by_name[container["name"]], count)
+        _count_regular(pod, container, by_name[container["name"]], count, scene.doomed)
     if count.failed_init:
         return "Failed"
     began = any("running" in s["state"] or "terminated" in s["state"] or s["lastState"] for s in _regular(pod, by_name))
@@ -285,7 +298,7 @@ def _count_sidecar(_: Pod, __: ContainerSpec, status: Object, count: _Count) -> 
         count.waiting += 1
 
 
-def _count_regular(pod: Pod, container: ContainerSpec, status: Object, count: _Count) -> None:
+def _count_regular(pod: Pod, container: ContainerSpec, status: Object, count: _Count, doomed: frozenset[str]) -> None:
     state = status["state"]
     if "running" in state:
         count.running += 1
@@ -295,6 +308,8 @@ def _count_regular(pod: Pod, container: ContainerSpec, status: Object, count: _C
         count.waiting += 1
         return
     count.stopped += 1
+    if status.get("containerID", "").rpartition("//")[2] in doomed:
+        return
     count.final += not restarts_after(pod, container, ended["exitCode"])
     count.succeeded += "terminated" in state and ended["exitCode"] == 0
 
@@ -323,7 +338,9 @@ def _conditions(pod: Pod, phase: str, by_name: Mapping[str, Object], scene: Scen
         ("PodScheduled", (True, "", "")),
     ]
     generation = pod["metadata"].get("generation", 1)
-    return others + [_transition(_condition(kind, generation, *rest), before, scene.now) for kind, rest in found]
+    return [*others, *scene.resizing] + [
+        _transition(_condition(kind, generation, *rest), before, scene.now) for kind, rest in found
+    ]
 
 
 def _condition(kind: str, generation: int, status: bool, reason: str, message: str) -> Object:

@@ -124,7 +124,8 @@ def patch(pod: Pod, before: Status, after: Status) -> dict[str, Any]:
     if change.get("conditions") is not None:
         old = {c["type"]: c for c in before.get("conditions") or ()}
         news = [_nulled(old.get(c["type"], {}), c) for c in after["conditions"] if old.get(c["type"]) != c]
-        change["conditions"] = news
+        gone = [kind for kind in old if kind in OWN_CONDITIONS and kind not in {c["type"] for c in after["conditions"]}]
+        change["conditions"] = news + [{"$patch": "delete", "type": kind} for kind in gone]
         change["$setElementOrder/conditions"] = [{"type": c["type"]} for c in after["conditions"]]
     for addresses in ("podIPs", "hostIPs"):
         if addresses in change and change[addresses] is not None:

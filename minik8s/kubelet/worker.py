@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from minik8s.api.errors import ApiError, Conflict, NotFound
@@ -24,6 +24,8 @@ from minik8s.client.client import Client
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
 from minik8s.kubelet import backoffs, lifecycle
 from minik8s.kubelet.actions import Actions, HookFailed, Target
+from minik8s.kubelet.admission import Room
+from minik8s.kubelet.allocation import Grant
 from minik8s.kubelet.backoffs import Crash, Failure
 from minik8s.kubelet.cgroups import Cgroups
 from minik8s.kubelet.configs import cgroup_parent
@@ -41,6 +43,7 @@ from minik8s.kubelet.pod import (
     full_name,
     grace_period,
     is_deleted,
+    is_finished,
     key,
     resources_mark,
     uid,
@@ -83,7 +86,8 @@ class Worker:
     def __init__(
         self, pod: Pod, tools: Tools, owner: Owner, on_end: Callable[[Worker], None], sandboxes: tuple[str, ...] = ()
     ) -> None:
-        self.pod = pod
+        self._grant = Grant(pod)
+        self.pod = self._grant.pod
         self.gone = False
         self.seen = Seen()
         self._tools, self._owner, self._on_end = tools, owner, on_end
@@ -95,6 +99,7 @@ class Worker:
         self._crashes: dict[str, Crash] = {}
         self._status: Mapping[str, Any] | None = None  # what was seen last, told or not yet
         self._hooked: set[str] = set()
+        self._doomed: set[str] = set()
         self._resized: dict[str, str] = {}
         self._messages: dict[str, str] = {}
         self._waiting: Mapping[str, Waiting] = {}
@@ -114,7 +119,8 @@ class Worker:
 
     def update(self, pod: Pod) -> None:
         """The API's pod is this now."""
-        before, self.pod = self.pod, pod
+        self._grant.update(pod)
+        before, self.pod = self.pod, self._grant.pod
         self._tools.statuses.reconcile(pod)
         meta, old = pod["metadata"], before["metadata"]
         if any(meta.get(part) != old.get(part) for part in ("labels", "annotations")):
@@ -122,6 +128,21 @@ class Worker:
         if is_deleted(pod) and (not is_deleted(before) or grace_period(pod) < grace_period(before)):
             self._hurry()
         self.wake()
+
+    @property
+    def resize_waits(self) -> tuple[Any, ...] | None:
+        """Where the pod asks for other resources than it has: how urgent that is, compared to others'."""
+        idle = self.gone or is_deleted(self.pod) or is_finished(self.pod)
+        return self._grant.urgency if self._grant.waits and not idle else None
+
+    def resize(self, room: Room) -> None:
+        """Gives the pod what it asks for, if the node has room for it."""
+        before = self._grant.conditions
+        self._tell_resize(self._grant.settle(room, self._tools.clock.now()))
+        self.pod = self._grant.pod
+        if self._grant.conditions != before:
+            self._failures = {step: f for step, f in self._failures.items() if not step.startswith(backoffs.RESIZE)}
+            self.wake()
 
     def volumes_changed(self) -> None:
         """Something that the pod refers to is another now; a start that failed for want of it is tried again."""
@@ -246,13 +267,28 @@ class Worker:
         started = previous.get("startTime") or rfc3339(now)
         view = {**pod, "status": {**(pod.get("status") or {}), "startTime": started}}
         self._probe(ending=self.gone or is_deleted(pod))
+        lagging = self._lagging()
+        self._tell_resize(self._grant.follow(bool(lagging), now))
         plan = decide(view, seen, self._facts(previous), now)
         if plan.ending:
             self._probe(ending=True)
         self._tell_events(plan)
         self._waiting = self._still_waiting(plan)
-        self._status = status_of(pod, self._scene(plan, previous, now))
+        if plan.ending:
+            self._grant.end()
+        self._status = status_of(pod, replace(self._scene(plan, previous, now), lagging=lagging))
         return plan
+
+    def _lagging(self) -> frozenset[str]:
+        """Running containers that a resize has not reached yet."""
+        specs = {c["name"]: c for role, c in all_containers(self.pod) if role is not Role.EPHEMERAL}
+        running = [c for c in self.seen.containers if c.state is State.RUNNING and c.name in specs]
+        behind = [c for c in running if lifecycle.has_other_resources(self.pod, specs[c.name], c, self._resized)]
+        return frozenset(c.id for c in behind)
+
+    def _tell_resize(self, news: tuple[str, str, str] | None) -> None:
+        if news:
+            self._tools.events.event(self.pod, *news)
 
     async def _look(self) -> Seen:
         runtime = self._tools.runtime
@@ -278,6 +314,7 @@ class Worker:
             restarts=_restarts(previous),
             resized=self._resized,
             hooked=frozenset(self._hooked),
+            doomed=frozenset(self._doomed),
             mounted=self._mounted,
             stale=self._stale,
             torn_down=self._torn_down,
@@ -297,9 +334,11 @@ class Worker:
             waiting=self._waiting,
             health={c.id: self._tools.prober.health(c.id) for c in running},
             messages=self._messages,
+            resizing=self._grant.conditions,
+            doomed=frozenset(self._doomed),
             verdict=plan.verdict,
             over=plan.ending and not running,
-            tried=bool(self._failures.keys() - {backoffs.VOLUMES, backoffs.SANDBOX}),
+            tried=any(not step.startswith("/") for step in self._failures),
         )
 
     def _probe(self, *, ending: bool) -> None:
@@ -362,6 +401,7 @@ class Worker:
             case lifecycle.RemoveContainer(container_id):
                 await runtime.remove_container(container_id)
                 self._messages.pop(container_id, None)
+                self._doomed.discard(container_id)
                 for gone in (c for c in self.seen.containers if c.id == container_id):
                     self._tools.files.drop_logs(self.pod, gone)
             case lifecycle.RemoveSandbox(sandbox_id):
@@ -419,11 +459,31 @@ class Worker:
         tools, pod = self._tools, self.pod
         found = find_container(pod, name)
         assert found is not None
-        path, whole = cgroup_parent(pod, tools.site), pod_cgroup(pod)
-        tools.cgroups.create(path, whole)  # before, as it may grow; what it can't yet shrink to, it does below
-        await tools.runtime.update_resources(container_id, container_resources(pod, found[1], tools.site.memory))
+        path, whole, own = (
+            cgroup_parent(pod, tools.site),
+            pod_cgroup(pod),
+            container_resources(pod, found[1], tools.site.memory),
+        )
+        try:
+            await self._verify_usage(container_id, name, own.memory_limit)
+            tools.cgroups.create(path, whole)  # before, as it may grow; what it can't yet shrink to, it does below
+            await tools.runtime.update_resources(container_id, own)
+        except RuntimeFailed as error:
+            self._tell_resize(self._grant.failed(str(error), tools.clock.now()))
+            self._fail(backoffs.RESIZE + name, "ResizeError", str(error))
+            return
         tools.cgroups.create(path, whole)
-        self._resized[container_id] = resources_mark(found[1])
+        self._failures.pop(backoffs.RESIZE + name, None)
+        self._resized[container_id] = resources_mark(pod, found[1])
+
+    async def _verify_usage(self, container_id: str, name: str, limit: int) -> None:
+        """A limit below what is in use would have the kernel kill the container (cgroup v2)."""
+        if not limit:
+            return
+        used = next((s.memory_usage for s in await self._tools.runtime.stats() if s.container_id == container_id), 0)
+        if used >= limit:
+            text = f'attempting to set container "{name}" memory limit ({limit}) below current usage ({used})'
+            raise RuntimeFailed(f"cannot decrease memory limits: {text}")
 
     def _target(self, container: ContainerSpec) -> str:
         target = self.seen.latest(container.get("targetContainerName") or "")
@@ -444,6 +504,8 @@ class Worker:
         """Hook, turn and signal share one grace period."""
         tools, clock = self._tools, self._tools.clock
         began = clock.monotonic()
+        if stop.again:
+            self._doomed.add(stop.container_id)
         found = find_container(self.pod, stop.name)
         if found:
             path = field_path(found[0], stop.name)

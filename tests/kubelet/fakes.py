@@ -467,6 +467,9 @@ class FakeApi:
             if name == "conditions":
                 merged = {c["type"]: c for c in status.get("conditions") or ()}
                 for c in value:
+                    if c.get("$patch") == "delete":
+                        merged.pop(c["type"], None)
+                        continue
                     merged[c["type"]] = {
                         k: v for k, v in {**merged.get(c["type"], {}), **c}.items() if v is not None or k == "lastProbeTime"
                     }

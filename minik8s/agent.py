@@ -34,16 +34,20 @@ from minik8s.client.http import HttpTransport
 from minik8s.client.informer import Informers
 from minik8s.client.kubeconfig import Access, ssl_context
 from minik8s.dns.server import ClusterDns
+from minik8s.kubelet.evictor import Evictor
 from minik8s.kubelet.imagegc import ImageCollector
 from minik8s.kubelet.imagegc import Policy as ImagePolicy
 from minik8s.kubelet.join import ClusterConfig, JoinFailed, Membership
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
+from minik8s.kubelet.loads import Machinery
 from minik8s.kubelet.localpath import LocalPath
-from minik8s.kubelet.machine import Machine, Pressure, inspect, pressure
+from minik8s.kubelet.machine import Machine, inspect
 from minik8s.kubelet.node import NodeConfig, NodeReporter
 from minik8s.kubelet.rotation import Policy, Rotation
 from minik8s.kubelet.server import application
+from minik8s.kubelet.settings import Settings
+from minik8s.kubelet.settings import parse as parse_settings
 from minik8s.kubelet.site import Site
 from minik8s.network.pods import PodNetwork
 from minik8s.proxy.proxy import Proxy
@@ -127,33 +131,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
 
     layout = Layout(directory, directory / "logs")
     keeps = "local-storage" not in options.disable
-    machine = inspect(options.data_dir)
-    full = asyncio.Event()
-
-    def look() -> Pressure:
-        found = pressure(options.data_dir)
-        if found.disk:
-            full.set()
-        return found
-
-    node = NodeConfig(
-        name=name,
-        addresses=(address,),
-        machine=machine,
-        version=f"{KUBERNETES_VERSION}+minik8s",
-        pressure=look,
-        labels=dict(label.partition("=")[::2] for label in options.node_label),
-        taints=[_taint(text) for text in options.node_taint],
-        lease_seconds=cluster.lease_seconds,
-        annotations={LOCAL_DIRECTORY: str(layout.storage)} if keeps else {},
-    )
-    if network is not None:
-        await _start_network(network, runtime, informers, stack)
-    reporter = NodeReporter(node, runtime, client, clock)
-    await reporter.start()
-    stack.push_async_callback(reporter.stop)
-    _say("node", f"{name} ({address})")
-
+    settings = parse_settings(options.kubelet_arg)
+    machine = inspect(options.data_dir, settings)
     site = Site(
         node=name,
         layout=layout,
@@ -166,14 +145,27 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         root=root,
     )
     kubelet = Kubelet(site, runtime, client, informers, clock, rng)
+    node = NodeConfig(
+        name=name,
+        addresses=(address,),
+        machine=machine,
+        version=f"{KUBERNETES_VERSION}+minik8s",
+        pressure=lambda: kubelet.pressures,
+        labels=dict(label.partition("=")[::2] for label in options.node_label),
+        taints=[_taint(text) for text in options.node_taint],
+        lease_seconds=cluster.lease_seconds,
+        annotations={LOCAL_DIRECTORY: str(layout.storage)} if keeps else {},
+    )
+    if network is not None:
+        await _start_network(network, runtime, informers, stack)
+    reporter = NodeReporter(node, runtime, client, clock)
+    await reporter.start()
+    stack.push_async_callback(reporter.stop)
+    _say("node", f"{name} ({address})")
+
     await kubelet.start()
     stack.push_async_callback(kubelet.stop)
-    policy = Policy(quantity.parse(options.container_log_max_size).value, options.container_log_max_files)
-    owner.start(Rotation(kubelet, policy).run(), "log-rotation")
-    images = ImagePolicy(options.image_gc_high_threshold, options.image_gc_low_threshold)
-    itself = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}}
-    collector = ImageCollector(runtime, clock, kubelet.events, itself, kubelet.pods, images, full)
-    owner.start(collector.run(), "images")
+    _keep_house(kubelet, settings, options, owner)
     _say("kubelet", f"pods' files and logs in {directory}")
     if keeps:
         local = LocalPath(name, layout, client, informers, clock)
@@ -188,6 +180,24 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     await _connect(options, access, kubelet, machine, owner, clock, rng, stack)
     await _offer_images(runtime, directory, stack)
     return membership
+
+
+def _keep_house(kubelet: Kubelet, settings: Settings, options: SimpleNamespace, owner: Owner) -> None:
+    """Rotates logs, removes unused images, evicts pods where the node runs short of something."""
+    size, files = settings.log_max_size or options.container_log_max_size, settings.log_max_files
+    policy = Policy(quantity.parse(size).value, files or options.container_log_max_files)
+    owner.start(Rotation(kubelet, policy).run(), "log-rotation")
+    high, low = settings.image_gc_high, settings.image_gc_low
+    images = ImagePolicy(
+        options.image_gc_high_threshold if high is None else high, options.image_gc_low_threshold if low is None else low
+    )
+    name = kubelet.site.node
+    itself = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}}
+    collector = ImageCollector(kubelet.runtime, kubelet.clock, kubelet.events, itself, kubelet.pods, images)
+    owner.start(collector.run(), "images")
+    together = settings.enforced(kubelet.site.capacity)["memory"].value if settings.enforce and kubelet.site.root else 0
+    evictor = Evictor(kubelet, Machinery(kubelet, together), settings, itself, collector.free)
+    owner.start(evictor.run(), "eviction")
 
 
 def _network(name: str, directory: Path, cluster: ClusterConfig, options: SimpleNamespace, clock: Clock) -> PodNetwork:

@@ -114,7 +114,7 @@ def taint(text: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """`parse` turns text into the value; `many` options may be given several times, or as a list or with commas."""
+    """`parse` turns text into the value; `many` options may be given several times, or as a list or (`commas`) with commas."""
 
     name: str
     default: Any
@@ -123,6 +123,7 @@ class Option:
     parse: Any = str
     metavar: str = ""
     many: bool = False
+    commas: bool = True
     choices: tuple[str, ...] = ()
 
     @property
@@ -234,6 +235,15 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "container-log-max-files", 5, "how many files a container's log may have, 2 at least", BOTH, parse=several, metavar="N"
     ),
+    Option(
+        "kubelet-arg",
+        (),
+        "a flag of upstream's kubelet, NAME=VALUE, such as eviction-hard=memory.available<200Mi",
+        BOTH,
+        metavar="ARG",
+        many=True,
+        commas=False,
+    ),
     Option("log-level", "info", "debug, info, warning or error", BOTH, choices=("debug", "info", "warning", "error")),
     Option("log-format", "text", "text or json", BOTH, choices=("text", "json")),
 )
@@ -273,7 +283,19 @@ def load(command: str, arguments: argparse.Namespace, environment: Mapping[str, 
     if not found.data_dir:
         found.data_dir = default_data_dir()
     found.data_dir = Path(found.data_dir).absolute()
+    if found.kubelet_arg:
+        _check_kubelet(found.kubelet_arg)
     return found
+
+
+def _check_kubelet(arguments: Sequence[str]) -> None:
+    """All of them together: some need others."""
+    from minik8s.kubelet import settings  # late: it brings asyncio along, which short commands do without
+
+    try:
+        settings.parse(arguments)
+    except ValueError as error:
+        raise ConfigError(f"--kubelet-arg: {error}") from None
 
 
 def default_data_dir() -> str:
@@ -305,7 +327,8 @@ def _value(option: Option, given: Any, source: str) -> Any:
     if isinstance(given, dict) or (isinstance(given, list) and not option.many):
         raise ConfigError(f"{source}: one value is wanted")
     texts = given if isinstance(given, list) else [given]
-    parts = [part.strip() for text in texts for part in str(text).split(",")] if option.many else texts
+    splits = option.many and option.commas
+    parts = [part.strip() for text in texts for part in str(text).split(",")] if splits else texts
     try:
         values = tuple(option.parse(part) for part in parts if part != "" or not option.many)
     except ValueError as error:

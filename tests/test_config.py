@@ -110,3 +110,15 @@ def test_wrong_files(text: str, told: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(config.ConfigError, match=r"cannot read .*: No such file"):
         load("--config", str(tmp_path / "none"))
+
+
+def test_arguments_of_the_kubelet_keep_their_commas_and_are_checked_together() -> None:
+    soft = (
+        "eviction-soft=memory.available<1Gi,nodefs.available<20%",
+        "eviction-soft-grace-period=memory.available=1m,nodefs.available=1m",
+    )
+    found = load("--kubelet-arg", soft[0], "--kubelet-arg", soft[1], command=config.AGENT)
+    assert found.kubelet_arg == soft
+    for arguments, told in ((soft[:1], "grace period must be specified"), (("evict=1",), "the kubelet knows no 'evict' here")):
+        with pytest.raises(config.ConfigError, match=f"^--kubelet-arg: {told}"):
+            load(*(f"--kubelet-arg={each}" for each in arguments))

@@ -57,12 +57,22 @@ class EventRecorder:
         await self._owner.stop()
 
     def event(
-        self, about: Mapping[str, Any], type_: str, reason: str, message: str, *, action: str = "", field_path: str = ""
+        self,
+        about: Mapping[str, Any],
+        type_: str,
+        reason: str,
+        message: str,
+        *,
+        action: str = "",
+        field_path: str = "",
+        annotations: Mapping[str, str] | None = None,
     ) -> None:
         """Records that something happened to the object `about`. `type_` is NORMAL or WARNING; `field_path` e.g.
         `spec.containers{web}`. With an `action` it has the form of events.k8s.io (the scheduler's), without that of core/v1.
         """
         event = make(about, type_, reason, message, action, field_path, self._component, self._host, self._clock.now())
+        if annotations:
+            event["metadata"]["annotations"] = dict(annotations)
         event["metadata"]["name"] = f"{about['metadata']['name']}.{self._stamp():016x}"
         try:
             self._queue.put_nowait(event)

@@ -15,8 +15,8 @@ from typing import Any
 from minik8s.api import selectors
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import DAEMONSETS
+from minik8s.api.taints import tolerates
 from minik8s.controllers import history
-from minik8s.controllers.nodes import tolerates
 from minik8s.controllers.pods import is_available, is_ready, pod_of
 
 Object = Mapping[str, Any]

@@ -14,6 +14,7 @@ from minik8s.api.conditions import condition_of, is_true
 from minik8s.api.errors import NotFound
 from minik8s.api.kind import Object as Mutable
 from minik8s.api.resources import LEASES, NODES, PODS
+from minik8s.api.taints import tolerates
 from minik8s.base.clock import parse_time, rfc3339
 from minik8s.client.events import NORMAL
 from minik8s.client.workqueue import Key, Reconciler
@@ -105,18 +106,6 @@ def zone_of(node: Object) -> str:
 
 def is_evicting(node: Object) -> bool:
     return any(taint["effect"] == "NoExecute" for taint in node["spec"].get("taints") or ())
-
-
-def tolerates(toleration: Object, taint: Object) -> bool:
-    """Source: kubernetes.io "Taints and Tolerations"."""
-    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    operator = toleration.get("operator") or "Equal"
-    if operator == "Exists":
-        return True
-    return bool(toleration.get("key")) and operator == "Equal" and toleration.get("value", "") == taint.get("value", "")
 
 
 def start(context: Context) -> list[Reconciler[Key]]:

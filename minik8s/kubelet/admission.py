@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from minik8s.api import quantity
 from minik8s.api.quantity import Quantity
 from minik8s.api.selectors import matches_terms, of_labels
-from minik8s.kubelet.pod import Pod
-from minik8s.kubelet.resources import pod_amounts
+from minik8s.api.taints import tolerates
+from minik8s.kubelet.eviction import REASON, pressed
+from minik8s.kubelet.pod import Pod, is_critical
+from minik8s.kubelet.resources import pod_amounts, qos_class
+from minik8s.kubelet.thresholds import MEMORY
 
 SAFE_SYSCTLS = frozenset(
     {
@@ -31,6 +34,7 @@ SAFE_SYSCTLS = frozenset(
         "net.ipv4.tcp_wmem",
     }
 )
+MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,23 @@ class Room:
     allocatable: Mapping[str, Quantity] = field(default_factory=dict)
     pods: Collection[Pod] = ()  # those that use resources here
     strict_groups: bool = False  # the runtime knows supplementalGroupsPolicy Strict
+    pressures: Sequence[str] = ()  # the node's conditions
 
 
 def admit(pod: Pod, room: Room) -> Rejection | None:
     """None: the pod may run here."""
     return next(filter(None, (check(pod, room) for check in _CHECKS)), None)
+
+
+def _pressure(pod: Pod, room: Room) -> Rejection | None:
+    """Critical pods come in whatever is short; where it is memory alone, so do those that requested what they need, or tolerate it."""
+    if not room.pressures or is_critical(pod):
+        return None
+    if list(room.pressures) == [MEMORY]:
+        tolerating = any(tolerates(t, MEMORY_TAINT) for t in pod["spec"].get("tolerations") or ())
+        if tolerating or qos_class(pod) != "BestEffort":
+            return None
+    return Rejection(REASON, pressed(room.pressures))
 
 
 def _sysctls(pod: Pod, _: Room) -> Rejection | None:
@@ -98,7 +114,7 @@ def _affinity(pod: Pod, room: Room) -> Rejection | None:
     return Rejection("NodeAffinity", text)
 
 
-_CHECKS: Sequence[Callable[[Pod, Room], Rejection | None]] = (_sysctls, _groups, _resources, _affinity)
+_CHECKS: Sequence[Callable[[Pod, Room], Rejection | None]] = (_pressure, _sysctls, _groups, _resources, _affinity)
 
 
 def _sum(pods: Collection[Pod], name: str) -> Quantity:

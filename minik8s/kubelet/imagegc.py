@@ -1,8 +1,8 @@
 """Removes images that nobody uses when the disk they are on fills up, those first that were used the longest time ago.
 
 Promise: from `high` percent of the disk on, as many go as bring it below `low`; an image in use, one that its runtime has pinned, and one
-that came less than `MIN_AGE` seconds ago stays. The disk is looked at every PERIOD seconds, and at once when it is under pressure: then
-all unused ones go. Limits: what was used before the agent started counts as used at its start.
+that came less than `MIN_AGE` seconds ago stays. The disk is looked at every PERIOD seconds; who needs room at once (`evictor.py`) has all
+unused ones removed. Limits: what was used before the agent started counts as used at its start.
 Source: KubeletConfiguration imageGCHighThresholdPercent and its kin; the event's words are upstream's.
 """
 
@@ -42,9 +42,7 @@ class Known:
 
 
 class ImageCollector:
-    """Of one kubelet. `pods` are those of the node, `disk` reads the numbers of the file system of a path.
-    Who sets `pressed` says that the node has too little disk: all that can be spared goes at once.
-    """
+    """Of one kubelet. `pods` are those of the node, `disk` reads the numbers of the file system of a path."""
 
     def __init__(
         self,
@@ -54,29 +52,32 @@ class ImageCollector:
         node: Mapping[str, Any],
         pods: Callable[[], Iterable[Pod]],
         policy: Policy,
-        pressed: asyncio.Event,
         disk: Callable[[str], Disk] | None = None,
     ) -> None:
         self._runtime, self._clock, self._events, self._node = runtime, clock, events, node
-        self._pods, self._disk, self._policy, self._pressed = pods, disk or disk_of, policy, pressed
+        self._pods, self._disk, self._policy = pods, disk or disk_of, policy
+        self._turn = asyncio.Lock()
         self._known: dict[str, Known] = {}
 
     async def run(self) -> None:
         """For ever."""
         while True:
             try:
-                await self.collect(everything=self._pressed.is_set())
+                await self.collect()
             except (RuntimeFailed, OSError) as error:
                 log.warning("images not collected: %s", error)
-            self._pressed.clear()
-            try:
-                async with self._clock.timeout(PERIOD):
-                    await self._pressed.wait()
-            except TimeoutError:
-                continue
+            await self._clock.sleep(PERIOD)
+
+    async def free(self) -> None:
+        """Removes all that nobody uses."""
+        await self.collect(everything=True)
 
     async def collect(self, *, everything: bool = False) -> None:
         """Looks once; removes what is too much, or `everything` that nobody uses."""
+        async with self._turn:
+            await self._collect(everything)
+
+    async def _collect(self, everything: bool) -> None:
         now = self._clock.now()
         images = {image.id: image for image in await self._runtime.images()}
         used = in_use(images.values(), await self._runtime.containers(), self._pods())

@@ -9,7 +9,7 @@ Neighbours: `worker.py` for a pod's life, `node.py` for the node object, `server
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -60,6 +60,8 @@ class Kubelet:
     ) -> None:
         self.site, self.runtime, self.clock = site, runtime, clock
         self._strict_groups = strict_groups
+        self.pressures: Sequence[str] = ()
+        """The kinds of pressure that the node is under, as `evictor.py` finds them."""
         self._stopped = self._synced = False
         self._owner = Owner("kubelet")
         self._workers: dict[str, Worker] = {}
@@ -199,7 +201,7 @@ class Kubelet:
     def _room(self, without: str = "") -> Room:
         others = [w for pod_uid, w in self._workers.items() if pod_uid != without]
         active = [w.pod for w in others if not w.gone and not is_finished(w.pod)]
-        return Room(self.site.node, self._node_labels(), self.site.allocatable, active, self._strict_groups)
+        return Room(self.site.node, self._node_labels(), self.site.allocatable, active, self._strict_groups, self.pressures)
 
     def _node_labels(self) -> Mapping[str, str] | None:
         node = self._node.get("", self.site.node)

@@ -81,6 +81,8 @@ class Facts:
     resized: Mapping[str, str] = field(default_factory=dict)  # resources_mark by container id, where they were changed in place
     hooked: frozenset[str] = frozenset()  # ids of containers whose preStop hook has run
     doomed: frozenset[str] = frozenset()  # ids of containers that were stopped in order to be run again
+    verdict: Verdict | None = None  # why the pod is to end, where somebody said so
+    sweep: bool = False  # room is wanted: containers that ended go, too
     mounted: bool = False
     stale: bool = False  # something that mounted volumes are made of has changed
     torn_down: bool = False
@@ -187,10 +189,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why the kubelet ends a pod."""
+    """Why the kubelet ends a pod, within `grace` seconds (None: its own). `disruption` is the message of its DisruptionTarget condition;
+    without one it has none.
+    """
 
     reason: str
     message: str
+    grace: float | None = None
+    disruption: str = ""
 
 
 DEADLINE = Verdict("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
@@ -210,25 +216,27 @@ def decide(pod: Pod, seen: Seen, facts: Facts, now: float) -> Plan:
     if facts.gone:
         return Plan(_forget(pod, seen, facts), ending=True)
     limit = deadline(pod)
-    verdict = DEADLINE if limit is not None and now >= limit else None
+    verdict = facts.verdict or (DEADLINE if limit is not None and now >= limit else None)
     if not (is_deleted(pod) or is_finished(pod) or verdict):
         plan = _run(pod, seen, facts, now)
         if plan is not None:
             return plan
-    return Plan(_end(pod, seen, facts), verdict=verdict, ending=True)
+    return Plan(_end(pod, seen, facts, verdict), verdict=verdict, ending=True)
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
-def _end(pod: Pod, seen: Seen, facts: Facts) -> tuple[Instruction, ...]:
+def _end(pod: Pod, seen: Seen, facts: Facts, verdict: Verdict | None) -> tuple[Instruction, ...]:
     """Containers, then the sandbox, then volumes; then the API object, if its deletion was asked for."""
-    step = _stop_everything(pod, seen, facts)
+    step = _stop_everything(pod, seen, facts, verdict.grace if verdict else None)
     if step:
         return step
     if not facts.torn_down:
         return (TearDown(),)
-    return (DeletePod(),) if is_deleted(pod) and not facts.deleted else ()
+    if is_deleted(pod) and not facts.deleted:
+        return (DeletePod(),)
+    return tuple(RemoveContainer(c.id) for c in seen.containers) if facts.sweep else ()
 
 
 def _forget(pod: Pod, seen: Seen, facts: Facts) -> tuple[Instruction, ...]:
@@ -244,11 +252,11 @@ def _forget(pod: Pod, seen: Seen, facts: Facts) -> tuple[Instruction, ...]:
     return (Forget(),)
 
 
-def _stop_everything(pod: Pod, seen: Seen, facts: Facts) -> tuple[Instruction, ...]:
+def _stop_everything(pod: Pod, seen: Seen, facts: Facts, within: float | None = None) -> tuple[Instruction, ...]:
     running = [c for c in seen.containers if c.state in (State.RUNNING, State.UNKNOWN)]
     if running:
         order = _stop_order(pod)
-        grace = max(grace_period(pod), MIN_GRACE)
+        grace = max(grace_period(pod) if within is None else within, MIN_GRACE)
         return tuple(
             Stop(
                 c.id,
@@ -367,7 +375,7 @@ def _run(pod: Pod, seen: Seen, facts: Facts, now: float) -> Plan | None:
         return draft.plan(MountVolumes())
     if not facts.mounted:
         return draft.plan(*draft.stops)
-    return draft.plan(*(draft.step or _garbage(seen)))
+    return draft.plan(*(draft.step or _garbage(seen, 1 if facts.sweep else 2)))
 
 
 def _new_sandbox(pod: Pod, seen: Seen, draft: _Draft) -> Plan | None:
@@ -524,10 +532,12 @@ def _resize(pod: Pod, container: ContainerSpec, running: Container, draft: _Draf
     return None
 
 
-def _garbage(seen: Seen) -> tuple[Instruction, ...]:
-    """Of each container the last run and the one before are kept, for its status and its log; of the sandboxes what is in use."""
+def _garbage(seen: Seen, kept: int) -> tuple[Instruction, ...]:
+    """Of each container the last runs (two: the last one and the one before) are kept, for its status and its log; of the sandboxes what
+    is in use.
+    """
     names = {c.name for c in seen.containers}
-    old = tuple(RemoveContainer(c.id) for name in sorted(names) for c in seen.of(name)[2:] if c.state is State.EXITED)
+    old = tuple(RemoveContainer(c.id) for name in sorted(names) for c in seen.of(name)[kept:] if c.state is State.EXITED)
     used = {c.sandbox_id for c in seen.containers}
     empty = tuple(RemoveSandbox(s.id) for s in seen.sandboxes[1:] if s.id not in used)
     return old + empty

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from minik8s.api import quantity
 from minik8s.api.quantity import Quantity
+from minik8s.kubelet.settings import Settings
 
 ARCHITECTURES = {
     "x86_64": "amd64",
@@ -19,11 +20,6 @@ ARCHITECTURES = {
     "s390x": "s390x",
     "riscv64": "riscv64",
 }
-MAX_PODS = 110
-EVICTION_MEMORY = 100 * 1024 * 1024  # upstream's default evictionHard: memory.available<100Mi
-EVICTION_DISK = 0.10  # nodefs.available<10%
-EVICTION_INODES = 0.05
-EVICTION_PIDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +34,6 @@ class Machine:
     machine_id: str
     system_uuid: str
     boot_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pressure:
-    """What runs short."""
-
-    memory: bool = False
-    disk: bool = False
-    pids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +59,19 @@ def disk_of(path: Path | str) -> Disk:
     return Disk(found.f_blocks * size, found.f_bavail * size, used, found.f_files, found.f_ffree)
 
 
-def inspect(data_dir: Path, max_pods: int = MAX_PODS) -> Machine:
+def inspect(data_dir: Path, settings: Settings | None = None) -> Machine:
     """`data_dir`: on whose file system the pods' files are."""
+    settings = settings or Settings()
     disk = os.statvfs(data_dir)
-    size = disk.f_blocks * disk.f_frsize
-    memory = meminfo()["MemTotal"]
-    common = {
-        "cpu": quantity.of(len(os.sched_getaffinity(0))),
-        "pods": quantity.of(max_pods),
-        **{name: quantity.of(amount, quantity.BINARY) for name, amount in _hugepages().items()},
-    }
     capacity = {
-        **common,
-        "memory": quantity.of(memory, quantity.BINARY),
-        "ephemeral-storage": quantity.of(size // 1024 * 1024, quantity.BINARY),
+        "cpu": quantity.of(len(os.sched_getaffinity(0))),
+        "pods": quantity.of(settings.max_pods),
+        **{name: quantity.of(amount, quantity.BINARY) for name, amount in _hugepages().items()},
+        "memory": quantity.of(meminfo()["MemTotal"], quantity.BINARY),
+        "ephemeral-storage": quantity.of(disk.f_blocks * disk.f_frsize // 1024 * 1024, quantity.BINARY),
     }
-    allocatable = {
-        **common,
-        "memory": quantity.of(max(memory - EVICTION_MEMORY, 0), quantity.BINARY),
-        "ephemeral-storage": quantity.of(int(size * (1 - EVICTION_DISK))),
-    }
+    allocatable = settings.allocatable(capacity)
+    allocatable["ephemeral-storage"] = quantity.of(allocatable["ephemeral-storage"].value)
     return Machine(
         capacity=capacity,
         allocatable=allocatable,
@@ -101,19 +81,6 @@ def inspect(data_dir: Path, max_pods: int = MAX_PODS) -> Machine:
         machine_id=_text("/etc/machine-id"),
         system_uuid=_text("/sys/class/dmi/id/product_uuid") or _text("/etc/machine-id"),
         boot_id=_text("/proc/sys/kernel/random/boot_id"),
-    )
-
-
-def pressure(data_dir: Path) -> Pressure:
-    """What runs short now, by upstream's default eviction thresholds."""
-    disk = os.statvfs(data_dir)
-    low_disk = disk.f_blocks > 0 and disk.f_bavail < disk.f_blocks * EVICTION_DISK
-    low_inodes = disk.f_files > 0 and disk.f_favail < disk.f_files * EVICTION_INODES
-    running, limit = threads()
-    return Pressure(
-        memory=meminfo()["MemAvailable"] < EVICTION_MEMORY,
-        disk=low_disk or low_inodes,
-        pids=running > limit * (1 - EVICTION_PIDS),
     )
 
 

@@ -8,7 +8,7 @@ Sources: KEP-589 (node leases), the kubelet's nodestatus and kubelet_node_status
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,8 @@ from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock, rfc3339, rfc3339_micro
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
-from minik8s.kubelet.machine import Machine, Pressure
+from minik8s.kubelet.machine import Machine
+from minik8s.kubelet.thresholds import DISK, MEMORY, PIDS
 from minik8s.runtime.base import Image, Runtime, RuntimeFailed
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,7 @@ class NodeConfig:
     addresses: Sequence[str]  # internal ones, the first is the main one
     machine: Machine
     version: str  # of the kubelet: `v1.36.0+minik8s`
-    pressure: Callable[[], Pressure] = (
-        Pressure  # what runs short now: `machine.pressure`; a simulated node never lacks anything
-    )
+    pressure: Callable[[], Collection[str]] = tuple  # the kinds of pressure that it is under; a simulated node never is
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Mapping[str, str]] = ()
     provider_id: str = ""
@@ -194,7 +193,9 @@ def node_object(config: NodeConfig, status: Mapping[str, Any]) -> Object:
     }
 
 
-def node_status(config: NodeConfig, runtime_version: str, problem: str, short: Pressure, images: Sequence[Image]) -> Object:
+def node_status(
+    config: NodeConfig, runtime_version: str, problem: str, short: Collection[str], images: Sequence[Image]
+) -> Object:
     """Conditions still without their times."""
     machine = config.machine
     return {
@@ -227,24 +228,24 @@ def node_status(config: NodeConfig, runtime_version: str, problem: str, short: P
     }
 
 
-def conditions(problem: str, short: Pressure) -> list[Object]:
+def conditions(problem: str, short: Collection[str]) -> list[Object]:
     """In upstream's words and order; `problem` empty for a node that is ready."""
     table = [
         (
-            "MemoryPressure",
-            short.memory,
+            MEMORY,
+            MEMORY in short,
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ),
         (
-            "DiskPressure",
-            short.disk,
+            DISK,
+            DISK in short,
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ),
         (
-            "PIDPressure",
-            short.pids,
+            PIDS,
+            PIDS in short,
             ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
             ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ),

@@ -82,6 +82,28 @@ def is_sidecar(container: ContainerSpec) -> bool:
     return container.get("restartPolicy") == "Always"
 
 
+MIRROR, SOURCE = "kubernetes.io/config.mirror", "kubernetes.io/config.source"
+"""Annotations: of the API's picture of a static pod (the hash of its manifest); of a pod that came from elsewhere than the API."""
+SYSTEM_CRITICAL = 2_000_000_000
+
+
+def is_mirror(pod: Pod) -> bool:
+    """Whether this is only what the API shows of a static pod."""
+    return MIRROR in (pod["metadata"].get("annotations") or {})
+
+
+def is_static(pod: Pod) -> bool:
+    """Whether its manifest lies on the node itself."""
+    source: str = (pod["metadata"].get("annotations") or {}).get(SOURCE, "api")
+    return source != "api"
+
+
+def is_critical(pod: Pod) -> bool:
+    """One that the node can't do without: it is never evicted, and let in whatever it takes."""
+    priority: int = pod["spec"].get("priority") or 0
+    return is_static(pod) or is_mirror(pod) or priority >= SYSTEM_CRITICAL
+
+
 def is_host_network(pod: Pod) -> bool:
     return bool(pod["spec"].get("hostNetwork"))
 

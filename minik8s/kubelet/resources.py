@@ -10,7 +10,7 @@ from typing import Any
 
 from minik8s.api import quantity
 from minik8s.api.quantity import Quantity
-from minik8s.kubelet.pod import ContainerSpec, Pod, Role, containers, is_sidecar
+from minik8s.kubelet.pod import SYSTEM_CRITICAL, ContainerSpec, Pod, Role, containers, is_sidecar
 from minik8s.runtime.base import Resources
 
 Amounts = dict[str, Quantity]
@@ -125,7 +125,7 @@ def pod_cgroup(pod: Pod) -> Resources:
 
 def oom_score_adj(pod: Pod, container: ContainerSpec, machine_memory: int) -> int:
     """The more memory a burstable container requested, the later it is killed."""
-    if int(pod["spec"].get("priority") or 0) >= 2_000_000_000:  # system-critical
+    if int(pod["spec"].get("priority") or 0) >= SYSTEM_CRITICAL:
         return GUARANTEED_OOM
     quality = qos_class(pod)
     if quality != "Burstable":

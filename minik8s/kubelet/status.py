@@ -38,6 +38,8 @@ OWN_CONDITIONS = (
     "ContainersReady",
     "PodScheduled",
 )
+DISRUPTION = "DisruptionTarget"
+"""The condition of a pod that is ended for another's sake; controllers set it, and the kubelet where it evicts."""
 TERMINAL = ("Succeeded", "Failed")
 KEPT = ("nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus", "resize")
 """Fields of the status that others write."""
@@ -338,6 +340,9 @@ def _conditions(pod: Pod, phase: str, by_name: Mapping[str, Object], scene: Scen
         ("PodScheduled", (True, "", "")),
     ]
     generation = pod["metadata"].get("generation", 1)
+    if scene.verdict and scene.verdict.disruption and phase in TERMINAL:
+        told = _condition(DISRUPTION, generation, True, "TerminationByKubelet", scene.verdict.disruption)
+        others = [c for c in others if c["type"] != DISRUPTION] + [_transition(told, before, scene.now)]
     return [*others, *scene.resizing] + [
         _transition(_condition(kind, generation, *rest), before, scene.now) for kind, rest in found
     ]

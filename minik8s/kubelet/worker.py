@@ -31,7 +31,7 @@ from minik8s.kubelet.cgroups import Cgroups
 from minik8s.kubelet.configs import cgroup_parent
 from minik8s.kubelet.files import Files
 from minik8s.kubelet.images import StartFailed
-from minik8s.kubelet.lifecycle import Facts, Instruction, Plan, Seen, Stop, Waiting, decide
+from minik8s.kubelet.lifecycle import Facts, Instruction, Plan, Seen, Stop, Verdict, Waiting, decide
 from minik8s.kubelet.pod import (
     ContainerSpec,
     Pod,
@@ -52,7 +52,7 @@ from minik8s.kubelet.prober import Prober
 from minik8s.kubelet.resources import container_resources, pod_cgroup
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.starter import Starter
-from minik8s.kubelet.status import OWN_CONDITIONS, Scene, status_of
+from minik8s.kubelet.status import DISRUPTION, OWN_CONDITIONS, Scene, status_of
 from minik8s.kubelet.statuses import Statuses
 from minik8s.kubelet.volumes import MountFailed
 from minik8s.runtime.base import Container, NotThere, Runtime, RuntimeFailed, Sandbox, State
@@ -103,7 +103,8 @@ class Worker:
         self._resized: dict[str, str] = {}
         self._messages: dict[str, str] = {}
         self._waiting: Mapping[str, Waiting] = {}
-        self._condemned = False
+        self._verdict: Verdict | None = None
+        self._condemned = self._sweep = False
         self._mounted = self._stale = self._torn_down = self._deleted = False
         self._renew_at: float | None = None
         self._troubles = 0
@@ -156,6 +157,29 @@ class Worker:
         self._hurry()
         self.wake()
 
+    def end(self, verdict: Verdict) -> None:
+        """The pod is to end for that reason; the first one counts."""
+        if self._verdict is None:
+            self._verdict = verdict
+            self._hurry()
+            self.wake()
+
+    @property
+    def is_ending(self) -> bool:
+        return self.gone or self._verdict is not None or is_deleted(self.pod)
+
+    async def until_over(self) -> None:
+        """Returns when nothing of the pod runs, and its volumes and its cgroup are gone."""
+        while not (self._torn_down or self.gone):
+            await self._looked.wait()
+
+    async def sweep(self) -> None:
+        """Removes containers that ended, since room is wanted; returns when that is done."""
+        self._sweep = True
+        self.wake()
+        while self._sweep and not self.gone:
+            await self._looked.wait()
+
     def holds(self, sandbox_id: str) -> bool:
         return sandbox_id in self._sandboxes
 
@@ -172,6 +196,10 @@ class Worker:
         """Returns when the container does not run (any more)."""
         while any(c.id == container_id and c.state is State.RUNNING for c in self.seen.containers):
             await self._looked.wait()
+
+    def _say_looked(self) -> None:
+        self._looked.set()
+        self._looked = asyncio.Event()
 
     def _hurry(self) -> None:
         if self._step:
@@ -200,7 +228,8 @@ class Worker:
                 self._stuck = (plan.do, self.seen) if done else None
                 return not isinstance(plan.do[0], lifecycle.Forget)
             self._tell()
-            self._troubles, self._stuck = 0, None
+            self._troubles, self._stuck, self._sweep = 0, None, False
+            self._say_looked()
             wake_at = _earliest(plan.wake_at, self._renew_at if self._mounted and not plan.ending else None)
         except (RuntimeFailed, ApiError, OSError) as error:
             wake_at, self._stuck = self._retry_at(), None
@@ -259,8 +288,7 @@ class Worker:
         tools, pod = self._tools, self.pod
         now = tools.clock.now()
         self.seen = seen = await self._look()
-        self._looked.set()
-        self._looked = asyncio.Event()
+        self._say_looked()
         if self._renew_at is not None and self._renew_at <= now:
             self._stale = True
         previous = self._status or tools.statuses.told(pod)
@@ -313,6 +341,8 @@ class Worker:
             crashes=self._crashes,
             restarts=_restarts(previous),
             resized=self._resized,
+            verdict=self._verdict,
+            sweep=self._sweep,
             hooked=frozenset(self._hooked),
             doomed=frozenset(self._doomed),
             mounted=self._mounted,
@@ -358,7 +388,7 @@ class Worker:
     def _tell_events(self, plan: Plan) -> None:
         """Events of what is not done: back-offs, and why the pod ends."""
         events = self._tools.events
-        if plan.verdict and not self._condemned and not self.gone:
+        if plan.verdict is lifecycle.DEADLINE and not self._condemned and not self.gone:
             self._condemned = True
             events.event(self.pod, NORMAL, plan.verdict.reason, plan.verdict.message)
         for role, container in all_containers(self.pod):
@@ -571,4 +601,5 @@ def _restarts(previous: Mapping[str, Any]) -> dict[str, int]:
 def _merged_conditions(previous: Mapping[str, Any], foreign: Mapping[str, Any]) -> list[Any]:
     """Our conditions as told last, those of others as the API has them now, in the API's order."""
     others = [c for c in foreign.get("conditions") or () if c["type"] not in OWN_CONDITIONS]
-    return others + [c for c in previous.get("conditions") or () if c["type"] in OWN_CONDITIONS]
+    mine = {*OWN_CONDITIONS, DISRUPTION} - {c["type"] for c in others}
+    return others + [c for c in previous.get("conditions") or () if c["type"] in mine]

@@ -248,6 +248,7 @@ class Stats:
     memory_working_set: int
     memory_rss: int = 0
     rootfs_bytes: int = 0
+    rootfs_inodes: int = 0
 
 
 class Streams(Protocol):

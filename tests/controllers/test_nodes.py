@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from minik8s.api.resources import NODES, PODS
+from minik8s.api.taints import tolerates
 from minik8s.api.user import service_account
 from minik8s.client.events import EventRecorder
 from minik8s.client.informer import Informers
 from minik8s.controllers import nodes, podgc
 from minik8s.controllers.manager import Context, ControllerSettings
-from minik8s.controllers.nodes import NOT_READY, UNREACHABLE, eviction_time, free_cidr, taints, tolerates
+from minik8s.controllers.nodes import NOT_READY, UNREACHABLE, eviction_time, free_cidr, taints
 from minik8s.testing.clock import START, VirtualClock
 from minik8s.testing.cluster import Cluster
 

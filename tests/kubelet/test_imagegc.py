@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +53,7 @@ class Machine:
 def collector(machine: Machine, clock: VirtualClock) -> ImageCollector:
     runtime: Any = machine
     events: Any = machine
-    return ImageCollector(runtime, clock, events, {}, list, Policy(), asyncio.Event(), machine.disk)
+    return ImageCollector(runtime, clock, events, {}, list, Policy(), machine.disk)
 
 
 async def test_those_unused_for_longest_go_first(clock: VirtualClock) -> None:
@@ -93,7 +92,7 @@ async def test_under_pressure_all_go_that_nobody_uses(clock: VirtualClock) -> No
     await clock.sleep(MIN_AGE)
     await asked.collect()
     assert len(machine.here) == 2
-    await asked.collect(everything=True)
+    await asked.free()
     assert list(machine.here) == ["used"]
 
 

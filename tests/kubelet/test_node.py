@@ -10,7 +10,7 @@ import pytest
 from minik8s.api import quantity
 from minik8s.api.resources import LEASES, NODES
 from minik8s.client.client import Client
-from minik8s.kubelet.machine import Machine, Pressure, inspect, pressure
+from minik8s.kubelet.machine import Machine, inspect
 from minik8s.kubelet.node import NodeConfig, NodeReporter
 from minik8s.runtime.base import Image
 from minik8s.testing.clock import VirtualClock
@@ -43,7 +43,7 @@ class Scene:
         self.api = FakeApi(clock, trace)
         self.runtime = NodeRuntime(clock, trace)
         self.runtime.stored = []
-        self.short = Pressure()
+        self.short: list[str] = []
         config = NodeConfig("n1", ["192.0.2.1"], MACHINE, "v1.36.0", lambda: self.short, {"zone": "x"})
         self.reporter = NodeReporter(config, self.runtime, Client(self.api), clock)
 
@@ -103,7 +103,7 @@ async def test_the_lease_is_renewed_and_the_status_is_not_written_without_need(s
 async def test_what_changes_is_told_at_the_next_beat(scene: Scene) -> None:
     await scene.reporter.start()
     scene.runtime.problem = "container runtime is down: gone"
-    scene.short = Pressure(memory=True)
+    scene.short = ["MemoryPressure"]
     await scene.clock.advance(15)
     ready = scene.condition("Ready")
     assert (ready["status"], ready["reason"], ready["message"]) == ("False", "KubeletNotReady", scene.runtime.problem)
@@ -135,7 +135,7 @@ async def test_a_node_or_lease_that_somebody_deleted_comes_back(scene: Scene) ->
     await scene.reporter.start()
     scene.api.drop(NODES, "", "n1")
     scene.api.drop(LEASES, "kube-node-lease", "n1")
-    scene.short = Pressure(disk=True)
+    scene.short = ["DiskPressure"]
     await scene.clock.advance(25)
     assert scene.condition("DiskPressure")["status"] == "True"
     assert scene.renewed == "2026-01-01T00:00:20.000000Z" or scene.renewed.startswith("2026-01-01T00:00:")
@@ -146,4 +146,3 @@ def test_this_machine(tmp_path: Any) -> None:
     assert machine.capacity["memory"] > machine.allocatable["memory"]
     assert machine.capacity["pods"].value == 110
     assert machine.architecture
-    assert isinstance(pressure(tmp_path), Pressure)

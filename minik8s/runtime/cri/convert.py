@@ -209,6 +209,7 @@ def stats(found: Any) -> Stats:
         memory_working_set=found.memory.working_set_bytes.value,
         memory_rss=found.memory.rss_bytes.value,
         rootfs_bytes=found.writable_layer.used_bytes.value,
+        rootfs_inodes=found.writable_layer.inodes_used.value,
     )
 
 

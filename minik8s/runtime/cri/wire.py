@@ -206,6 +206,7 @@ CRI = messages(
             ("timestamp", 1, "int64"),
             ("fs_id", 2, "FilesystemIdentifier"),
             ("used_bytes", 3, "UInt64Value"),
+            ("inodes_used", 4, "UInt64Value"),
         ],
         "ContainerAttributes": [("id", 1, "string")],
         "ContainerStats": [

@@ -9,15 +9,14 @@ loopback. Needs Linux 5.4.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from minik8s.base import diskusage
 from minik8s.base.clock import Clock
 from minik8s.runtime.base import (
     Auth,
@@ -237,10 +236,9 @@ class EmbeddedRuntime:
         now = self._clock.now()
         running = [one for one in (await self._list())["containers"] if one["state"] == "RUNNING"]
         used = {one["id"]: usage for one in running if (usage := self._cgroups.usage(one["cgroup"]))}
-        written = await asyncio.to_thread(_bytes_below, [self._directory / "containers" / one / "upper" for one in used])
-        return [
-            Stats(one, now, *usage, rootfs_bytes=rootfs) for (one, usage), rootfs in zip(used.items(), written, strict=True)
-        ]
+        trees = [self._directory / "containers" / one / "upper" for one in used]
+        written = await asyncio.to_thread(lambda: [diskusage.tree(each) for each in trees])
+        return [Stats(one, now, *usage, *files) for (one, usage), files in zip(used.items(), written, strict=True)]
 
     async def events(self) -> AsyncIterator[ContainerEvent]:
         await self._link.call("hello")
@@ -363,19 +361,6 @@ def _image(image: StoredImage) -> Image:
         volumes=sorted(image.config.get("Volumes") or ()),
         stop_signal=image.config.get("StopSignal") or "",
     )
-
-
-def _bytes_below(directories: Sequence[Path]) -> list[int]:
-    """On disk, of each tree; for a thread. What disappears meanwhile doesn't count."""
-    found = []
-    for directory in directories:
-        total = 0
-        for where, _, files in os.walk(directory):
-            for name in files:
-                with suppress(FileNotFoundError):
-                    total += os.lstat(f"{where}/{name}").st_blocks * 512
-        found.append(total)
-    return found
 
 
 def _netns_path(one: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from minik8s.api.taints import tolerates
 from minik8s.scheduler.framework import FITS, Failure, Verdict
 from minik8s.scheduler.shape import Shape
 from minik8s.scheduler.snapshot import NodeState, Snapshot
@@ -14,18 +15,6 @@ Object = Mapping[str, Any]
 UNTOLERATED = (Failure("node(s) had untolerated taint(s)"),)
 UNSCHEDULABLE = (Failure("node(s) were unschedulable"),)
 CORDONED = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
-
-
-def tolerates(toleration: Object, taint: Object) -> bool:
-    """Whether one toleration covers one taint; an empty key, effect or operator is a wildcard as the API says."""
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration["key"] != taint.get("key"):
-        return False
-    operator = toleration.get("operator") or "Equal"
-    return operator == "Exists" or (
-        bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
-    )
 
 
 def untolerated(taints: Iterable[Object], tolerations: Sequence[Object]) -> list[Object]:

@@ -35,6 +35,7 @@ from minik8s.runtime.base import (
     NamespaceMode,
     Namespaces,
     PortMapping,
+    Sandbox,
     SandboxConfig,
     Security,
 )
@@ -130,6 +131,11 @@ def run_as(pod: Pod, container: ContainerSpec, field: str) -> Any:
 def _identity(pod: Pod) -> dict[str, str]:
     namespace, name = key(pod)
     return {names.POD_NAME: name, names.POD_NAMESPACE: namespace, names.POD_UID: uid(pod)}
+
+
+def uid_of(sandbox: Sandbox) -> str:
+    """Of the pod that a sandbox was made for."""
+    return sandbox.labels.get(names.POD_UID) or sandbox.uid
 
 
 def _port_mappings(pod: Pod) -> list[PortMapping]:

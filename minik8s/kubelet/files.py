@@ -70,7 +70,7 @@ class Files(Protocol):
         ...
 
     async def remove_others(self, known: Collection[str]) -> None:
-        """Takes the files of pods away whose uid is not `known`."""
+        """Takes the files and logs of pods away whose uid is not `known`."""
         ...
 
 
@@ -119,10 +119,10 @@ class DiskFiles:
         await asyncio.get_running_loop().run_in_executor(None, _remove, layout.pod(uid(pod)), layout.pod_logs(pod))
 
     async def remove_others(self, known: Collection[str]) -> None:
-        pods = self._site.layout.pods
-        if pods.is_dir():
-            others = [directory for directory in pods.iterdir() if directory.name not in known]
-            await asyncio.get_running_loop().run_in_executor(None, _remove, *others)
+        layout = self._site.layout
+        pods = [path for path in layout.pods.iterdir() if path.name not in known] if layout.pods.is_dir() else []
+        logs = [path for path in layout.logs.iterdir() if layout.uid_of_logs(path) not in known] if layout.logs.is_dir() else []
+        await asyncio.get_running_loop().run_in_executor(None, _remove, *pods + logs)
 
     def _write_hosts(self, pod: Pod, sandbox: Sandbox) -> Path:
         path = self._site.layout.hosts(uid(pod))

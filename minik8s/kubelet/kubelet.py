@@ -23,9 +23,10 @@ from minik8s.client.informer import Informers
 from minik8s.kubelet.actions import Actions
 from minik8s.kubelet.admission import Room, admit
 from minik8s.kubelet.cgroups import Cgroups
+from minik8s.kubelet.configs import uid_of
 from minik8s.kubelet.files import DiskFiles, Files
 from minik8s.kubelet.images import Images
-from minik8s.kubelet.pod import GRACE_PERIOD, NODE, POD_UID, Pod, is_deleted, is_finished, is_host_network, key, started_at, uid
+from minik8s.kubelet.pod import GRACE_PERIOD, NODE, Pod, is_deleted, is_finished, is_host_network, key, started_at, uid
 from minik8s.kubelet.prober import Prober
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
@@ -108,7 +109,7 @@ class Kubelet:
         self._tools.cgroups.create_classes(self.site.cgroup_root)
         own = [s for s in await self.runtime.sandboxes() if s.annotations.get(NODE) == self.site.node]
         for sandbox in own:
-            self._orphans.setdefault(sandbox.labels.get(POD_UID) or sandbox.uid, []).append(sandbox)
+            self._orphans.setdefault(uid_of(sandbox), []).append(sandbox)
         self._pods.on_change(self._pod_changed)
         self._owner.start(self._follow_runtime(), "runtime")
         self._owner.start(self._clear_away(), "orphans")
@@ -258,6 +259,6 @@ def _departed(sandbox: Sandbox) -> Pod:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"namespace": sandbox.namespace, "name": sandbox.name, "uid": sandbox.labels.get(POD_UID) or sandbox.uid},
+        "metadata": {"namespace": sandbox.namespace, "name": sandbox.name, "uid": uid_of(sandbox)},
         "spec": {"containers": [], "terminationGracePeriodSeconds": int(grace) if grace.isdecimal() else 30},
     }

@@ -50,6 +50,11 @@ class Layout:
         return self.logs / _part("_".join((*key(pod), uid(pod))))
 
     @staticmethod
+    def uid_of_logs(directory: Path) -> str:
+        """Of the pod that a directory of `pod_logs` is of."""
+        return directory.name.rpartition("_")[2]
+
+    @staticmethod
     def log_name(container: str, attempt: int) -> str:
         """Relative to the pod's log directory."""
         return f"{_part(container)}/{attempt}.log"

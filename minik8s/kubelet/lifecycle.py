@@ -83,6 +83,7 @@ class Facts:
     doomed: frozenset[str] = frozenset()  # ids of containers that were stopped in order to be run again
     verdict: Verdict | None = None  # why the pod is to end, where somebody said so
     sweep: bool = False  # room is wanted: containers that ended go, too
+    stopped: frozenset[str] = frozenset()  # ids of sandboxes that were stopped: one that broke has its address until then
     mounted: bool = False
     stale: bool = False  # something that mounted volumes are made of has changed
     torn_down: bool = False
@@ -268,7 +269,7 @@ def _stop_everything(pod: Pod, seen: Seen, facts: Facts, within: float | None = 
             )
             for c in running
         )
-    return tuple(StopSandbox(s.id) for s in seen.sandboxes if s.ready)
+    return tuple(StopSandbox(s.id) for s in seen.sandboxes if s.ready or s.id not in facts.stopped)
 
 
 def _stop_order(pod: Pod) -> dict[str, int]:

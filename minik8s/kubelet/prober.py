@@ -1,7 +1,7 @@
 """Probes running containers: a task for each probe of each running container, as long as it runs.
 
-What the results mean is `probes.py`'s; who hears of a change is the worker (`on_change` with the pod's uid), who then asks `health`.
-A container's liveness and readiness probes begin when its startup probe has succeeded.
+When they are due and what the results mean is `probes.py`'s; who hears of a change is the worker (`on_change` with the pod's uid), who
+then asks `health`. A container's liveness and readiness probes begin when its startup probe has succeeded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from minik8s.base.tasks import Owner
 from minik8s.client.events import WARNING, EventRecorder
 from minik8s.kubelet.actions import Actions, Target
 from minik8s.kubelet.pod import ContainerSpec, Pod, Role, field_path, uid
-from minik8s.kubelet.probes import BEGIN, UNPROBED, WORDS, Health, Kind, Tally, count, health, is_settled
+from minik8s.kubelet.probes import BEGIN, UNPROBED, WORDS, Health, Kind, Tally, count, following, health, is_settled
 from minik8s.runtime.base import Container
 
 
@@ -74,10 +74,12 @@ class Prober:
         await self._clock.sleep(delay)
         if kind is not Kind.STARTUP:
             await probed.started.wait()
+        due = self._clock.monotonic()
         while not is_settled(kind, probed.tallies[kind]):
             await self._ask(probed, kind, probe)
             if not is_settled(kind, probed.tallies[kind]):
-                await self._clock.sleep(period)
+                due = following(due, period, self._clock.monotonic())
+                await self._clock.sleep(due - self._clock.monotonic())
 
     async def _ask(self, probed: _Probed, kind: Kind, probe: Mapping[str, Any]) -> None:
         outcome = await self._actions.probe(probe, probed.target)

@@ -1,4 +1,4 @@
-"""What probe results make of a container: thresholds and the three verdicts, purely. `prober.py` does the asking.
+"""When probes are due and what their results make of a container: thresholds and the three verdicts, purely. `prober.py` does the asking.
 
 Sources: v1.Probe (defaults are in the object), the kubelet's prober worker.
 """
@@ -45,6 +45,14 @@ def count(tally: Tally, success: bool, probe: Probe) -> Tally:
     run = tally.run + 1 if tally.last is success else 1
     threshold = int(probe.get("successThreshold") or 1) if success else int(probe.get("failureThreshold") or 3)
     return Tally(success if run >= threshold else tally.verdict, success, run)
+
+
+def following(due: float, period: float, now: float) -> float:
+    """When the next probe is due after the one of `due`, on the same grid however long that one took; of several moments that have
+    passed meanwhile only the last counts (as with a ticker of Go's).
+    """
+    missed = max(now - due - period, 0) // period
+    return due + (1 + missed) * period
 
 
 def is_settled(kind: Kind, tally: Tally) -> bool:

@@ -28,7 +28,7 @@ from minik8s.kubelet.admission import Room
 from minik8s.kubelet.allocation import Grant
 from minik8s.kubelet.backoffs import Crash, Failure
 from minik8s.kubelet.cgroups import Cgroups
-from minik8s.kubelet.configs import cgroup_parent
+from minik8s.kubelet.configs import cgroup_parent, uid_of
 from minik8s.kubelet.files import Files
 from minik8s.kubelet.images import StartFailed
 from minik8s.kubelet.lifecycle import Facts, Instruction, Plan, Seen, Stop, Verdict, Waiting, decide
@@ -98,6 +98,8 @@ class Worker:
         self._failures: dict[str, Failure] = {}
         self._crashes: dict[str, Crash] = {}
         self._status: Mapping[str, Any] | None = None  # what was seen last, told or not yet
+        self._unsure = False  # whether a sandbox may have been made of which it never heard
+        self._stopped: set[str] = set()  # sandboxes, by us
         self._hooked: set[str] = set()
         self._doomed: set[str] = set()
         self._resized: dict[str, str] = {}
@@ -320,6 +322,9 @@ class Worker:
 
     async def _look(self) -> Seen:
         runtime = self._tools.runtime
+        if self._unsure:
+            self._sandboxes |= {s.id for s in await runtime.sandboxes() if uid_of(s) == uid(self.pod)}
+            self._unsure = False
         sandboxes: list[Sandbox] = []
         found: list[Container] = []
         for sandbox_id in sorted(self._sandboxes):
@@ -345,6 +350,7 @@ class Worker:
             sweep=self._sweep,
             hooked=frozenset(self._hooked),
             doomed=frozenset(self._doomed),
+            stopped=frozenset(self._stopped),
             mounted=self._mounted,
             stale=self._stale,
             torn_down=self._torn_down,
@@ -428,6 +434,7 @@ class Worker:
                 await self._resize(container_id, name)
             case lifecycle.StopSandbox(sandbox_id):
                 await runtime.stop_sandbox(sandbox_id)
+                self._stopped.add(sandbox_id)
             case lifecycle.RemoveContainer(container_id):
                 await runtime.remove_container(container_id)
                 self._messages.pop(container_id, None)
@@ -437,6 +444,7 @@ class Worker:
             case lifecycle.RemoveSandbox(sandbox_id):
                 await runtime.remove_sandbox(sandbox_id)
                 self._sandboxes.discard(sandbox_id)
+                self._stopped.discard(sandbox_id)
             case lifecycle.TearDown():
                 await self._tear_down()
             case lifecycle.DeletePod():
@@ -462,11 +470,13 @@ class Worker:
     async def _run_sandbox(self, attempt: int) -> None:
         tools, pod = self._tools, self.pod
         tools.cgroups.create(cgroup_parent(pod, tools.site), pod_cgroup(pod))
+        self._unsure = True  # also where the runtime ends halfway, or this step is given up
         try:
             self._sandboxes.add(await tools.starter.run_sandbox(pod, attempt))
         except StartFailed as error:
             self._fail(backoffs.SANDBOX, error.reason, str(error))
             return
+        self._unsure = False
         self._failures.pop(backoffs.SANDBOX, None)
 
     async def _start(self, step: lifecycle.Start) -> None:

@@ -80,6 +80,8 @@ class FakeRuntime:
         self.sandbox_configs: dict[str, SandboxConfig] = {}
         self.execs: dict[str, list[int]] = {}  # results of a command, in turn; the last one stays
         self.failing_sandboxes = 0
+        self.sandbox_seconds = 0.0  # that making one takes
+        self.lost_answers = 0  # so many sandboxes are made, but nobody is told
         self.unopenable = False  # logs
         self.unstoppable = 0  # so often stopping a sandbox has no effect
         self.pullable: set[str] = set()
@@ -96,6 +98,9 @@ class FakeRuntime:
             self.failing_sandboxes -= 1
             self._trace("runtime: run sandbox fails")
             raise RuntimeFailed("no network yet")
+        await self._clock.sleep(self.sandbox_seconds)
+        if any((box.uid, box.attempt) == (config.uid, config.attempt) for box in self.boxes.values()):
+            raise RuntimeFailed("failed to reserve sandbox name")
         sandbox_id = f"box{config.attempt}-{config.name}"
         handler = f" with {config.runtime_handler}" if config.runtime_handler else ""
         self._trace(f"runtime: run sandbox {config.attempt}{handler}")
@@ -112,6 +117,9 @@ class FakeRuntime:
             config.labels,
             config.annotations,
         )
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise RuntimeFailed("the runtime ended")
         return sandbox_id
 
     async def stop_sandbox(self, sandbox_id: str) -> None:

@@ -20,10 +20,35 @@ async def test_only_own_sandboxes_are_cleared_away(stage: Stage, clock: VirtualC
     stage.runtime.boxes = {"mine": sandbox("mine", "n1"), "other": sandbox("other", "n2")}
     left = stage.site.layout.pod("uid-old") / "volumes"
     left.mkdir(parents=True)
+    logs = stage.site.layout.logs / "ns_old_uid-old" / "c"
+    logs.mkdir(parents=True)
     await stage.start()
     await clock.advance(5)
     assert list(stage.runtime.boxes) == ["other"]
     assert not left.parent.exists()
+    assert not logs.parent.exists()
+
+
+async def test_a_sandbox_of_which_nobody_heard_is_the_pods(stage: Stage, clock: VirtualClock) -> None:
+    """The runtime may end between making a sandbox and saying so; a second one of the same attempt it would refuse."""
+    stage.runtime.lost_answers = 1
+    await stage.start()
+    stage.add(pod())
+    await clock.advance(60)
+    assert stage.status()["phase"] == "Running"
+    assert list(stage.runtime.boxes) == ["box0-a"]
+
+
+async def test_deleted_while_its_sandbox_is_made(stage: Stage, clock: VirtualClock) -> None:
+    stage.runtime.sandbox_seconds = 5
+    await stage.start()
+    stage.add(pod())
+    await clock.advance(2)
+    stage.api.delete_pod("ns", "a", 0)
+    await clock.advance(20)
+    assert not stage.runtime.boxes
+    assert stage.kubelet is not None
+    assert not stage.kubelet.workers()
 
 
 async def test_nothing_runs_after_the_kubelet_stopped(stage: Stage, clock: VirtualClock) -> None:

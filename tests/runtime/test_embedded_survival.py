@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 from runtime_bench import CGROUP, IMAGE, Bench, Counted, end_node, log_text, removed, wait_for
 
 from minik8s.base.clock import RealClock
-from minik8s.runtime.base import RuntimeFailed, State
+from minik8s.runtime.base import NamespaceMode, Namespaces, RuntimeFailed, State
 from minik8s.runtime.embedded.linux import start_time
 from minik8s.runtime.embedded.runtime import EmbeddedRuntime
 
@@ -104,6 +105,85 @@ async def test_a_node_process_that_dies_is_replaced(own: Bench) -> None:
     assert (event.sandbox_id, event.container_id) == ("", ""), "look at all: something may have been missed"
     assert (await own.runtime.container(container)).state is State.RUNNING
     await events.aclose()
+
+
+async def test_after_a_reboot(own: Bench, tmp_path: Path) -> None:
+    """Another boot id: all has ended, whoever has the pids now."""
+    pod = await own.pod()
+    lost = await own.start(pod, "sleep 300", "lost")
+    known = await own.start(pod, "exit 3", "known")
+    await own.ended(known)
+    node = (await own.runtime._link.call("hello"))["pid"]
+    await own.runtime.close()
+    stranger = await asyncio.create_subprocess_exec("sleep", "300")
+    strange = {"boot": "the one before", "pid": stranger.pid, "starttime": start_time(stranger.pid)}
+    records = {path: json.loads(path.read_text()) for path in (tmp_path / "e").glob("*/*/record.json")}
+    for pid in (node, *(record["pid"] for record in records.values() if record["pid"])):
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: not start_time(pid))
+    for path, record in records.items():
+        path.write_text(json.dumps({**record, **strange}))
+    runtime = await again(own, tmp_path / "e")
+    assert not (await runtime.sandbox(pod)).ready
+    found = {one.name: one for one in await runtime.containers(pod)}
+    assert (found["lost"].state, found["lost"].exit_code, found["lost"].reason) == (State.EXITED, 255, "Unknown")
+    assert (found["known"].state, found["known"].exit_code, found["known"].reason) == (State.EXITED, 3, "Error")
+    assert {one.id for one in found.values()} == {lost, known}
+    await runtime.remove_sandbox(pod)
+    assert stranger.returncode is None
+    stranger.kill()
+    await stranger.wait()
+
+
+async def test_an_agent_that_ends_before_a_sandbox_has_its_address(own: Bench, tmp_path: Path) -> None:
+    """It is nobody's to run in, and what it has of an address is taken back."""
+    begun, detached = asyncio.Event(), []
+
+    async def attach(sandbox_id: str, netns: str) -> list[str]:
+        begun.set()
+        await asyncio.sleep(60)
+        return []
+
+    async def detach(sandbox_id: str, netns: str) -> None:
+        detached.append(sandbox_id)
+
+    await own.runtime.close()
+    own.runtime = EmbeddedRuntime(tmp_path / "e", RealClock(), attach=attach, detach=detach)
+    making = asyncio.ensure_future(own.pod())
+    await begun.wait()
+    making.cancel()
+    await asyncio.wait([making])
+    await own.runtime.close()
+    own.runtime = EmbeddedRuntime(tmp_path / "e", RealClock(), attach=attach, detach=detach)
+    [left] = await own.runtime.sandboxes()
+    assert not left.ready
+    assert not (await own.runtime.sandbox(left.id)).ready
+    await own.runtime.remove_sandbox(left.id)
+    assert detached == [left.id]
+    assert not await own.runtime.sandboxes()
+    ready = await own.pod("host", namespaces=Namespaces(network=NamespaceMode.NODE))
+    assert (await own.runtime.sandbox(ready)).ready
+
+
+async def test_who_reads_too_slowly_is_told_to_look_at_all(own: Bench, tmp_path: Path) -> None:
+    """An agent that starts many pods asks for more than it reads: its line stays."""
+    await own.pod("first", annotations={"long": "x" * 100_000})
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "e/node.sock"), limit=1 << 18)
+    writer.write(b'{"id": 0, "call": "watch"}\n' + b'{"id": 1, "call": "list", "sandbox": ""}\n' * 60)
+    await writer.drain()
+    await own.pod("second")
+    await own.pod("third")
+    events = []
+    async with asyncio.timeout(20):
+        while (event := json.loads(await reader.readline()).get("event", {"sandbox": "an answer"})) != {
+            "sandbox": "",
+            "container": "",
+        }:
+            events.append(event)
+    assert len(events) >= 60
+    fourth = await own.pod("fourth")
+    assert json.loads(await reader.readline())["event"]["sandbox"] == fourth
+    writer.close()
 
 
 async def test_a_full_disk(tmp_path: Path, busybox_archive: Path) -> None:

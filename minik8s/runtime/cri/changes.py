@@ -2,7 +2,8 @@
 
 The best source that the runtime has: CRI's own events (containerd >= 1.7, CRI-O where they are on); containerd's task exits (1.6), each
 told once CRI's own state shows it; else a list each second, while anything runs. Each begins, also after a break, with an event without
-an id: what came before it may be missed.
+an id: what came before it may be missed. So may one of CRI's own events (containerd drops them when its queue is full): every five
+minutes there is an event without an id too, as upstream's kubelet looks at all then.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ RECONNECT = Backoff(initial=0.1, maximum=1.0)
 SETTLE = Backoff(initial=0.005, maximum=1.0)
 """Seconds after an exit until CRI's state is asked for, and asked again: containerd's CRI part hears of it when we do."""
 RELIST = 1.0
+LOOK_AT_ALL = 300.0
 
 _CREATED, _STARTED = 0, 1  # ContainerEventType: what the kubelet did itself
 _BEFORE_ITS_END = (State.CREATED, State.RUNNING)
+_ENDS = 2
+"""After so many streams in a row that ended in good order and told nothing, there are none: so CRI-O says that its events are off."""
 _EXIT = 'namespace=="k8s.io",topic=="/tasks/exit"'
 
 States = Mapping[str, tuple[str, State]]
@@ -41,30 +45,44 @@ Source = Callable[[Client, Clock, asyncio.Event], AsyncIterator[ContainerEvent]]
 async def follow(client: Client, clock: Clock, busy: asyncio.Event) -> AsyncIterator[ContainerEvent]:
     """Never ends. `busy` is set by whoever starts something."""
     sources: list[Source] = [_cri, _containerd, _lists]
-    failures = 0
+    failures = ends = 0
     while True:
+        ends += 1
         try:
             async for event in sources[0](client, clock, busy):
                 failures = 0
+                ends = 0 if event.sandbox_id else ends
                 yield event
         except NotImplementedThere:
-            del sources[0]
-            continue
+            ends = _ENDS
         except RuntimeFailed as error:
+            ends = 0
             if not failures:
                 log.warning("the runtime's events broke off: %s", error)
+        if ends == _ENDS:
+            del sources[0]
+            ends = 0
+            continue
         failures += 1
         await clock.sleep(RECONNECT.delay(failures))
 
 
-async def _cri(client: Client, _clock: Clock, _busy: asyncio.Event) -> AsyncIterator[ContainerEvent]:
+async def _cri(client: Client, clock: Clock, _busy: asyncio.Event) -> AsyncIterator[ContainerEvent]:
     call = client.events()
     reading = asyncio.ensure_future(_read(call))
     try:
         await client.call("Version", wire.CRI["VersionRequest"]())  # the stream itself says nothing until something happens
         if not reading.done():
             yield ContainerEvent("")
-        while (answer := await reading) is not grpc.aio.EOF:
+        while True:
+            try:
+                async with clock.timeout(LOOK_AT_ALL):
+                    answer = await asyncio.shield(reading)
+            except TimeoutError:
+                yield ContainerEvent("")
+                continue
+            if answer is grpc.aio.EOF:
+                return
             if answer.container_event_type not in (_CREATED, _STARTED):
                 yield ContainerEvent(answer.pod_sandbox_status.id, answer.container_id)
             reading = asyncio.ensure_future(_read(call))

@@ -1,7 +1,8 @@
 """Sandboxes and containers from their making to their end, in the node process: the one place that forks them and sees them die.
 
 Invariants: 1. a container's end is on disk and in its log before anyone is told. 2. What runs keeps running when this process ends;
-the next one finds it by pid and start time (`adopt`), and tells what ended while there was none as 255, reason Unknown.
+the next one finds it by pid and start time (`adopt`), and tells what ended while there was none as 255, reason Unknown. 3. Nothing
+runs whose pid is not on disk.
 
 Calls answer through `done(error)`: an empty error is success. Standard library only.
 """
@@ -33,6 +34,7 @@ CREATED, STARTING, RUNNING, EXITED = "CREATED", "STARTING", "RUNNING", "EXITED"
 _START_FAILED, _UNKNOWN_CODE = 128, 255
 _CANT_START = "unable to start container process"  # runc's words, which users and their scripts know
 _CGROUP_TRIES, _CGROUP_WAIT = 20, 0.05
+_DESCRIPTORS = 1 << 20
 
 
 class NoSuchThing(Exception):
@@ -80,13 +82,19 @@ class Pods:
 
     # ------------------------------------------------------------------ reading
 
-    def listed(self) -> dict[str, Any]:
+    def listed(self, sandbox_id: str = "") -> dict[str, Any]:
+        """All, or what is of one sandbox."""
         hidden = ("spec", "user", "boot", "starttime")
         containers = [
             {**{key: value for key, value in one.record.items() if key not in hidden}, "cgroup": one.cgroup}
             for one in self._containers.values()
+            if sandbox_id in ("", one.record["sandbox_id"])
         ]
-        sandboxes = [{key: value for key, value in one.items() if key not in hidden} for one in self._sandboxes.values()]
+        sandboxes = [
+            {key: value for key, value in one.items() if key not in hidden}
+            for one in self._sandboxes.values()
+            if sandbox_id in ("", one["id"])
+        ]
         return {"sandboxes": sandboxes, "containers": containers}
 
     def container(self, container_id: str) -> Container:
@@ -120,9 +128,12 @@ class Pods:
                 self._discard(directory)
             else:
                 self._sandboxes[sandbox_id] = record
-                _keep(directory, record)
                 self._notify(sandbox_id, "")
             done(error)
+
+        def forked(pid: int) -> None:
+            record.update(pid=pid, starttime=linux.start_time(pid))
+            _keep(directory, record)
 
         if self._plain:
             made("")
@@ -130,15 +141,15 @@ class Pods:
         shm = f"{directory}/shm"
         os.mkdir(shm, 0o700)
         errors: list[str] = []
-        record["pid"] = self._processes.spawn(
+        self._processes.spawn(
             None if spec["shared_pid"] else 0,
             (),
             lambda channel: sandbox.hold(spec, shm, self._pause, channel),
             on_message=lambda message: errors.append(message["error"]),
             on_started=lambda: made("".join(errors)),
             on_ended=lambda _code: self._sandbox_ended(record),
+            on_forked=forked,
         )
-        record["starttime"] = linux.start_time(record["pid"])
 
     def set_ips(self, sandbox_id: str, ips: list[str]) -> None:
         record = self.sandbox(sandbox_id)
@@ -210,20 +221,24 @@ class Pods:
         stdio, sources, stdin = self._open_stdio(one)
         one.output = Output(self._loop, log, sources, stdin, stdin_once=spec["stdin_once"])
         scene = {"directory": one.directory, "cgroup": one.cgroup, "pause": pod["pid"]}
+
+        def forked(pid: int) -> None:
+            one.record.update(state=STARTING, pid=pid, starttime=linux.start_time(pid))
+            _keep(one.directory, one.record)
+
         try:
-            pid = self._processes.spawn(
+            self._processes.spawn(
                 pid_of,
                 stdio,
                 lambda channel: inside.run(spec, scene, stdio, channel, self._cgroups),
                 on_message=lambda message: self._reported(one, message),
                 on_started=lambda: self._running(one),
                 on_ended=lambda code: self._container_ended(one, code),
+                on_forked=forked,
             )
         except OSError:
             one.output.close()
             raise
-        one.record.update(state=STARTING, pid=pid, starttime=linux.start_time(pid))
-        _keep(one.directory, one.record)
         one.started = done
 
     def stop(self, container_id: str, grace: float, done: Done) -> None:
@@ -471,6 +486,7 @@ class Pods:
         trash, self._trash = self._trash, []
         if self._processes.fork() == 0:
             try:
+                os.closerange(3, _DESCRIPTORS)  # else what is closed here meanwhile would stay open there
                 for directory in trash:
                     records.remove_tree(directory)
             finally:

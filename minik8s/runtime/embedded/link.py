@@ -25,7 +25,7 @@ from minik8s.runtime.embedded.wire import EXIT, LONGEST_FRAME, LONGEST_LINE, RES
 
 log = logging.getLogger(__name__)
 
-PROTOCOL = 1
+PROTOCOL = 2
 _NODE = Path(__file__).with_name("node.py")
 _HEADER = struct.Struct(">BI")
 _CHUNK = LONGEST_FRAME // 2

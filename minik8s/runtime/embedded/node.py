@@ -19,6 +19,7 @@ import struct
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 sys.path.insert(0, __file__.rsplit("/", 4)[0])  # -I leaves it out
 
@@ -33,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 _EVENT_BACKLOG = 1 << 22
 _IDLE = 5.0  # seconds without a pod and without an agent, after which it ends
 
@@ -52,6 +53,7 @@ class Node:
         self._loop = Loop()
         self._pods = Pods(self._loop, directory, self._cgroups, plain=self._plain, notify=self._event)
         self._watchers: list[Connection] = []
+        self._behind: set[Connection] = set()
         self._pods.adopt()
         self._listener = listen(directory)
         self._loop.watch(self._listener.fileno(), READ, self._accept)
@@ -61,7 +63,7 @@ class Node:
         self._calls: Mapping[str, Callable[[Connection, dict[str, Any]], None]] = {
             "hello": self._hello,
             "watch": self._watch,
-            "list": lambda to, call: to.answer(call, self._pods.listed()),
+            "list": lambda to, call: to.answer(call, self._pods.listed(call["sandbox"])),
             "run_sandbox": lambda to, call: self._pods.run_sandbox(
                 call["sandbox"], call["spec"], call["meta"], _done(to, call)
             ),
@@ -130,11 +132,20 @@ class Node:
             raise
 
     def _event(self, sandbox_id: str, container_id: str) -> None:
+        """Who is far behind is told to look at all, once it has read what waits for it."""
         for watcher in list(self._watchers):
+            if watcher in self._behind:
+                continue
             if watcher.pending > _EVENT_BACKLOG:
-                watcher.close()
+                self._behind.add(watcher)
+                watcher.on_drained = partial(self._caught_up, watcher)
             else:
                 watcher.send({"event": {"sandbox": sandbox_id, "container": container_id}})
+
+    def _caught_up(self, watcher: Connection) -> None:
+        self._behind.discard(watcher)
+        watcher.on_drained = None
+        watcher.send({"event": {"sandbox": "", "container": ""}})
 
     def _hello(self, to: Connection, call: dict[str, Any]) -> None:
         limited = sorted(self._cgroups.mounts)
@@ -146,6 +157,7 @@ class Node:
     def _watch(self, to: Connection, call: dict[str, Any]) -> None:
         def closed() -> None:
             self._watchers.remove(to)
+            self._behind.discard(to)
             self._end_if_abandoned()
             self._end_if_idle_later()
 

@@ -1,7 +1,8 @@
 """The node process's children and those it took over: how they are made, heard, signalled and seen to end.
 
 Invariants: 1. a pid is only signalled while its process is ours to reap or held by a pidfd, so never a stranger's. 2. A spawned child is
-told of as started before it is told of as ended, however quick it was. Standard library only.
+told of as started before it is told of as ended, however quick it was. 3. A child becomes nothing before `on_forked` has returned: if
+this process is killed before that, the child ends too, so that none runs of which nothing is on disk. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from minik8s.runtime.embedded import linux
 from minik8s.runtime.embedded.loop import READ, Loop
@@ -48,17 +50,19 @@ class Processes:
         on_message: Callable[[dict[str, Any]], None],
         on_started: Callable[[], None],
         on_ended: Callable[[int], None],
+        on_forked: Callable[[int], None] = lambda _pid: None,
     ) -> int:
         """A child that becomes something else, in the pid namespace of the process `namespace_of` (0: ours, None: a new one).
 
-        `stdio` is the child's from here on. It reports over a socket, a JSON object a message (with a descriptor: its `fd`); the socket's
-        end, by execve or exit, is `on_started`. OSError where it can't be made.
+        `stdio` is the child's from here on. `on_forked` is told its pid. It reports over a socket, a JSON object a message (with a
+        descriptor: its `fd`); the socket's end, by execve or exit, is `on_started`. OSError where it can't be made.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             pid = self.fork(namespace_of)
             if pid == 0:
                 ours.close()
+                _wait_for_word(theirs)
                 become(theirs)
         except OSError:
             ours.close()
@@ -77,6 +81,9 @@ class Processes:
 
         self._children[pid] = early.append
         self._listen(ours, on_message, heard_all)
+        on_forked(pid)
+        with suppress(OSError):  # it has ended already, which will be heard
+            ours.send(b"1")
         return pid
 
     def fork(self, namespace_of: int | None = 0) -> int:
@@ -141,6 +148,16 @@ class Processes:
             on_end()
 
         self._loop.watch(report.fileno(), READ, ready)
+
+
+def _wait_for_word(channel: socket.socket) -> None:
+    """In the child: returns when the parent says so, ends where the parent is gone."""
+    try:
+        if channel.recv(1):
+            return
+    except OSError:
+        pass
+    os._exit(0)
 
 
 def exit_code(status: int) -> int:

@@ -110,10 +110,12 @@ class EmbeddedRuntime:
             "labels": dict(config.labels), "annotations": dict(config.annotations),
         }  # fmt: skip
         spec = specs.sandbox_spec(config, host_resolv_conf)
-        await self._link.call("run_sandbox", sandbox=sandbox_id, spec=spec, meta=meta)
-        if await self._is_plain():
+        plain = await self._is_plain()
+        routed = bool(self._attach) and not (plain or spec["host_network"])
+        await self._link.call("run_sandbox", sandbox=sandbox_id, spec=spec, meta={**meta, "routed": routed})
+        if plain:
             await self._link.call("set_ips", sandbox=sandbox_id, ips=self._host_ips)
-        elif self._attach and not spec["host_network"]:
+        elif self._attach and routed:
             try:
                 ips = await self._attach(sandbox_id, await self._netns(sandbox_id))
                 await self._link.call("set_ips", sandbox=sandbox_id, ips=list(ips))
@@ -123,7 +125,7 @@ class EmbeddedRuntime:
         return sandbox_id
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
-        found = next((one for one in (await self._list())["sandboxes"] if one["id"] == sandbox_id), None)
+        found = next(iter((await self._list(sandbox_id))["sandboxes"]), None)
         if found is None:
             return
         if self._detach:
@@ -138,9 +140,8 @@ class EmbeddedRuntime:
         return [_sandbox(one) for one in (await self._list())["sandboxes"]]
 
     async def sandbox(self, sandbox_id: str) -> Sandbox:
-        for one in await self.sandboxes():
-            if one.id == sandbox_id:
-                return one
+        for one in (await self._list(sandbox_id))["sandboxes"]:
+            return _sandbox(one)
         raise NotThere(f"sandbox {sandbox_id!r} not found")
 
     # ------------------------------------------------------------------ containers
@@ -190,8 +191,7 @@ class EmbeddedRuntime:
         await self._link.call("remove", container=container_id)
 
     async def containers(self, sandbox_id: str = "") -> Sequence[Container]:
-        found = (await self._list())["containers"]
-        return [_container(one) for one in found if sandbox_id in ("", one["sandbox_id"])]
+        return [_container(one) for one in (await self._list(sandbox_id))["containers"]]
 
     async def container(self, container_id: str) -> Container:
         for one in await self.containers():
@@ -316,11 +316,14 @@ class EmbeddedRuntime:
     async def _is_plain(self) -> bool:
         return bool((await self._link.call("hello"))["plain"])
 
-    async def _list(self) -> Mapping[str, Any]:
-        return await self._link.call("list")
+    async def _list(self, sandbox_id: str = "") -> Mapping[str, Any]:
+        """All, or what is of one sandbox."""
+        return await self._link.call("list", sandbox=sandbox_id)
 
     async def _netns(self, sandbox_id: str) -> str:
-        return next(_netns_path(one) for one in (await self._list())["sandboxes"] if one["id"] == sandbox_id)
+        for one in (await self._list(sandbox_id))["sandboxes"]:
+            return _netns_path(one)
+        raise NotThere(f"sandbox {sandbox_id!r} not found")
 
     def _find(self, reference: str) -> StoredImage | None:
         try:
@@ -339,7 +342,10 @@ class EmbeddedRuntime:
 
 
 def _sandbox(one: Mapping[str, Any]) -> Sandbox:
-    return Sandbox(id=one["id"], ready=one["ready"], created_at=one["created_at"], ips=one["ips"], **one["meta"])
+    """One that is to have an address is not ready without: the agent that made it ended before it gave it one."""
+    meta = {key: value for key, value in one["meta"].items() if key != "routed"}
+    ready = one["ready"] and (bool(one["ips"]) or not one["meta"].get("routed"))
+    return Sandbox(id=one["id"], ready=ready, created_at=one["created_at"], ips=one["ips"], **meta)
 
 
 def _container(one: Mapping[str, Any]) -> Container:

@@ -102,6 +102,8 @@ class Connection:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_WR)
         self._arm()
+        if self.on_drained and len(self._out) < BACKLOG:
+            self.on_drained()
 
     def _arm(self) -> None:
         if not self.closed:
@@ -110,8 +112,6 @@ class Connection:
     def _ready(self, events: int) -> None:
         if events & WRITE:
             self._flush()
-            if not self.closed and self.on_drained and len(self._out) < BACKLOG:
-                self.on_drained()
         if self.closed or not events & ~WRITE:
             return
         try:

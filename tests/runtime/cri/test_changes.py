@@ -32,7 +32,7 @@ class Fake:
     """A runtime of one sandbox `s` and the containers that a test names; `queue` is what its event stream sends."""
 
     path: Path
-    events: str = ""  # "cri", "containerd" or none
+    events: str = ""  # "cri", "cri-off" (CRI-O's way to say so), "containerd" or none
     containers: dict[str, int] = field(default_factory=dict)
     lists: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -52,9 +52,11 @@ class Fake:
             )
             for name, answer in answers.items()
         }
-        if self.events == "cri":
+        if self.events.startswith("cri"):
             handlers["GetContainerEvents"] = grpc.unary_stream_rpc_method_handler(
-                self._stream, CRI["Empty"].FromString, CRI["ContainerEventResponse"].SerializeToString
+                self._stream if self.events == "cri" else self._nothing,
+                CRI["Empty"].FromString,
+                CRI["ContainerEventResponse"].SerializeToString,
             )
         services = [grpc.method_handlers_generic_handler(RUNTIME_SERVICE, handlers)]
         if self.events == "containerd":
@@ -95,6 +97,10 @@ class Fake:
     async def _same(self, answer: Any, _request: Any, _context: Any) -> Any:
         return answer
 
+    async def _nothing(self, _request: Any, _context: Any) -> AsyncIterator[Any]:
+        for never in ():
+            yield never
+
     async def _stream(self, _request: Any, _context: Any) -> AsyncIterator[Any]:
         while True:
             yield await self.queue.get()
@@ -127,7 +133,7 @@ class Follower:
         while True:
             event, lists = await self._next()
             assert event == ContainerEvent("")
-            if lists == {"cri": 0, "containerd": 1, "": 2}[self._fake.events]:
+            if lists == {"cri": 0, "cri-off": 2, "containerd": 1, "": 2}[self._fake.events]:
                 return
 
     async def next(self) -> ContainerEvent:
@@ -198,8 +204,21 @@ async def test_containerd_s_exits_are_told_once_cri_shows_them(tmp_path: Path, b
         await follower.close()
 
 
-async def test_lists_where_there_are_no_events(tmp_path: Path) -> None:
-    async with faked(tmp_path, "", a=RUNNING, quick=CREATED) as (fake, runtime):
+async def test_an_event_may_be_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evented PLEG's own relist (KEP-3386)."""
+    monkeypatch.setattr(changes, "LOOK_AT_ALL", 10 * SHORT)
+    async with faked(tmp_path, "cri", a=RUNNING) as (fake, runtime):
+        follower = Follower(fake, runtime)
+        await follower.begin()
+        assert await follower.next() == ContainerEvent("")
+        fake.tell("a", STOPPED)
+        assert await follower.after_gaps() == ContainerEvent("s", "a")
+        await follower.close()
+
+
+@pytest.mark.parametrize("events", ["", "cri-off"])
+async def test_lists_where_there_are_no_events(tmp_path: Path, events: str) -> None:
+    async with faked(tmp_path, events, a=RUNNING, quick=CREATED) as (fake, runtime):
         follower = Follower(fake, runtime)
         await follower.begin()
         await follower.nothing()

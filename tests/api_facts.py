@@ -22,7 +22,7 @@ def acts(what: str, by: str, shown: str) -> Fact:
     return Fact(what, tuple(by.split()), tuple(shown.split()))
 
 
-AUTOSCALED, CSI = "nothing scales by it yet", "no volume plugin is driven yet"
+CSI = "no volume plugin is driven yet"
 DEVICES, ROUTED = "checked; no pod gets a device yet", "no ingress controller comes along; one that is installed finds it"
 RBAC = "grants rights; nobody may grant more than they have"
 WEBHOOKS = (
@@ -148,7 +148,11 @@ FACTS: dict[tuple[str, str], Fact] = {
     ),
     ("authorization.k8s.io", "SelfSubjectRulesReview"): acts(*REVIEWED),
     ("authorization.k8s.io", "SubjectAccessReview"): acts(*REVIEWED),
-    ("autoscaling", "HorizontalPodAutoscaler"): Fact(AUTOSCALED),
+    ("autoscaling", "HorizontalPodAutoscaler"): acts(
+        "scales by metrics.k8s.io, and by custom and external metrics where an APIService gives them; not to zero",
+        "controllers/autoscaler.py",
+        "controllers/test_autoscaler.py",
+    ),
     ("batch", "CronJob"): acts("makes Jobs at its times", "controllers/cronjob.py", "controllers/test_cronjob.py"),
     ("batch", "Job"): acts(
         "runs pods to their end; cleared away after its time",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,8 @@ class Reply:
 
 
 Handler = Callable[[Request], Awaitable[Reply]]
+Elsewhere = Callable[[Any, User, Call], Awaitable[Mapping[str, Any]]]
+"""Another API server's answer to a call, by the route to it (the aggregation's own)."""
 
 
 class CacheReader:
@@ -105,6 +108,8 @@ class FrontDesk:
         self._judged = metrics.counter("authorization_attempts_total", "Authorizations by their result.", ("result",))
         self.caller: Post | None = None
         """What asks webhooks; set before `start`."""
+        self.elsewhere: Elsewhere | None = None
+        """What asks other API servers for the parts of this process."""
         self._definitions: Definitions | None = None
         self.reviews: dict[Resource, Handler] = {}
         """Resources that are not stored, and what answers them."""
@@ -194,8 +199,12 @@ class FrontDesk:
 
     async def handle(self, user: User, call: Call) -> Any:
         """Answers a part of this process: the object, shared."""
-        request = self._request_of(user, call)
-        reply = await (self.audit.follow(request, attributes_of(request), self.answer) if self.audit else self.answer(request))
+        route = self.catalogue.remote.get((call.resource.group, call.resource.version))
+        if route is None:
+            request, answered = self._request_of(user, call), self.answer
+        else:
+            request, answered = _request_of(user, call, call.resource), partial(self._answer_elsewhere, route, call)
+        reply = await (self.audit.follow(request, attributes_of(request), answered) if self.audit else answered(request))
         answer = reply.answer
         if isinstance(answer, Page):
             metadata = {"resourceVersion": str(answer.revision)} | ({"continue": answer.continue_} if answer.continue_ else {})
@@ -203,6 +212,11 @@ class FrontDesk:
             resource = request.resource
             return {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
         return answer.obj if isinstance(answer, Entry) else answer
+
+    async def _answer_elsewhere(self, route: Any, call: Call, request: Request) -> Reply:
+        self.authorize(request)
+        assert self.elsewhere is not None
+        return Reply(200, await self.elsewhere(route, request.user, call))
 
     def _request_of(self, user: User, call: Call) -> Request:
         """The request of a part, which may hold another row of a custom resource than the one that is served now."""

@@ -31,6 +31,10 @@ class Value:
         """Nothing is known any more: for gauges whose labels are the names of what may go away."""
         self._values.clear()
 
+    def remove(self, labels: Labels) -> None:
+        """That of one set of label values is not known any more."""
+        self._values.pop(labels, None)
+
     def get(self, labels: Labels = ()) -> float:
         return self._values.get(labels, 0)
 

@@ -19,8 +19,10 @@ class Client:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def get(self, resource: Resource, name: str, namespace: str = "", *, subresource: str = "") -> Mapping[str, Any]:
-        return await self._object(Call("get", resource, namespace, name, subresource))
+    async def get(
+        self, resource: Resource, name: str, namespace: str = "", *, subresource: str = "", **query: str
+    ) -> Mapping[str, Any]:
+        return await self._object(Call("get", resource, namespace, name, subresource, query))
 
     async def list(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from minik8s.controllers import (
     admissionpolicies,
     aggregation,
+    autoscaler,
     bootstrap,
     certificates,
     cronjob,
@@ -44,6 +45,7 @@ CONTROLLERS: Mapping[str, Start] = {
     "daemon-set-controller": daemonset.start,
     "statefulset-controller": statefulset.start,
     "disruption-controller": disruption.start,
+    "horizontal-pod-autoscaler": autoscaler.start,
     "job-controller": job.start,
     "cronjob-controller": cronjob.start,
     "ttl-after-finished-controller": ttl.start_finished,

@@ -2,8 +2,8 @@
 
 Containers "run" until they are stopped or their time is over; nothing is executed, nothing listens, nothing is on disk (but a
 log, where one is asked for). A pod tells how its containers behave by the annotation `minik8s.local/simulate`, for one container
-`minik8s.local/simulate.NAME`, as words: `start=2s run=10s exit=1 stop=5s exec=1 log=hello fail=start`, see `Behaviour`. An image
-whose registry is under `.invalid` (RFC 2606) can't be pulled.
+`minik8s.local/simulate.NAME`, as words: `start=2s run=10s exit=1 stop=5s exec=1 log=hello fail=start cpu=250m memory=64Mi`, see
+`Behaviour`. An image whose registry is under `.invalid` (RFC 2606) can't be pulled.
 
 Cost: a container is one small object; only one that ends by itself has a task while it runs.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from ipaddress import ip_network
 from itertools import count
@@ -51,7 +51,7 @@ class Behaviour:
 
     `run` None: until it is stopped. `stop`: from the stop signal to the end, then with 143 if it was to run for ever, else `exit`;
     longer than the grace period, it is killed (137). `exec`: the exit code of every exec. `fail`: the call that fails, `sandbox`,
-    `create` or `start`.
+    `create` or `start`. `cpu` and `memory`: what it uses while it runs, in thousandths of a core and in bytes.
     """
 
     start: float = 0.0
@@ -61,6 +61,8 @@ class Behaviour:
     exec: int = 0
     log: str = ""
     fail: str = ""
+    cpu: int = 0
+    memory: int = 0
 
 
 FOREVER = Behaviour()
@@ -92,7 +94,27 @@ def _code(text: str) -> int:
     return int(text)
 
 
-_READERS = {"start": _seconds, "run": _seconds, "stop": _seconds, "exit": _code, "exec": _code}
+def _amount(units: Mapping[str, int]) -> Callable[[str], int]:
+    """Reads a whole number with one of these units behind it."""
+
+    def read(text: str) -> int:
+        match = re.fullmatch(rf"(\d{{1,12}})({'|'.join(units)})", text)
+        if match is None:
+            raise RuntimeFailed(f"annotation {ANNOTATION}: {text!r} is not an amount")
+        return int(match[1]) * units[match[2]]
+
+    return read
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "start": _seconds,
+    "run": _seconds,
+    "stop": _seconds,
+    "exit": _code,
+    "exec": _code,
+    "cpu": _amount({"m": 1, "": 1000}),
+    "memory": _amount({"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "": 1}),
+}
 _READ = {field.name: _READERS.get(field.name, str) for field in fields(Behaviour)}
 
 
@@ -263,7 +285,17 @@ class SimulatedRuntime:
 
     async def stats(self) -> Sequence[Stats]:
         now = self._clock.now()
-        return [Stats(id_, now, 0, 0, 0) for id_, one in self._containers.items() if one.status.state is State.RUNNING]
+        running = [one for one in self._containers.values() if one.status.state is State.RUNNING]
+        return [
+            Stats(
+                container_id=one.status.id,
+                at=now,
+                cpu_ns=int(one.behaviour.cpu * 1_000_000 * (now - one.status.started_at)),
+                memory_usage=one.behaviour.memory,
+                memory_working_set=one.behaviour.memory,
+            )
+            for one in running
+        ]
 
     async def events(self) -> AsyncIterator[ContainerEvent]:
         while True:

@@ -96,9 +96,17 @@ async def test_one_container_of_a_pod(runtime: SimulatedRuntime, clock: VirtualC
 
 async def test_what_is_told_must_be_readable() -> None:
     assert behaviour_of({}, "c", Behaviour(run=1)) == Behaviour(run=1)
-    for told in ("run", "walk=5s", "run=soon", "exit=-1"):
+    for told in ("run", "walk=5s", "run=soon", "exit=-1", "cpu=much", "memory=1.5Gi"):
         with pytest.raises(RuntimeFailed, match=ANNOTATION):
             behaviour_of({ANNOTATION: told}, "c")
+
+
+async def test_what_it_uses(runtime: SimulatedRuntime, clock: VirtualClock) -> None:
+    await start(runtime, "cpu=250m memory=64Mi")
+    await clock.advance(10)
+    (used,) = await runtime.stats()
+    assert (used.cpu_ns, used.memory_working_set) == (2_500_000_000, 64 << 20)
+    assert behaviour_of({ANNOTATION: "cpu=2 memory=5"}, "c") == Behaviour(cpu=2000, memory=5)
 
 
 async def test_events(runtime: SimulatedRuntime, clock: VirtualClock) -> None:

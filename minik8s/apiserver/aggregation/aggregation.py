@@ -14,6 +14,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import orjson
 from aiohttp import web
@@ -21,7 +22,7 @@ from multidict import CIMultiDict
 
 from minik8s.api.call import Call
 from minik8s.api.conditions import condition_of, is_true
-from minik8s.api.errors import AlreadyExists, ApiError, Conflict, NotFound
+from minik8s.api.errors import AlreadyExists, ApiError, Conflict, NotFound, ServiceUnavailable, from_status
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.kinds.apiservice import AVAILABLE
 from minik8s.api.resources import APISERVICES, CUSTOMRESOURCEDEFINITIONS, ENDPOINTSLICES, SERVICES
@@ -33,6 +34,7 @@ from minik8s.apiserver.aggregation.routes import Found, Route, path_of, route_of
 from minik8s.apiserver.authn import ADMIN
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.outbound import Caller, CallFailed, slices_of
+from minik8s.apiserver.request import not_allowed
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.base.metrics import Metrics, Value
 from minik8s.base.tasks import Owner
@@ -45,6 +47,8 @@ RETRY = 1.0
 """Seconds after which one that failed is; doubled each time, up to RECHECK."""
 PATIENCE = 5.0
 """Seconds that it may take to answer."""
+READING = 30.0
+"""Seconds that it may take to answer a part of this process."""
 ATTEMPTS = 5
 """Endpoints of a Service that are tried, within PATIENCE."""
 SETTLE = 0.2
@@ -68,6 +72,7 @@ class Aggregation:
         )
         unavailable = metrics.gauge("aggregator_unavailable_apiservice", "Whether an APIService is unavailable.", ("name",))
         metrics.collect.append(lambda: self._collect(unavailable))
+        desk.elsewhere = self.answer
 
     async def run(self, owner: Owner) -> None:
         """Follows changes until it is cancelled. `owner` holds the tasks of remote servers."""
@@ -87,6 +92,23 @@ class Aggregation:
     async def pass_on(self, http: web.BaseRequest, route: Route, user: User) -> web.StreamResponse:
         """The answer of a route's server to a request that `user` may make."""
         return await proxy.pass_on(http, route, user, self._caller)
+
+    async def answer(self, route: Route, user: User, call: Call) -> Frozen:
+        """What a route's server answers to a part of this process, which may but read: a metrics API."""
+        if call.verb not in ("get", "list"):
+            raise not_allowed()
+        refused = f"(get {call.resource.group_resource})"
+        if not route.available:
+            raise ServiceUnavailable(f"the server is currently unable to handle the request {refused}")
+        headers = CIMultiDict([("Accept", "application/json"), *user_headers(user)])
+        path = quote(call.path, safe="/:*") + f"?{urlencode(call.query)}" * bool(call.query)
+        try:
+            found = orjson.loads(await self._caller.get(route.endpoint, path, headers, timeout=READING))
+        except CallFailed as error:
+            raise from_status({"code": error.code or ServiceUnavailable.code, "message": str(error)}) from None
+        except orjson.JSONDecodeError as error:
+            raise ServiceUnavailable(f"the server's answer is no JSON {refused}: {error}") from None
+        return found if isinstance(found, dict) else {}
 
     def _collect(self, unavailable: Value) -> None:
         unavailable.forget()

@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from minik8s.api.call import Call
-from minik8s.api.resources import APISERVICES, CUSTOMRESOURCEDEFINITIONS, ENDPOINTSLICES, SERVICES
+from minik8s.api.errors import ApiError, Forbidden, MethodNotAllowed, NotFound
+from minik8s.api.resources import APISERVICES, CUSTOMRESOURCEDEFINITIONS, ENDPOINTSLICES, SERVICES, Resource
 from minik8s.api.user import AUTHENTICATED, User, service_account
 from minik8s.apiserver.aggregation.content import RemoteContent
 from minik8s.apiserver.authn import ADMIN
@@ -43,6 +44,28 @@ async def test_all_verbs_go_through(world: World) -> None:
     assert await world.ask(f"{FLUNDERS}/x", "DELETE") == (200, json.dumps(changed))
     assert (await world.ask(f"{FLUNDERS}/missing"))[0] == 404
     assert (await world.json(BASE))["groupVersion"] == f"{GROUP}/{VERSION}"
+
+
+async def test_a_part_of_this_process_reads_there_too(world: World) -> None:
+    """As the autoscaler does with custom metrics: under its own name, authorized here, and errors are the family's."""
+    await world.serve()
+    row = Resource(GROUP, VERSION, "flunders", "Flunder")
+    part = service_account("kube-system", "horizontal-pod-autoscaler")
+    world.backend.flunders = {"x": {"metadata": {"name": "x"}}}
+    handle = world.plane.desk.handle
+    with pytest.raises(Forbidden, match='cannot list resource "flunders"'):
+        await handle(part, Call("list", row, "a"))
+    query = {"labelSelector": "a in (b, c)"}
+    assert (await handle(ADMIN, Call("list", row, "a", query=query)))["items"] == [{"metadata": {"name": "x"}}]
+    assert world.backend.asked[-1][1] == f"{FLUNDERS}?labelSelector=a+in+%28b%2C+c%29"
+    assert world.backend.asked[-1][2]["X-Remote-User"] == ADMIN.name
+    with pytest.raises(NotFound, match="could not find the requested resource"):
+        await handle(ADMIN, Call("get", row, "a", "missing"))
+    with pytest.raises(MethodNotAllowed):
+        await handle(ADMIN, Call("delete", row, "a", "x"))
+    world.backend.mood = "broken"
+    with pytest.raises(ApiError, match="out of order"):
+        await handle(ADMIN, Call("get", row, "a", "x"))
 
 
 async def test_a_watch_streams(world: World) -> None:

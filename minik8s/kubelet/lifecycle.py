@@ -5,14 +5,15 @@ step: one instruction, or several that may be done at the same time. The worker 
 
 A pod's life: volumes, sandbox, init containers one by one (sidecars stay), regular containers, restarts; then its containers are
 stopped, its sandbox, its volumes, and at last, if it was deleted, the API object and what is left of it.
-Sources: the kubelet's computePodActions, KEP-753 (sidecars), KEP-5307 (restart rules); golden/node.
+Sources: the kubelet's computePodActions, KEP-753 (sidecars), KEP-5307, KEP-5532 (restart rules); golden/node.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from minik8s.api.restarts import restarts_all
 from minik8s.kubelet import backoffs
 from minik8s.kubelet.backoffs import Crash, Failure
 from minik8s.kubelet.pod import (
@@ -210,6 +211,7 @@ class Plan:
     wake_at: float | None = None
     verdict: Verdict | None = None
     ending: bool = False  # no container is to run any more
+    resetting: bool = False  # all containers go, to begin anew
 
 
 def decide(pod: Pod, seen: Seen, facts: Facts, now: float) -> Plan:
@@ -363,6 +365,8 @@ def _run(pod: Pod, seen: Seen, facts: Facts, now: float) -> Plan | None:
     sandbox = seen.sandbox
     if sandbox is None or not sandbox.ready:
         return _new_sandbox(pod, seen, draft)
+    if is_resetting(pod, seen):
+        return replace(draft.plan(*_reset(pod, seen)), resetting=True)
     here = [c for c in seen.containers if c.sandbox_id == sandbox.id]
     for container in containers(pod, Role.EPHEMERAL):
         if not any(c.name == container["name"] for c in here):
@@ -377,6 +381,29 @@ def _run(pod: Pod, seen: Seen, facts: Facts, now: float) -> Plan | None:
     if not facts.mounted:
         return draft.plan(*draft.stops)
     return draft.plan(*(draft.step or _garbage(seen, 1 if facts.sweep else 2)))
+
+
+def is_resetting(pod: Pod, seen: Seen) -> bool:
+    """Whether a container ended in a way after which all of them begin anew, and is still there (KEP-5532)."""
+    return bool(_causes(pod, seen.containers))
+
+
+def _causes(pod: Pod, found: Iterable[Container]) -> list[Container]:
+    """Containers whose end restarts all."""
+    specs = {c["name"]: c for role in (Role.INIT, Role.REGULAR) for c in containers(pod, role)}
+    return [c for c in found if c.state is State.EXITED and c.name in specs and restarts_all(specs[c.name], c.exit_code)]
+
+
+def _reset(pod: Pod, seen: Seen) -> tuple[Instruction, ...]:
+    """All containers but the ephemeral ones are killed and removed, those that caused it last: so it is known until then."""
+    ephemeral = {c["name"] for c in containers(pod, Role.EPHEMERAL)}
+    own = [c for c in seen.containers if c.name not in ephemeral]
+    running = [c for c in own if c.state in (State.RUNNING, State.UNKNOWN)]
+    if running:
+        return tuple(Stop(c.id, c.name, 0, f"Stopping container {c.name}", hook=False, again=True) for c in running)
+    causes = {c.id for c in _causes(pod, own)}
+    victims = [c.id for c in own if c.id not in causes]
+    return tuple(RemoveContainer(container_id) for container_id in victims or causes)
 
 
 def _new_sandbox(pod: Pod, seen: Seen, draft: _Draft) -> Plan | None:

@@ -30,6 +30,13 @@ LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 RENEWALS = 4  # in a lease's duration
 REPORT = 300.0
+DECLARED_FEATURES = (
+    "ExtendWebSocketsToKubelet",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+)
+"""What this kubelet can that not every one of its version can (KEP-5328)."""
 MAX_IMAGES = 50
 BACKOFF = Backoff(initial=0.2, maximum=7)
 KUBELET_PORT = 10250
@@ -224,7 +231,7 @@ def node_status(
             for image in sorted(images, key=lambda i: i.size, reverse=True)[:MAX_IMAGES]
             if image.digests or image.tags
         ],
-        "declaredFeatures": ["ExtendWebSocketsToKubelet"],
+        "declaredFeatures": list(DECLARED_FEATURES),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from minik8s.api.restarts import restarts
 from minik8s.base.clock import parse_time
 
 Pod = Mapping[str, Any]
@@ -115,17 +116,7 @@ def restart_policy(pod: Pod, container: ContainerSpec) -> str:
 
 def restarts_after(pod: Pod, container: ContainerSpec, exit_code: int) -> bool:
     """Whether a container that ended with `exit_code` is to run again (restart rules, then the policy)."""
-    for rule in container.get("restartPolicyRules") or ():
-        codes = rule.get("exitCodes") or {}
-        listed = exit_code in (codes.get("values") or ())
-        if rule.get("action") == "Restart" and listed == (codes.get("operator") == "In"):
-            return True
-    match restart_policy(pod, container):
-        case "Never":
-            return False
-        case "OnFailure":
-            return exit_code != 0
-    return True
+    return restarts(container, pod["spec"], exit_code)
 
 
 def container_hash(container: ContainerSpec) -> str:

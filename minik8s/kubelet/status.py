@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from minik8s.api.restarts import all_may_restart
 from minik8s.base.clock import rfc3339
 from minik8s.kubelet import allocation
 from minik8s.kubelet.lifecycle import Seen, Verdict, Waiting
@@ -30,8 +31,10 @@ from minik8s.runtime.base import Container, State
 
 Object = dict[str, Any]
 
+RESTARTING = "AllContainersRestarting"
 OWN_CONDITIONS = (
     *allocation.CONDITIONS,
+    RESTARTING,
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
@@ -41,6 +44,7 @@ OWN_CONDITIONS = (
 DISRUPTION = "DisruptionTarget"
 """The condition of a pod that is ended for another's sake; controllers set it, and the kubelet where it evicts."""
 TERMINAL = ("Succeeded", "Failed")
+RESET_REASON = "RestartingAllContainers"
 KEPT = ("nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus", "resize")
 """Fields of the status that others write."""
 
@@ -60,6 +64,7 @@ class Scene:
     resizing: Sequence[Object] = ()  # conditions
     lagging: frozenset[str] = frozenset()  # ids of running containers that a resize has not reached yet
     doomed: frozenset[str] = frozenset()  # ids of containers that were stopped in order to be run again
+    resetting: bool = False  # all containers go, to begin anew
     verdict: Verdict | None = None
     over: bool = False  # nothing runs, nothing will
     tried: bool = False  # a container was started in this sandbox, or that failed
@@ -129,6 +134,8 @@ def _container_status(
         status["volumeMounts"] = mounts
     if runs:
         status |= _of_runtime(container, runs, scene, previous)
+    elif previous and scene.resetting and role is not Role.EPHEMERAL:
+        status |= _reset(previous)
     elif previous:
         status |= _of_memory(pod, previous)
     reason = scene.waiting.get(name)
@@ -205,6 +212,24 @@ def _of_memory(pod: Pod, previous: Mapping[str, Any]) -> Object:
         status["lastState"] = {"terminated": _unknown(lost)}
         status["restartCount"] += 0 if is_deleted(pod) else 1
     return status
+
+
+def _reset(previous: Mapping[str, Any]) -> Object:
+    """It is gone, as all containers of the pod begin anew."""
+    if previous["state"].get("waiting", {}).get("reason") == RESET_REASON:
+        return {name: previous[name] for name in ("restartCount", "lastState", "state")}
+    text = "The container is removed because RestartAllContainers in place"
+    ended = {"exitCode": 137, "reason": RESET_REASON, "message": text, "startedAt": None, "finishedAt": None}
+    waiting = {"reason": RESET_REASON, "message": text}
+    return {
+        "restartCount": previous.get("restartCount", 0) + 1,
+        "lastState": {"terminated": ended},
+        "state": {"waiting": waiting},
+    }
+
+
+def _comes_back(pod: Pod, container: ContainerSpec, ended: Mapping[str, Any]) -> bool:
+    return ended.get("reason") == RESET_REASON or restarts_after(pod, container, ended["exitCode"])
 
 
 def _unknown(message: str) -> Object:
@@ -284,7 +309,7 @@ def _count_init(pod: Pod, container: ContainerSpec, status: Object, count: _Coun
     ended = status["state"].get("terminated") or ("waiting" in status["state"] and status["lastState"].get("terminated"))
     if not ended:
         count.pending_init += 1
-    elif ended["exitCode"] != 0 and not restarts_after(pod, container, ended["exitCode"]):
+    elif ended["exitCode"] != 0 and not _comes_back(pod, container, ended):
         count.failed_init += 1
     elif "waiting" in status["state"]:
         count.pending_init += 1
@@ -312,7 +337,7 @@ def _count_regular(pod: Pod, container: ContainerSpec, status: Object, count: _C
     count.stopped += 1
     if status.get("containerID", "").rpartition("//")[2] in doomed:
         return
-    count.final += not restarts_after(pod, container, ended["exitCode"])
+    count.final += not _comes_back(pod, container, ended)
     count.succeeded += "terminated" in state and ended["exitCode"] == 0
 
 
@@ -343,9 +368,21 @@ def _conditions(pod: Pod, phase: str, by_name: Mapping[str, Object], scene: Scen
     if scene.verdict and scene.verdict.disruption and phase in TERMINAL:
         told = _condition(DISRUPTION, generation, True, "TerminationByKubelet", scene.verdict.disruption)
         others = [c for c in others if c["type"] != DISRUPTION] + [_transition(told, before, scene.now)]
-    return [*others, *scene.resizing] + [
-        _transition(_condition(kind, generation, *rest), before, scene.now) for kind, rest in found
-    ]
+    own = [_condition(kind, generation, *rest) for kind, rest in found]
+    if all_may_restart(pod["spec"]):
+        own.append(_restarting(phase, scene))
+    return [*others, *scene.resizing, *(_transition(condition, before, scene.now) for condition in own)]
+
+
+def _restarting(phase: str, scene: Scene) -> Object:
+    """Whether all containers begin anew (KEP-5532); it speaks of no generation."""
+    condition: Object = {"type": RESTARTING, "status": "False", "lastProbeTime": None}
+    if phase in TERMINAL:
+        return condition | {"reason": "PodCompleted" if phase == "Succeeded" else "PodFailed"}
+    if not scene.resetting:
+        return condition
+    text = "container exited with restart policy rule"
+    return condition | {"status": "True", "reason": "RestartAllContainersStarted", "message": text}
 
 
 def _condition(kind: str, generation: int, status: bool, reason: str, message: str) -> Object:

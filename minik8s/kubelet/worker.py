@@ -372,6 +372,7 @@ class Worker:
             messages=self._messages,
             resizing=self._grant.conditions,
             doomed=frozenset(self._doomed),
+            resetting=plan.resetting,
             verdict=plan.verdict,
             over=plan.ending and not running,
             tried=any(not step.startswith("/") for step in self._failures),
@@ -555,7 +556,7 @@ class Worker:
                 await self._within(stop.grace, self._pre_stop(found[1], stop.container_id, hook, path))
         turn = asyncio.gather(*(ended[other].wait() for other in stop.after if other in ended))
         await self._within(stop.grace - (clock.monotonic() - began), turn)
-        grace = max(stop.grace - (clock.monotonic() - began), lifecycle.MIN_GRACE)
+        grace = max(stop.grace - (clock.monotonic() - began), min(lifecycle.MIN_GRACE, stop.grace))
         try:
             await tools.runtime.stop_container(stop.container_id, grace)
         except NotThere:
@@ -603,9 +604,11 @@ def _earliest(*moments: float | None) -> float | None:
 
 
 def _restarts(previous: Mapping[str, Any]) -> dict[str, int]:
-    """Restart counts of containers that ran once, though the runtime may know nothing of them."""
+    """The next restart counts of containers that ran once, though the runtime may know nothing of them. A status without an id
+    counts the restart that is to come already.
+    """
     statuses = [*(previous.get("containerStatuses") or ()), *(previous.get("initContainerStatuses") or ())]
-    return {s["name"]: s.get("restartCount", 0) + 1 for s in statuses if s.get("containerID")}
+    return {s["name"]: s.get("restartCount", 0) + bool(s.get("containerID")) for s in statuses}
 
 
 def _merged_conditions(previous: Mapping[str, Any], foreign: Mapping[str, Any]) -> list[Any]:

@@ -10,8 +10,8 @@ from minik8s.api.kind import Frozen
 from minik8s.api.kinds import checks
 from minik8s.api.kinds.checks import Errors
 from minik8s.api.kinds.pod.pod_annotations import validate_annotation_update
-from minik8s.api.kinds.pod.restarts import all_may_restart, restarts
 from minik8s.api.kinds.pod.validation_security import MAX_ID
+from minik8s.api.restarts import all_may_restart, restarts
 
 SYSTEM_CONDITIONS = ("PodScheduled", "Ready", "Initialized")
 CONTAINER_STATUSES = {

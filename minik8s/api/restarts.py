@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from minik8s.api.kind import Frozen
+from collections.abc import Mapping
+from typing import Any
+
+Frozen = Mapping[str, Any]
+ALL = "RestartAllContainers"
 
 
 def restarts(container: Frozen, spec: Frozen, exit_code: int) -> bool:
@@ -12,6 +16,12 @@ def restarts(container: Frozen, spec: Frozen, exit_code: int) -> bool:
         return True
     policy = policy or spec.get("restartPolicy") or "Always"
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def restarts_all(container: Frozen, exit_code: int) -> bool:
+    """Whether all containers of the pod start again after this one ended with this code (KEP-5532)."""
+    rule = matching_rule(container, exit_code)
+    return rule is not None and rule.get("action") == ALL
 
 
 def matching_rule(container: Frozen, exit_code: int) -> Frozen | None:
@@ -27,7 +37,7 @@ def matching_rule(container: Frozen, exit_code: int) -> Frozen | None:
 def all_may_restart(spec: Frozen) -> bool:
     """Whether some rule of the pod restarts all its containers."""
     return any(
-        rule.get("action") == "RestartAllContainers"
+        rule.get("action") == ALL
         for key in ("initContainers", "containers")
         for container in spec.get(key) or ()
         for rule in container.get("restartPolicyRules") or ()

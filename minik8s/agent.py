@@ -42,7 +42,7 @@ from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.loads import Machinery
 from minik8s.kubelet.localpath import LocalPath
-from minik8s.kubelet.machine import Machine, inspect
+from minik8s.kubelet.machine import Machine, has_apparmor, inspect
 from minik8s.kubelet.node import NodeConfig, NodeReporter
 from minik8s.kubelet.rotation import Policy, Rotation
 from minik8s.kubelet.server import application
@@ -142,6 +142,9 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         cgroup_root=f"/minik8s-{name}" if root else "",
         capacity=machine.capacity,
         allocatable=machine.allocatable,
+        unsafe_sysctls=settings.unsafe_sysctls,
+        seccomp_default=settings.seccomp_default,
+        apparmor=has_apparmor(),
         root=root,
     )
     kubelet = Kubelet(site, runtime, client, informers, clock, rng)

@@ -13,27 +13,12 @@ from minik8s.api import quantity
 from minik8s.api.quantity import Quantity
 from minik8s.api.selectors import matches_terms, of_labels
 from minik8s.api.taints import tolerates
+from minik8s.kubelet import profiles, sysctls
 from minik8s.kubelet.eviction import REASON, pressed
 from minik8s.kubelet.pod import Pod, is_critical
 from minik8s.kubelet.resources import pod_amounts, qos_class
 from minik8s.kubelet.thresholds import MEMORY
 
-SAFE_SYSCTLS = frozenset(
-    {
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_wmem",
-    }
-)
 MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
 
 
@@ -53,6 +38,8 @@ class Room:
     pods: Collection[Pod] = ()  # those that use resources here
     strict_groups: bool = False  # the runtime knows supplementalGroupsPolicy Strict
     pressures: Sequence[str] = ()  # the node's conditions
+    unsafe_sysctls: Sequence[str] = ()  # allowed besides the safe ones
+    apparmor: bool = False  # the kernel has it
 
 
 def admit(pod: Pod, room: Room) -> Rejection | None:
@@ -71,11 +58,9 @@ def _pressure(pod: Pod, room: Room) -> Rejection | None:
     return Rejection(REASON, pressed(room.pressures))
 
 
-def _sysctls(pod: Pod, _: Room) -> Rejection | None:
-    for sysctl in (pod["spec"].get("securityContext") or {}).get("sysctls") or ():
-        if sysctl["name"].replace("/", ".") not in SAFE_SYSCTLS:
-            return Rejection("SysctlForbidden", f'forbidden sysctl: "{sysctl["name"]}" not allowlisted')
-    return None
+def _sysctls(pod: Pod, room: Room) -> Rejection | None:
+    why = sysctls.forbidden(pod, room.unsafe_sysctls)
+    return Rejection("SysctlForbidden", f"forbidden sysctl: {why}") if why else None
 
 
 def _groups(pod: Pod, room: Room) -> Rejection | None:
@@ -114,7 +99,13 @@ def _affinity(pod: Pod, room: Room) -> Rejection | None:
     return Rejection("NodeAffinity", text)
 
 
-_CHECKS: Sequence[Callable[[Pod, Room], Rejection | None]] = (_pressure, _sysctls, _groups, _resources, _affinity)
+def _apparmor(pod: Pod, room: Room) -> Rejection | None:
+    if room.apparmor or not profiles.wants_apparmor(pod):
+        return None
+    return Rejection("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+
+
+_CHECKS: Sequence[Callable[[Pod, Room], Rejection | None]] = (_pressure, _sysctls, _groups, _resources, _affinity, _apparmor)
 
 
 def _sum(pods: Collection[Pod], name: str) -> Quantity:

@@ -6,10 +6,11 @@ Sources: CRI (runtime/v1 PodSandboxConfig, ContainerConfig), v1.SecurityContext;
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from minik8s.kubelet import pod as names
+from minik8s.kubelet import profiles
 from minik8s.kubelet.env import ConfigError, expand
 from minik8s.kubelet.names import hostname, resolver
 from minik8s.kubelet.pod import (
@@ -27,9 +28,11 @@ from minik8s.kubelet.pod import (
 )
 from minik8s.kubelet.resources import container_resources, qos_class
 from minik8s.kubelet.site import Site
+from minik8s.kubelet.sysctls import normalized
 from minik8s.runtime.base import (
     ContainerConfig,
     Dns,
+    IdMap,
     Image,
     Mount,
     NamespaceMode,
@@ -40,9 +43,11 @@ from minik8s.runtime.base import (
     Security,
 )
 
+MAX_ID = (1 << 31) - 1
 
-def sandbox_config(pod: Pod, attempt: int, site: Site, of_host: Dns) -> SandboxConfig:
-    """`of_host` is what the node's resolv.conf says. ValueError where the host name cannot be."""
+
+def sandbox_config(pod: Pod, attempt: int, site: Site, of_host: Dns, users: IdMap | None = None) -> SandboxConfig:
+    """`of_host` is what the node's resolv.conf says, `users` the pod's own. ValueError where the host name cannot be."""
     namespace, name = key(pod)
     meta, security = pod["metadata"], pod["spec"].get("securityContext") or {}
     return SandboxConfig(
@@ -55,11 +60,12 @@ def sandbox_config(pod: Pod, attempt: int, site: Site, of_host: Dns) -> SandboxC
         cgroup_parent=cgroup_parent(pod, site),
         labels=dict(meta.get("labels") or {}) | _identity(pod),
         annotations=dict(meta.get("annotations") or {})
-        | {names.GRACE_PERIOD: str(int(grace_period(pod))), names.NODE: site.node},
+        | {names.GRACE_PERIOD: str(int(grace_period(pod))), names.NODE: site.node}
+        | ({names.USERS: str(users.first)} if users else {}),
         dns=resolver(pod, of_host, site.cluster_dns, site.cluster_domain),
         port_mappings=() if is_host_network(pod) else _port_mappings(pod),
-        namespaces=_namespaces(pod),
-        sysctls={s["name"]: str(s["value"]) for s in security.get("sysctls") or ()},
+        namespaces=_namespaces(pod, users),
+        sysctls={normalized(s["name"]): str(s["value"]) for s in security.get("sysctls") or ()},
         privileged=any((c.get("securityContext") or {}).get("privileged") for _, c in all_containers(pod)),
     )
 
@@ -81,6 +87,7 @@ class Ingredients:
     env: Mapping[str, str]
     mounts: Sequence[Mount]
     target_id: str = ""  # the container whose processes an ephemeral container wants to see
+    users: IdMap | None = None  # the pod's own
 
 
 def container_config(
@@ -112,8 +119,23 @@ def container_config(
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
         resources=container_resources(pod, container, site.memory),
-        security=_security(pod, role, container, found),
+        stop_signal=(container.get("lifecycle") or {}).get("stopSignal") or "",
+        security=_security(pod, role, container, found, site),
     )
+
+
+def with_recursion(container: ContainerSpec, mounts: Sequence[Mount], *, possible: bool) -> list[Mount]:
+    """The mounts, those read-only to their depth that are to be so (`recursiveReadOnly`, KEP-3857). ConfigError where it isn't possible."""
+    wanted = {"/" + m["mountPath"].lstrip("/"): m for m in container.get("volumeMounts") or () if m.get("recursiveReadOnly")}
+    return [replace(m, recursive=_recursive(wanted.get(m.container_path, {}), possible)) for m in mounts]
+
+
+def _recursive(mount: Mapping[str, Any], possible: bool) -> bool:
+    mode = mount.get("recursiveReadOnly") or "Disabled"
+    if mode == "Enabled" and not possible:
+        text = f'volume "{mount["name"]}" requested recursive read-only mode, but it is not supported by the runtime'
+        raise ConfigError(f"failed to resolve recursive read-only mode: {text}")
+    return mode != "Disabled" and possible
 
 
 def message_path(container: ContainerSpec) -> str:
@@ -147,7 +169,7 @@ def _port_mappings(pod: Pod) -> list[PortMapping]:
     ]
 
 
-def _namespaces(pod: Pod, target_id: str = "") -> Namespaces:
+def _namespaces(pod: Pod, users: IdMap | None, target_id: str = "") -> Namespaces:
     spec = pod["spec"]
     pid = NamespaceMode.POD if spec.get("shareProcessNamespace") else NamespaceMode.CONTAINER
     return Namespaces(
@@ -155,10 +177,11 @@ def _namespaces(pod: Pod, target_id: str = "") -> Namespaces:
         pid=NamespaceMode.NODE if spec.get("hostPID") else NamespaceMode.TARGET if target_id else pid,
         ipc=NamespaceMode.NODE if spec.get("hostIPC") else NamespaceMode.POD,
         target_id=target_id,
+        users=users,
     )
 
 
-def _security(pod: Pod, role: Role, container: ContainerSpec, found: Ingredients) -> Security:
+def _security(pod: Pod, role: Role, container: ContainerSpec, found: Ingredients, site: Site) -> Security:
     own = container.get("securityContext") or {}
     of_pod = pod["spec"].get("securityContext") or {}
     user = run_as(pod, container, "runAsUser")
@@ -166,8 +189,8 @@ def _security(pod: Pod, role: Role, container: ContainerSpec, found: Ingredients
         _verify_not_root(pod, container, user, found.image)
     capabilities = own.get("capabilities") or {}
     privileged = bool(own.get("privileged"))
-    groups = list(of_pod.get("supplementalGroups") or ())
-    groups += [of_pod["fsGroup"]] if of_pod.get("fsGroup") is not None else []
+    groups = [of_pod["fsGroup"]] if of_pod.get("fsGroup") is not None else []
+    groups += of_pod.get("supplementalGroups") or ()
     unmasked = own.get("procMount") == "Unmasked"
     return Security(
         privileged=privileged,
@@ -180,11 +203,12 @@ def _security(pod: Pod, role: Role, container: ContainerSpec, found: Ingredients
         supplemental_groups_policy=of_pod.get("supplementalGroupsPolicy") or "Merge",
         readonly_rootfs=bool(own.get("readOnlyRootFilesystem")),
         no_new_privs=own.get("allowPrivilegeEscalation") is False,
-        seccomp="Unconfined" if privileged else _profile(run_as(pod, container, "seccompProfile"), "Unconfined"),
-        apparmor=_profile(run_as(pod, container, "appArmorProfile"), ""),
+        seccomp="Unconfined" if privileged else profiles.seccomp(pod, container, site),
+        apparmor=profiles.apparmor(pod, container),
+        selinux=run_as(pod, container, "seLinuxOptions") or {},
         masked_paths=() if unmasked else None,
         readonly_paths=() if unmasked else None,
-        namespaces=_namespaces(pod, found.target_id if role is Role.EPHEMERAL else ""),
+        namespaces=_namespaces(pod, found.users, found.target_id if role is Role.EPHEMERAL else ""),
     )
 
 
@@ -201,9 +225,8 @@ def _verify_not_root(pod: Pod, container: ContainerSpec, user: int | None, image
         )
     if not image.uid:
         raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
-
-
-def _profile(profile: Mapping[str, Any] | None, default: str) -> str:
-    if not profile:
-        return default
-    return f"localhost/{profile.get('localhostProfile', '')}" if profile["type"] == "Localhost" else str(profile["type"])
+    if image.uid > MAX_ID:
+        raise ConfigError(
+            f"container has runAsNonRoot and image has an invalid user id ({image.uid}). (Must be 1-({MAX_ID})): "
+            f"must be between 0 and {MAX_ID}, inclusive {where}"
+        )

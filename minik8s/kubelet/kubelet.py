@@ -8,6 +8,7 @@ Neighbours: `worker.py` for a pod's life, `node.py` for the node object, `server
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -33,10 +34,11 @@ from minik8s.kubelet.sources import Sources
 from minik8s.kubelet.starter import Starter
 from minik8s.kubelet.status import rejected
 from minik8s.kubelet.statuses import Statuses
+from minik8s.kubelet.userns import Ranges
 from minik8s.kubelet.volumes import Volumes
 from minik8s.kubelet.volumes.tokens import Tokens
 from minik8s.kubelet.worker import Tools, Worker
-from minik8s.runtime.base import Runtime, RuntimeFailed, Sandbox
+from minik8s.runtime.base import Features, Runtime, RuntimeFailed, Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +59,11 @@ class Kubelet:
         *,
         cgroups: Cgroups | None = None,
         files: Files | None = None,
-        strict_groups: bool = False,
     ) -> None:
         self.site, self.runtime, self.clock = site, runtime, clock
-        self._strict_groups = strict_groups
+        self.features = Features()
+        """What the runtime is able to do."""
+        self._ranges = Ranges()
         self.pressures: Sequence[str] = ()
         """The kinds of pressure that the node is under, as `evictor.py` finds them."""
         self._stopped = self._synced = False
@@ -88,6 +91,8 @@ class Kubelet:
             files,
             self._actions,
             self._services.list,
+            lambda: self.features,
+            self._ranges,
         )
         self._tools = Tools(
             runtime,
@@ -101,14 +106,17 @@ class Kubelet:
             self._prober,
             self._actions,
             cgroups or Cgroups(),
+            lambda: self.features,
         )
 
     async def start(self) -> None:
         """Adopts what runs, then follows pods and runtime in the background. Raises RuntimeFailed where the runtime is away."""
         self.events.start()
         self._tools.cgroups.create_classes(self.site.cgroup_root)
-        own = [s for s in await self.runtime.sandboxes() if s.annotations.get(NODE) == self.site.node]
-        for sandbox in own:
+        self.features = await self.runtime.features()
+        sandboxes = await self.runtime.sandboxes()
+        self._ranges.take_over(sandboxes)
+        for sandbox in [s for s in sandboxes if s.annotations.get(NODE) == self.site.node]:
             self._orphans.setdefault(uid_of(sandbox), []).append(sandbox)
         self._pods.on_change(self._pod_changed)
         self._owner.start(self._follow_runtime(), "runtime")
@@ -201,8 +209,16 @@ class Kubelet:
 
     def _room(self, without: str = "") -> Room:
         others = [w for pod_uid, w in self._workers.items() if pod_uid != without]
-        active = [w.pod for w in others if not w.gone and not is_finished(w.pod)]
-        return Room(self.site.node, self._node_labels(), self.site.allocatable, active, self._strict_groups, self.pressures)
+        return Room(
+            self.site.node,
+            self._node_labels(),
+            self.site.allocatable,
+            [w.pod for w in others if not w.gone and not is_finished(w.pod)],
+            bool(self.features.groups_policy),
+            self.pressures,
+            self.site.unsafe_sysctls,
+            self.site.apparmor,
+        )
 
     def _node_labels(self) -> Mapping[str, str] | None:
         node = self._node.get("", self.site.node)
@@ -211,6 +227,7 @@ class Kubelet:
     def _ended(self, worker: Worker) -> None:
         """Nothing is left of the pod."""
         self._workers.pop(uid(worker.pod), None)
+        self._ranges.release(uid(worker.pod))
         self._statuses.forget(uid(worker.pod))
         self._resize()
 
@@ -233,6 +250,8 @@ class Kubelet:
                 log.warning("the runtime tells no events: %s", error)
             failures += 1
             await self.clock.sleep(BACKOFF.delay(failures))
+            with contextlib.suppress(RuntimeFailed, OSError):  # it is away still: what it could before holds
+                self.features = await self.runtime.features()
             self._wake_holders("")
 
     def _wake_holders(self, sandbox_id: str) -> None:

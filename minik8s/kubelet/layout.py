@@ -3,6 +3,7 @@
 ROOT/pods/UID/volumes/KIND/NAME      what is mounted into containers
 ROOT/pods/UID/containers/NAME/N.msg  the termination message of its run N
 ROOT/pods/UID/etc-hosts
+ROOT/seccomp/...                     profiles that `localhostProfile` names (people put them there)
 ROOT/storage/pvc-UID_NAMESPACE_CLAIM  a volume of the built-in provisioner
 LOGS/NAMESPACE_NAME_UID/CONTAINER/N.log
 """
@@ -23,6 +24,10 @@ class Layout:
     @property
     def pods(self) -> Path:
         return self.root / "pods"
+
+    @property
+    def seccomp(self) -> Path:
+        return self.root / "seccomp"
 
     @property
     def storage(self) -> Path:

@@ -96,6 +96,10 @@ def meminfo() -> dict[str, int]:
     return {row[0].rstrip(":"): int(row[1]) * (1024 if row[-1] == "kB" else 1) for row in rows}
 
 
+def has_apparmor() -> bool:
+    return _text("/sys/module/apparmor/parameters/enabled") == "Y" and Path("/sys/kernel/security/apparmor").is_dir()
+
+
 def _hugepages() -> dict[str, int]:
     names = {"hugepages-1048576kB": "hugepages-1Gi", "hugepages-2048kB": "hugepages-2Mi"}
     found = {}

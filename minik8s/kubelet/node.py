@@ -20,7 +20,7 @@ from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
 from minik8s.kubelet.machine import Machine
 from minik8s.kubelet.thresholds import DISK, MEMORY, PIDS
-from minik8s.runtime.base import Image, Runtime, RuntimeFailed
+from minik8s.runtime.base import Features, Image, Runtime, RuntimeFailed
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,8 @@ class NodeReporter:
         images = [] if problem else await self._runtime.images()
         short = self._config.pressure()
         version = await self._runtime.version() if not problem else "unknown"
-        return node_status(self._config, f"{self._runtime.name}://{version}", problem, short, images)
+        told = {} if problem else features_status(await self._runtime.features())
+        return node_status(self._config, f"{self._runtime.name}://{version}", problem, short, images) | told
 
     async def _problem(self) -> str:
         try:
@@ -233,6 +234,22 @@ def node_status(
         ],
         "declaredFeatures": list(DECLARED_FEATURES),
     }
+
+
+def features_status(found: Features) -> Object:
+    """`features` and `runtimeHandlers`, as far as the runtime tells of them."""
+    told: Object = {}
+    if found.groups_policy is not None:
+        told["features"] = {"supplementalGroupsPolicy": found.groups_policy}
+    if found.handlers:
+        told["runtimeHandlers"] = [
+            {
+                "name": one.name,
+                "features": {"recursiveReadOnlyMounts": one.recursive_readonly, "userNamespaces": one.user_namespaces},
+            }
+            for one in found.handlers
+        ]
+    return told
 
 
 def conditions(problem: str, short: Collection[str]) -> list[Object]:

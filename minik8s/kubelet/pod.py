@@ -30,6 +30,8 @@ MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 CONTAINER_RESOURCES = "minik8s.local/resources"
 NODE = "minik8s.local/node"
 """On sandboxes: whose they are, where several nodes share one runtime."""
+USERS = "minik8s.local/users"
+"""On sandboxes with a user namespace: the host's id of its root."""
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
 
 DEFAULT_GRACE = 30

@@ -14,7 +14,7 @@ from typing import Any
 from minik8s.api import quantity
 from minik8s.api.quantity import Quantity
 from minik8s.base.clock import parse_duration
-from minik8s.kubelet import thresholds
+from minik8s.kubelet import sysctls, thresholds
 from minik8s.kubelet.thresholds import Threshold
 
 Amounts = Mapping[str, Quantity]
@@ -38,6 +38,8 @@ class Settings:
     log_max_size: str | None = None
     log_max_files: int | None = None
     manifests: Path | None = None
+    unsafe_sysctls: tuple[str, ...] = ()  # that pods may set besides the safe ones
+    seccomp_default: bool = False  # containers that name no profile run under the runtime's
 
     def enforced(self, capacity: Amounts) -> dict[str, Quantity]:
         """What all pods together may have: all that is not reserved."""
@@ -133,6 +135,17 @@ def _enforced(text: str) -> bool:
     return "pods" in wanted
 
 
+def _sysctls(text: str) -> tuple[str, ...]:
+    return tuple(sysctls.pattern(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _boolean(text: str) -> bool:
+    """As Go reads flags: one without a value is switched on."""
+    if text not in ("", "true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text != "false"
+
+
 def _directory(text: str) -> Path:
     return Path(text).absolute()
 
@@ -156,6 +169,8 @@ _FLAGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "image-gc-low-threshold": ("image_gc_low", _percent),
     "container-log-max-size": ("log_max_size", _size),
     "container-log-max-files": ("log_max_files", _files),
+    "allowed-unsafe-sysctls": ("unsafe_sysctls", _sysctls),
+    "seccomp-default": ("seccomp_default", _boolean),
     "pod-manifest-path": ("manifests", _directory),
 }
 

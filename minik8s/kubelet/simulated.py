@@ -58,6 +58,7 @@ class SimulatedNode:
             cluster_dns=["10.96.0.10"],
             capacity=capacity,
             allocatable=capacity,
+            apparmor=True,
         )
         self.runtime = SimulatedRuntime(clock, pod_addresses)
         self.kubelet = Kubelet(site, self.runtime, client, informers, clock, rng, cgroups=Cgroups(NOWHERE), files=NoFiles())

@@ -23,6 +23,9 @@ class Site:
     cgroup_root: str = ""
     capacity: Mapping[str, Quantity] = field(default_factory=dict)
     allocatable: Mapping[str, Quantity] = field(default_factory=dict)
+    unsafe_sysctls: Sequence[str] = ()  # that pods may set besides the safe ones
+    seccomp_default: bool = False  # containers that name no profile run under the runtime's
+    apparmor: bool = False  # the kernel has it
     root: bool = False  # may mount, change owners and write cgroups
 
     @property

@@ -17,7 +17,7 @@ from minik8s.api.resources import RUNTIMECLASSES, SECRETS, Resource
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
 from minik8s.kubelet.actions import Actions, HookFailed, Target
-from minik8s.kubelet.configs import Ingredients, container_config, sandbox_config
+from minik8s.kubelet.configs import Ingredients, container_config, sandbox_config, with_recursion
 from minik8s.kubelet.downward import Surroundings
 from minik8s.kubelet.env import ConfigError, environment, references
 from minik8s.kubelet.files import Files
@@ -26,7 +26,8 @@ from minik8s.kubelet.lifecycle import MIN_GRACE, Start
 from minik8s.kubelet.pod import ContainerSpec, Pod, Role, field_path, find_container, grace_period, is_host_network, key, uid
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
-from minik8s.runtime.base import Runtime, RuntimeFailed, Sandbox, SandboxConfig
+from minik8s.kubelet.userns import Ranges
+from minik8s.runtime.base import Features, Handler, IdMap, Runtime, RuntimeFailed, Sandbox, SandboxConfig
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 
 class Starter:
-    """`services` gives the Services that environments speak of."""
+    """`services` gives the Services that environments speak of, `features` what the runtime is able to do, `ranges` pods' users."""
 
     def __init__(
         self,
@@ -47,15 +48,17 @@ class Starter:
         files: Files,
         actions: Actions,
         services: Callable[[], Iterable[Mapping[str, Any]]],
+        features: Callable[[], Features],
+        ranges: Ranges,
     ) -> None:
         self._runtime, self._clock, self._events, self._site = runtime, clock, events, site
         self._images, self._sources, self._files, self._actions = images, sources, files, actions
-        self._services = services
+        self._services, self._features, self._ranges = services, features, ranges
 
     async def run_sandbox(self, pod: Pod, attempt: int) -> str:
         """The new sandbox's id. StartFailed where there is none."""
         try:
-            config = replace(self._sandbox_config(pod, attempt), runtime_handler=await self._runtime_handler(pod))
+            config = await self._sandbox_config(pod, attempt)
             self._files.prepare(pod)
             return await whole(self._runtime.run_sandbox(config))
         except (ValueError, RuntimeFailed, OSError) as error:
@@ -77,14 +80,14 @@ class Starter:
         except StartFailed as error:
             self._events.event(pod, WARNING, "Failed", f"Error: {error.reason}", field_path=path)
             raise
-        config = self._sandbox_config(pod, sandbox.attempt)
         try:
+            config = await self._sandbox_config(pod, sandbox.attempt)
             env = await self._environment(pod, container, sandbox)
             mounts = await self._files.mounts(pod, container, step.attempt, sandbox, env, volumes)
-            wanted = container_config(
-                pod, role, container, step.attempt, Ingredients(image, env, mounts, target_id), self._site
-            )
-        except (ConfigError, OSError) as error:
+            mounts = with_recursion(container, mounts, possible=self._able(config.runtime_handler).recursive_readonly)
+            found_out = Ingredients(image, env, mounts, target_id, config.namespaces.users)
+            wanted = container_config(pod, role, container, step.attempt, found_out, self._site)
+        except (ConfigError, ValueError, OSError) as error:
             raise self._failed(pod, path, "CreateContainerConfigError", str(error)) from error
         await whole(self._create_and_start(pod, path, sandbox, wanted, config))
         hook = (container.get("lifecycle") or {}).get("postStart")
@@ -129,8 +132,23 @@ class Starter:
         ips = self._site.host_ips if is_host_network(pod) else sandbox.ips if sandbox else ()
         return Surroundings(ips, self._site.host_ips, self._site.allocatable, rfc3339(self._clock.now()))
 
-    def _sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig:
-        return sandbox_config(pod, attempt, self._site, self._files.host_dns())
+    async def _sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig:
+        """ValueError where there can be none."""
+        handler = await self._runtime_handler(pod)
+        config = sandbox_config(pod, attempt, self._site, self._files.host_dns(), self._users(pod, handler))
+        return replace(config, runtime_handler=handler)
+
+    def _users(self, pod: Pod, handler: str) -> IdMap | None:
+        """The pod's own users, where it wants some. ValueError where it can't have them."""
+        if pod["spec"].get("hostUsers") is not False:
+            return None
+        if not self._able(handler).user_namespaces:
+            who = f'RuntimeClass handler "{handler}"' if handler else "runtime"
+            raise ValueError(f"can't set `spec.hostUsers: false`, {who} does not support user namespaces")
+        return self._ranges.get(uid(pod))
+
+    def _able(self, handler: str) -> Handler:
+        return self._features().handler(handler) or Handler(handler)
 
     def _failed(self, pod: Pod, path: str, reason: str, message: str) -> StartFailed:
         self._events.event(pod, WARNING, "Failed", f"Error: {message}", field_path=path)

@@ -27,7 +27,7 @@ from minik8s.kubelet.pod import (
 )
 from minik8s.kubelet.probes import UNPROBED, Health
 from minik8s.kubelet.resources import pod_resources, qos_class
-from minik8s.runtime.base import Container, State
+from minik8s.runtime.base import Container, Features, State
 
 Object = dict[str, Any]
 
@@ -68,6 +68,7 @@ class Scene:
     verdict: Verdict | None = None
     over: bool = False  # nothing runs, nothing will
     tried: bool = False  # a container was started in this sandbox, or that failed
+    features: Features = field(default_factory=Features)  # of the runtime
 
 
 def status_of(pod: Pod, scene: Scene) -> Object:
@@ -129,7 +130,7 @@ def _container_status(
         "restartCount": 0,
         "state": {"waiting": {"reason": _default_reason(pod, role)}},
     }
-    mounts = [_mount_status(m) for m in container.get("volumeMounts") or ()]
+    mounts = [_mount_status(m, scene.features) for m in container.get("volumeMounts") or ()]
     if mounts:
         status["volumeMounts"] = mounts
     if runs:
@@ -167,6 +168,10 @@ def _of_runtime(
     requests = (container.get("resources") or {}).get("requests")
     if requests:
         status["allocatedResources"] = requests
+    if current.user:
+        linux: Object = {"uid": current.user.uid, "gid": current.user.gid}
+        linux |= {"supplementalGroups": list(current.user.groups)} if current.user.groups else {}
+        status["user"] = {"linux": linux}
     state = _state(current, scene)
     if state:
         status["state"] = state
@@ -236,9 +241,13 @@ def _unknown(message: str) -> Object:
     return {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message, "startedAt": None, "finishedAt": None}
 
 
-def _mount_status(mount: Mapping[str, Any]) -> Object:
+def _mount_status(mount: Mapping[str, Any], features: Features) -> Object:
     status = {"name": mount["name"], "mountPath": mount["mountPath"]}
-    return status | ({"readOnly": True, "recursiveReadOnly": "Disabled"} if mount.get("readOnly") else {})
+    if not mount.get("readOnly"):
+        return status
+    handler = features.handler("")
+    recursive = mount.get("recursiveReadOnly", "Disabled") != "Disabled" and handler is not None and handler.recursive_readonly
+    return status | {"readOnly": True, "recursiveReadOnly": "Enabled" if recursive else "Disabled"}
 
 
 def _verdicts(

@@ -55,7 +55,7 @@ from minik8s.kubelet.starter import Starter
 from minik8s.kubelet.status import DISRUPTION, OWN_CONDITIONS, Scene, status_of
 from minik8s.kubelet.statuses import Statuses
 from minik8s.kubelet.volumes import MountFailed
-from minik8s.runtime.base import Container, NotThere, Runtime, RuntimeFailed, Sandbox, State
+from minik8s.runtime.base import Container, Features, NotThere, Runtime, RuntimeFailed, Sandbox, State
 
 CGROUP_ATTEMPTS = 15
 log = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class Tools:
     prober: Prober
     actions: Actions
     cgroups: Cgroups
+    features: Callable[[], Features]
 
 
 class Worker:
@@ -365,6 +366,7 @@ class Worker:
             seen=self.seen,
             now=now,
             runtime=self._tools.runtime.name,
+            features=self._tools.features(),
             host_ips=self._tools.site.host_ips,
             previous={**previous, "conditions": _merged_conditions(previous, foreign)},
             waiting=self._waiting,

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -44,11 +46,20 @@ class NamespaceMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class IdMap:
+    """Users and groups of a user namespace: 0 to `length` - 1 in it are `first` and those after it on the host."""
+
+    first: int
+    length: int = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
 class Namespaces:
     network: NamespaceMode = NamespaceMode.POD
     pid: NamespaceMode = NamespaceMode.CONTAINER
     ipc: NamespaceMode = NamespaceMode.POD
     target_id: str = ""  # the container whose pid namespace to join (pid TARGET: ephemeral containers)
+    users: IdMap | None = None  # None: the host's (KEP-127)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,13 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 """What a container sees nothing of, and what it can't write to, unless it says otherwise (`procMount: Default`)."""
 
 
+@cache
+def masked_paths() -> Sequence[str]:
+    """MASKED_PATHS and each CPU's throttling: its counters tell what the neighbours do."""
+    throttling = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")
+    return (*MASKED_PATHS, *sorted(str(path) for path in throttling))
+
+
 @dataclass(frozen=True, slots=True)
 class Security:
     """Of one container (CRI LinuxContainerSecurityContext)."""
@@ -104,9 +122,10 @@ class Security:
     supplemental_groups_policy: str = "Merge"
     readonly_rootfs: bool = False
     no_new_privs: bool = False
-    seccomp: str = ""  # "", "Unconfined", "RuntimeDefault" or "localhost/FILE"
-    apparmor: str = ""
-    masked_paths: Sequence[str] | None = None  # None: MASKED_PATHS
+    seccomp: str = ""  # "", "Unconfined", "RuntimeDefault" or the path of a profile
+    apparmor: str = ""  # "", "Unconfined", "RuntimeDefault" or "localhost/PROFILE"
+    selinux: Mapping[str, str] = field(default_factory=dict)  # user, role, type, level
+    masked_paths: Sequence[str] | None = None  # None: masked_paths()
     readonly_paths: Sequence[str] | None = None  # None: READONLY_PATHS
     namespaces: Namespaces = Namespaces()
 
@@ -149,6 +168,7 @@ class Mount:
     container_path: str
     host_path: str
     readonly: bool = False
+    recursive: bool = False  # readonly all mounts below it too
     propagation: str = "private"  # private, rslave, rshared
     image: str = ""  # image volume: the image's reference instead of a host path
     image_sub_path: str = ""  # a directory or file of that image instead of its root
@@ -180,6 +200,15 @@ class ContainerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """Who a container's first process was at its start."""
+
+    uid: int
+    gid: int
+    groups: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """A container's status; `reason` is CRI's (Completed, Error, OOMKilled, StartError, ...), `message` its explanation."""
 
@@ -200,6 +229,7 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     pid: int = 0
+    user: User | None = None  # None: the runtime doesn't tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +258,27 @@ class ContainerEvent:
 
     sandbox_id: str
     container_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What a runtime handler (of a RuntimeClass; "" is the usual one) is able to do."""
+
+    name: str = ""
+    recursive_readonly: bool = False
+    user_namespaces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a runtime says that it can do; one that is too old to say so has none of it. `groups_policy`: supplementalGroupsPolicy and
+    who a container's process is (KEP-3619)."""
+
+    groups_policy: bool | None = None
+    handlers: Sequence[Handler] = ()
+
+    def handler(self, name: str) -> Handler | None:
+        return next((one for one in self.handlers if one.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +335,8 @@ class Runtime(Protocol):
     async def ready(self) -> str:
         """Empty when pods can be run, else why not (becomes the node's Ready message)."""
         ...
+
+    async def features(self) -> Features: ...
 
     async def run_sandbox(self, config: SandboxConfig) -> str: ...
     async def stop_sandbox(self, sandbox_id: str) -> None: ...

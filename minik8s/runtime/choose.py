@@ -91,8 +91,7 @@ async def _cri(options: Options, socket: str, clock: Clock, stack: AsyncExitStac
     from minik8s.runtime.cri.runtime import connect
 
     # host ports are the proxy's, where pods' network is ours
-    profiles = str(options.directory / "seccomp")
-    runtime = await connect(socket, clock, host_ports=options.attach is None, seccomp_directory=profiles)
+    runtime = await connect(socket, clock, host_ports=options.attach is None)
     stack.push_async_callback(runtime.close)
     await runtime.ensure_sandbox_image()
     return runtime, f"{runtime.name} {await runtime.version()} ({why})"

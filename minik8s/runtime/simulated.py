@@ -28,6 +28,8 @@ from minik8s.runtime.base import (
     ContainerConfig,
     ContainerEvent,
     ExecResult,
+    Features,
+    Handler,
     Image,
     NotThere,
     Resources,
@@ -147,6 +149,9 @@ class SimulatedRuntime:
 
     async def ready(self) -> str:
         return ""
+
+    async def features(self) -> Features:
+        return Features(True, [Handler(recursive_readonly=True, user_namespaces=True)])
 
     # --- sandboxes ---
 

@@ -20,6 +20,7 @@ from minik8s.runtime.base import (
     ContainerConfig,
     ContainerEvent,
     ExecResult,
+    Features,
     Image,
     NotThere,
     Resources,
@@ -90,6 +91,10 @@ class FakeRuntime:
         self._listeners: list[asyncio.Queue[ContainerEvent]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
+        self.told_features = Features()
+
+    async def features(self) -> Features:
+        return self.told_features
 
     # --- sandboxes ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from minik8s.api import quantity
 from minik8s.api.resources import NODES
 from minik8s.kubelet.admission import Rejection, Room, admit
+from minik8s.kubelet.sysctls import pattern
 from minik8s.testing.clock import VirtualClock
 
 from .conftest import Stage
@@ -24,8 +26,22 @@ ROOM = Room(
     {"zone": "x", "size": "3"},
     {"cpu": quantity.parse("2"), "memory": quantity.parse("1Gi"), "pods": quantity.parse("3")},
     [asking(cpu="150m"), pod()],
+    unsafe_sysctls=[pattern(text) for text in ("net.ipv4.route.*", "fs/mqueue/msg_max", "net.ipv4.conf.*")],
 )
 NO_MATCH = Rejection("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+
+
+NO_APPARMOR = Rejection("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+
+
+def setting(sysctl: str, **spec: Any) -> dict[str, Any]:
+    return pod(securityContext={"sysctls": [{"name": sysctl, "value": "1"}]}, **spec)
+
+
+def noted(apparmor: str) -> dict[str, Any]:
+    one = pod()
+    one["metadata"]["annotations"] = {"container.apparmor.security.beta.kubernetes.io/c": apparmor}
+    return one
 
 
 def near(*terms: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +82,29 @@ def near(*terms: dict[str, Any]) -> dict[str, Any]:
             pod(securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}),
             Rejection("SysctlForbidden", 'forbidden sysctl: "kernel.msgmax" not allowlisted'),
         ),
+        (setting("net/ipv4/tcp_syncookies"), None),
+        (setting("kernel.sem"), Rejection("SysctlForbidden", 'forbidden sysctl: "kernel.sem" not allowlisted')),
+        (setting("net.ipv4.route.min_pmtu"), None),
+        (setting("net.ipv4.conf.eno2/100.rp_filter"), None),
+        (setting("net/ipv4/conf/eno2.100/rp_filter"), None),
+        (
+            setting("net.ipv4.tcp_syncookies", hostNetwork=True),
+            Rejection("SysctlForbidden", 'forbidden sysctl: "net.ipv4.tcp_syncookies" not allowed with host Net enabled'),
+        ),
+        (
+            setting("kernel.shm_rmid_forced", hostIPC=True),
+            Rejection("SysctlForbidden", 'forbidden sysctl: "kernel.shm_rmid_forced" not allowed with host IPC enabled'),
+        ),
+        (
+            setting("fs.mqueue.msg_max", hostIPC=True),
+            Rejection("SysctlForbidden", 'forbidden sysctl: "fs.mqueue.msg_max" not allowed with host IPC enabled'),
+        ),
+        (setting("fs.mqueue.msg_max", hostNetwork=True), None),
+        (pod(securityContext={"appArmorProfile": {"type": "Unconfined"}}), None),
+        (pod(securityContext={"appArmorProfile": {"type": "RuntimeDefault"}}), NO_APPARMOR),
+        (pod(container(securityContext={"appArmorProfile": {"type": "Localhost", "localhostProfile": "x"}})), NO_APPARMOR),
+        (noted("unconfined"), None),
+        (noted("localhost/x"), NO_APPARMOR),
         (
             pod(securityContext={"supplementalGroupsPolicy": "Strict"}),
             Rejection("SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"),
@@ -74,6 +113,17 @@ def near(*terms: dict[str, Any]) -> dict[str, Any]:
 )
 def test_admission(one: dict[str, Any], rejection: Rejection | None) -> None:
     assert admit(one, ROOM) == rejection
+
+
+def test_a_node_with_apparmor() -> None:
+    assert admit(noted("runtime/default"), replace(ROOM, apparmor=True)) is None
+
+
+@pytest.mark.parametrize("text", ["vm.max_map_count", "kernel.*", "net", "Net.ipv4.x", "net.*.x", "", "kernel.msg.*"])
+def test_what_is_no_sysctl_of_a_namespace(text: str) -> None:
+    """Only what is a pod's own may be allowed (`allowed-unsafe-sysctls`)."""
+    with pytest.raises(ValueError, match=r"no sysctl|not known to be namespaced"):
+        pattern(text)
 
 
 def test_a_full_node() -> None:

@@ -94,6 +94,8 @@ def test_flags() -> None:
             "container-log-max-files=3",
             "pod-manifest-path=/etc/kubernetes/manifests",
             "enforce-node-allocatable=none",
+            "allowed-unsafe-sysctls=kernel.msg*,net/ipv4/tcp_mem",
+            "seccomp-default",
             "max-pods=251",
         ]
     )
@@ -101,14 +103,17 @@ def test_flags() -> None:
     assert found.thresholds == (Threshold("memory.available", Amount(1 << 30)),)
     assert (found.image_gc_high, found.image_gc_low, found.log_max_files) == (90, None, 3)
     assert str(found.manifests) == "/etc/kubernetes/manifests"
+    assert (found.unsafe_sysctls, found.seccomp_default) == (("kernel.msg*", "net.ipv4.tcp_mem"), True)
     assert settings.parse(["pod-max-pids=-1"]).pod_max_pids == 0
 
 
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("evict-hard=x", "the kubelet knows no 'evict-hard' here .it knows container-log-max-files, "),
+        ("evict-hard=x", "the kubelet knows no 'evict-hard' here .it knows allowed-unsafe-sysctls, container-"),
         ("max-pods=many", "max-pods: 'many' is no whole number"),
+        ("allowed-unsafe-sysctls=vm.swappiness", "the sysctls 'vm.swappiness' are not known to be namespaced"),
+        ("seccomp-default=yes", "'yes' is neither true nor false"),
         ("max-pods=0", "max-pods: '0': 1 at least"),
         ("image-gc-low-threshold=101", "'101' is no percentage"),
         ("container-log-max-files=1", "2 at least"),

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from minik8s.runtime.base import (
-    MASKED_PATHS,
     READONLY_PATHS,
     Auth,
     Container,
     ContainerConfig,
+    Features,
+    Handler,
+    IdMap,
     Image,
     NamespaceMode,
     Namespaces,
@@ -25,6 +25,8 @@ from minik8s.runtime.base import (
     Security,
     State,
     Stats,
+    User,
+    masked_paths,
 )
 from minik8s.runtime.cri.wire import CRI
 
@@ -79,8 +81,8 @@ def sandbox_config(config: SandboxConfig, *, host_ports: bool) -> Any:
     )
 
 
-def container_config(config: ContainerConfig, profiles: str) -> Any:
-    """`profiles` is the directory in which `localhost/FILE` seccomp profiles lie."""
+def container_config(config: ContainerConfig) -> Any:
+    users = config.security.namespaces.users
     return CRI["ContainerConfig"](
         metadata=CRI["ContainerMetadata"](name=config.name, attempt=config.attempt),
         image=CRI["ImageSpec"](image=config.image, user_specified_image=config.image_name),
@@ -93,6 +95,9 @@ def container_config(config: ContainerConfig, profiles: str) -> Any:
                 container_path=mount.container_path,
                 host_path=mount.host_path,
                 readonly=mount.readonly,
+                recursive_read_only=mount.recursive,
+                uidMappings=_id_mappings(users),
+                gidMappings=_id_mappings(users),
                 propagation=_PROPAGATION[mount.propagation],
                 image=CRI["ImageSpec"](image=mount.image) if mount.image else None,
                 image_sub_path=mount.image_sub_path,
@@ -106,9 +111,7 @@ def container_config(config: ContainerConfig, profiles: str) -> Any:
         stdin=config.stdin,
         stdin_once=config.stdin_once,
         tty=config.tty,
-        linux=CRI["LinuxContainerConfig"](
-            resources=resources(config.resources), security_context=_security(config.security, profiles)
-        ),
+        linux=CRI["LinuxContainerConfig"](resources=resources(config.resources), security_context=_security(config.security)),
         stop_signal=_NUMBERS.get(config.stop_signal.replace("+", "PLUS").replace("MAX-", "MAXMINUS"), 0),
     )
 
@@ -176,6 +179,18 @@ def container(found: Any, sandbox_id: str) -> Container:
         log_path=found.log_path,
         labels=dict(found.labels),
         annotations=dict(found.annotations),
+        user=_user(found.user.linux) if found.user.HasField("linux") else None,
+    )
+
+
+def features(found: Any) -> Features:
+    """Of a StatusResponse; containerd tells its handlers from 2.0 on."""
+    return Features(
+        found.features.supplemental_groups_policy if found.HasField("features") else None,
+        [
+            Handler(one.name, one.features.recursive_read_only_mounts, one.features.user_namespaces)
+            for one in found.runtime_handlers
+        ],
     )
 
 
@@ -234,13 +249,14 @@ def sandbox_image(info: Mapping[str, str]) -> str:
     return str(config.get("sandboxImage") or (config.get("pinnedImages") or {}).get("sandbox") or "")
 
 
-def _security(security: Security, profiles: str) -> Any:
+def _security(security: Security) -> Any:
     return CRI["LinuxContainerSecurityContext"](
         capabilities=CRI["Capability"](
             add_capabilities=security.add_capabilities, drop_capabilities=security.drop_capabilities
         ),
         privileged=security.privileged,
         namespace_options=_namespaces(security.namespaces),
+        selinux_options=CRI["SELinuxOption"](**security.selinux) if security.selinux else None,
         run_as_user=_int64(security.run_as_user),
         run_as_username=security.run_as_username,
         run_as_group=_int64(security.run_as_group),
@@ -249,30 +265,38 @@ def _security(security: Security, profiles: str) -> Any:
         supplemental_groups_policy=_GROUPS[security.supplemental_groups_policy],
         no_new_privs=security.no_new_privs,
         # Always said: to containerd no path at all means none.
-        masked_paths=_masked_paths() if security.masked_paths is None else security.masked_paths,
+        masked_paths=masked_paths() if security.masked_paths is None else security.masked_paths,
         readonly_paths=READONLY_PATHS if security.readonly_paths is None else security.readonly_paths,
-        seccomp=_profile(security.seccomp or "Unconfined", f"{profiles}/"),
+        seccomp=_profile(security.seccomp or "Unconfined"),
         apparmor=_profile(security.apparmor) if security.apparmor else None,
     )
 
 
-@cache
-def _masked_paths() -> Sequence[str]:
-    """Also each CPU's throttling: its counters tell what the neighbours do."""
-    throttling = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")
-    return (*MASKED_PATHS, *sorted(str(path) for path in throttling))
-
-
-def _profile(text: str, directory: str = "") -> Any:
-    if text.startswith("localhost/"):
-        return CRI["SecurityProfile"](profile_type=_LOCALHOST, localhost_ref=directory + text.removeprefix("localhost/"))
+def _profile(text: str) -> Any:
+    if text.startswith(("/", "localhost/")):
+        return CRI["SecurityProfile"](profile_type=_LOCALHOST, localhost_ref=text.removeprefix("localhost/"))
     return CRI["SecurityProfile"](profile_type=_RUNTIME_DEFAULT if text == "RuntimeDefault" else _UNCONFINED)
 
 
 def _namespaces(found: Namespaces) -> Any:
+    users = None
+    if found.users:
+        users = CRI["UserNamespace"](mode=_MODES["POD"], uids=_id_mappings(found.users), gids=_id_mappings(found.users))
     return CRI["NamespaceOption"](
-        network=_MODES[found.network], pid=_MODES[found.pid], ipc=_MODES[found.ipc], target_id=found.target_id
+        network=_MODES[found.network],
+        pid=_MODES[found.pid],
+        ipc=_MODES[found.ipc],
+        target_id=found.target_id,
+        userns_options=users,
     )
+
+
+def _id_mappings(users: IdMap | None) -> Any:
+    return [CRI["IDMapping"](host_id=users.first, container_id=0, length=users.length)] if users else []
+
+
+def _user(found: Any) -> User:
+    return User(found.uid, found.gid, list(found.supplemental_groups))
 
 
 def _int64(value: int | None) -> Any:

@@ -24,6 +24,7 @@ from minik8s.runtime.base import (
     ContainerConfig,
     ContainerEvent,
     ExecResult,
+    Features,
     Image,
     NotThere,
     Resources,
@@ -48,11 +49,10 @@ _CONDITIONS = {"RuntimeReady": "container runtime not ready", "NetworkReady": "c
 _PULL_REASONS = ("RegistryUnavailable", "SignatureValidationFailed")
 
 
-async def connect(socket: str, clock: Clock, *, host_ports: bool = True, seccomp_directory: str = "") -> CriRuntime:
+async def connect(socket: str, clock: Clock, *, host_ports: bool = True) -> CriRuntime:
     """The runtime behind a unix socket. Raises RuntimeFailed where none answers.
 
-    `host_ports` False: the runtime opens no host ports, since the network room does. `seccomp_directory` holds the profiles of
-    `localhostProfile`.
+    `host_ports` False: the runtime opens no host ports, since the network room does.
     """
     client = Client(socket, clock)
     try:
@@ -60,16 +60,16 @@ async def connect(socket: str, clock: Clock, *, host_ports: bool = True, seccomp
     except BaseException:
         await client.close()
         raise
-    return CriRuntime(client, found.runtime_name, clock, host_ports, seccomp_directory)
+    return CriRuntime(client, found.runtime_name, clock, host_ports)
 
 
 class CriRuntime:
     """Fulfils `base.Runtime`. Made by `connect`."""
 
-    def __init__(self, client: Client, name: str, clock: Clock, host_ports: bool, seccomp_directory: str) -> None:
+    def __init__(self, client: Client, name: str, clock: Clock, host_ports: bool) -> None:
         self.name = name
         self._client, self._clock = client, clock
-        self._host_ports, self._seccomp_directory = host_ports, seccomp_directory
+        self._host_ports = host_ports
         self._busy = asyncio.Event()  # something may run: changes.py
         self._busy.set()
         self._known: dict[str, Container] = {}  # statuses that hold while the state that the list shows is the same
@@ -91,6 +91,9 @@ class CriRuntime:
             if not told[kind].status:
                 return f"{words}: {kind}=false reason:{told[kind].reason} message:{told[kind].message}"
         return ""
+
+    async def features(self) -> Features:
+        return convert.features(await self._client.call("Status", CRI["VerboseRequest"]()))
 
     async def ensure_sandbox_image(self) -> str:
         """Imports a pause image of our own under the name that the runtime's configuration wants, if it has none; that name.
@@ -139,7 +142,7 @@ class CriRuntime:
     async def create_container(self, sandbox_id: str, config: ContainerConfig, sandbox: SandboxConfig) -> str:
         request = CRI["CreateContainerRequest"](
             pod_sandbox_id=sandbox_id,
-            config=convert.container_config(config, self._seccomp_directory),
+            config=convert.container_config(config),
             sandbox_config=convert.sandbox_config(sandbox, host_ports=self._host_ports),
         )
         return str((await self._client.call("CreateContainer", request)).container_id)

@@ -186,8 +186,9 @@ def score_oom(score: int) -> None:
         write("/proc/self/oom_score_adj", str(score))
 
 
-def write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def write(path: str, value: str, directory: int | None = None) -> None:
+    """`directory` is the open one that the path is relative to."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         os.write(fd, value.encode())
     except OSError as error:

@@ -1,9 +1,10 @@
 """From a fork of the node process to a container's program: the container's own side, until execve.
 
-`run` is for a container's first process, `join` for an exec in it; neither returns. They report to the node process over a
-socket, one JSON object a message: `{"terminal": true}` with the terminal's descriptor, `{"user": ...}` with who the process is,
-`{"error": ...}` in runc's words. The socket's end without an error is the news that the program runs. Standard library only,
-and nothing is imported here late: after the pivot the host's Python is out of reach.
+`run` is for a container's first process, `join` for an exec in it; neither returns. Where the pod has users of its own, all is mounted
+as the host's root; then the process becomes the pod's root, and its mount namespace a copy that is the pod's own. They report to the
+node process over a socket, one JSON object a message: `{"terminal": true}` with the terminal's descriptor, `{"user": ...}` with who the
+process is, `{"error": ...}` in runc's words. The socket's end without an error is the news that the program runs. Standard library
+only, and nothing is imported here late: after the pivot the host's Python is out of reach.
 """
 
 from __future__ import annotations
@@ -47,11 +48,16 @@ def run(
             linux.prctl(linux.PR_SET_DUMPABLE, 0)
             enter_cgroup(spec, record["cgroup"], cgroups)
             score_oom(spec["resources"].get("oom_score_adj") or 0)
-            _enter_rootfs(spec, record, cgroups)
+            own_users = linux.open_namespace(record["pause"], "user") if spec["users"] else -1
+            _enter_rootfs(spec, record, cgroups, own_users)
             identity = users.resolve(
                 spec["user"], spec["group"], spec["groups"], spec["groups_policy"], _lines("/etc/passwd"), _lines("/etc/group")
             )
             _send(report, {"user": identity})
+            _give_streams(spec, identity, stdio)
+            if spec["users"]:
+                linux.become_root_of(own_users)
+                linux.unshare(linux.CLONE_NEWNS)
         if not (cgroups.fence_devices or spec["privileged"]):  # or it could make and open the host's disk
             spec = {**spec, "capabilities": spec["capabilities"] & ~_MKNOD}
         _execute(spec, identity, stdio, report, console=True)
@@ -70,8 +76,12 @@ def join(
             cgroups.join(record["cgroup"])
             linux.prctl(linux.PR_SET_DUMPABLE, 0)  # the container's processes must not reach ours through /proc
             kinds = (*_POD_NAMESPACES, ("cgroup", linux.CLONE_NEWCGROUP), ("mnt", linux.CLONE_NEWNS))
+            own_users = linux.open_namespace(pid, "user") if spec["users"] else -1
             for namespace, flag in [(linux.open_namespace(pid, kind), flag) for kind, flag in kinds]:
                 linux.setns(namespace, flag)
+            _give_streams(spec, record["user"], stdio)
+            if spec["users"]:
+                linux.become_root_of(own_users)
         _execute(spec, record["user"], stdio, report, console=False)
     except BaseException as error:
         _fail(report, error)
@@ -115,7 +125,7 @@ def look_up(program: str, environment: Mapping[str, str]) -> str:
     raise StartError(f'exec: "{program}": executable file not found in $PATH')
 
 
-def _enter_rootfs(spec: Mapping[str, Any], record: Mapping[str, Any], cgroups: Cgroups) -> None:
+def _enter_rootfs(spec: Mapping[str, Any], record: Mapping[str, Any], cgroups: Cgroups, own_users: int) -> None:
     pause = record["pause"]
     shared = [(linux.open_namespace(pause, kind), flag) for kind, flag in _POD_NAMESPACES]
     linux.unshare(linux.CLONE_NEWNS | (linux.CLONE_NEWCGROUP if cgroups.mounts else 0))
@@ -126,11 +136,19 @@ def _enter_rootfs(spec: Mapping[str, Any], record: Mapping[str, Any], cgroups: C
         linux.setns(linux.open_namespace(pause, "mnt"), linux.CLONE_NEWNS)
         shm = linux.open_tree("/")
         linux.setns(own, linux.CLONE_NEWNS)
-    gathered = rootfs.gather(spec, record["directory"], shm)
+    gathered = rootfs.gather(spec, record["directory"], shm, own_users)
     for namespace, flag in shared:
         linux.setns(namespace, flag)
     linux.pivot_into(rootfs.mount_root(spec, record["directory"]))
     rootfs.furnish(spec, gathered, cgroups.mounts)
+
+
+def _give_streams(spec: Mapping[str, Any], identity: users.Identity, stdio: Sequence[int]) -> None:
+    """To the process's user, so that it can open /dev/stdout again."""
+    first, _ = spec["users"] or (0, 0)
+    for fd in stdio:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, first + identity["uid"], first + identity["gid"])
 
 
 def _execute(
@@ -144,8 +162,6 @@ def _execute(
     for target, fd in enumerate(stdio):
         if identity and os.fstat(fd).st_rdev == _NULL:  # the container's own, not the host's
             fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        if identity and stat.S_ISFIFO(os.fstat(fd).st_mode):
-            os.fchown(fd, identity["uid"], identity["gid"])  # so that /dev/stdout can be opened again
         os.dup2(fd, target)
     _calm_signals()
     os.umask(0o022)

@@ -84,7 +84,7 @@ class Pods:
 
     def listed(self, sandbox_id: str = "") -> dict[str, Any]:
         """All, or what is of one sandbox."""
-        hidden = ("spec", "user", "boot", "starttime")
+        hidden = ("spec", "boot", "starttime")
         containers = [
             {**{key: value for key, value in one.record.items() if key not in hidden}, "cgroup": one.cgroup}
             for one in self._containers.values()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import signal
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
-CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_NOATIME, MS_BIND, MS_REC = 1024, 4096, 16384
@@ -34,8 +35,9 @@ CAPABILITIES = (
 )  # fmt: skip
 """linux/capability.h in the order of their bits."""
 
-_SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429  # the same number on every architecture
-_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = 1, 0x8000, -100, 4
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442  # the same number on every architecture
+_OPEN_TREE_CLONE, _AT_EMPTY_PATH, _AT_RECURSIVE, _AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = 1, 0x1000, 0x8000, -100, 4
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_IDMAP = 1, 0x100000
 _SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1
 _CAPABILITY_VERSION_3 = 0x20080522
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 8
@@ -77,6 +79,39 @@ def setns(fd: int, kind: int) -> None:
         _check(_libc.setns(fd, kind), "setns")
     finally:
         os.close(fd)
+
+
+def new_user_namespace(first: int, length: int) -> int:
+    """An open user namespace (its only process is gone) whose ids 0 to `length` - 1 are `first` and those after it of this one."""
+    heard, ready = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            unshare(CLONE_NEWUSER)
+            os.write(ready, os.fsencode(os.readlink("/proc/self")))  # as the /proc here knows it
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(ready)
+    try:
+        known_as = os.read(heard, 16).decode()
+        if not known_as:
+            raise OSError("the kernel refuses a user namespace")
+        for kind in ("uid", "gid"):
+            with open(f"/proc/{known_as}/{kind}_map", "w") as file:
+                file.write(f"0 {first} {length}")
+        return open_namespace(known_as, "user")
+    finally:
+        os.close(heard)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def become_root_of(users: int) -> None:
+    """Joins the open user namespace, as its root with all capabilities in it."""
+    setns(users, CLONE_NEWUSER)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
 
 
 @contextmanager
@@ -139,9 +174,9 @@ def pivot_into(root: str) -> None:
     os.chdir("/")
 
 
-def open_tree(path: str) -> int:
-    """A detached copy of the mounts at `path` (and below); move_mount puts it somewhere, closing it drops it."""
-    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
+def open_tree(path: str, *, alone: bool = False) -> int:
+    """A detached copy of the mounts at `path` (and below, unless `alone`); move_mount puts it somewhere, closing it drops it."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (0 if alone else _AT_RECURSIVE)
     fd = _libc.syscall(
         ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_long(_AT_FDCWD), ctypes.c_char_p(os.fsencode(path)), ctypes.c_ulong(flags)
     )
@@ -158,6 +193,33 @@ def move_mount(tree: int, target: str) -> None:
         ctypes.c_ulong(_MOVE_MOUNT_F_EMPTY_PATH),
     )
     _check(int(moved), target)
+
+
+def map_ids(tree: int, users: int, about: str) -> None:
+    """On the detached mount `tree` (not those below it) files belong to who in `users` has the ids that the file system says."""
+    try:
+        _set_mount_attributes(tree, _AT_EMPTY_PATH, _MOUNT_ATTR_IDMAP, users, about)
+    except OSError as error:
+        hint = "maybe the filesystem used doesn't support idmap mounts on this kernel?"
+        raise OSError(error.errno, f"failed to set MOUNT_ATTR_IDMAP on {about}: {error.strerror} ({hint})") from None
+
+
+def make_tree_readonly(tree: int, about: str) -> None:
+    """The detached mount `tree` and all below it."""
+    _set_mount_attributes(tree, _AT_EMPTY_PATH | _AT_RECURSIVE, _MOUNT_ATTR_RDONLY, 0, about)
+
+
+def _set_mount_attributes(tree: int, flags: int, attributes: int, users: int, about: str) -> None:
+    arguments = struct.pack("=QQQQ", attributes, 0, 0, users)
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_MOUNT_SETATTR),
+        ctypes.c_long(tree),
+        ctypes.c_char_p(b""),
+        ctypes.c_ulong(flags),
+        ctypes.c_char_p(arguments),
+        ctypes.c_ulong(len(arguments)),
+    )
+    _check(int(result), about)
 
 
 def prctl(option: int, value: int = 0, pointer: ctypes.c_void_p | None = None) -> None:

@@ -46,6 +46,7 @@ class Node:
         self._lock = lock
         self._cgroups = Cgroups()
         self._plain = not may_make_namespaces()
+        self._mounts = {"users": False, "recursive_readonly": False} if self._plain else able_mounts(directory)
         self._own_cgroup = own_cgroup(directory)
         if not self._plain:
             self._cgroups.make(self._own_cgroup)
@@ -148,11 +149,8 @@ class Node:
         watcher.send({"event": {"sandbox": "", "container": ""}})
 
     def _hello(self, to: Connection, call: dict[str, Any]) -> None:
-        limited = sorted(self._cgroups.mounts)
-        to.answer(
-            call,
-            {"protocol": PROTOCOL, "plain": self._plain, "pid": os.getpid(), "cgroups": limited, "cgroup": self._own_cgroup},
-        )
+        able = {"plain": self._plain, "cgroups": sorted(self._cgroups.mounts), **self._mounts}
+        to.answer(call, {"protocol": PROTOCOL, "pid": os.getpid(), "cgroup": self._own_cgroup, **able})
 
     def _watch(self, to: Connection, call: dict[str, Any]) -> None:
         def closed() -> None:
@@ -269,6 +267,26 @@ def may_make_namespaces() -> bool:
             os._exit(1)
         os._exit(0)
     return os.waitpid(pid, 0)[1] == 0
+
+
+def able_mounts(directory: str) -> dict[str, bool]:
+    """What the kernel can do to a mount of the file system there: another user namespace's ids (`users`), read-only to its depth."""
+    found = {"users": False, "recursive_readonly": False}
+    tree = linux.open_tree(directory)
+    try:
+        linux.make_tree_readonly(tree, directory)
+        found["recursive_readonly"] = True
+        users = linux.new_user_namespace(1 << 16, 1 << 16)
+        try:
+            linux.map_ids(tree, users, directory)
+        finally:
+            os.close(users)
+        found["users"] = True
+    except OSError:
+        return found
+    finally:
+        os.close(tree)
+    return found
 
 
 def own_cgroup(directory: str) -> str:

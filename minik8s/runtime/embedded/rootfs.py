@@ -33,6 +33,7 @@ DEVICE_RULES = ("c *:* m", "b *:* m", "c 136:* rwm", "c 5:2 rwm", *(f"c {major}:
 """devices.allow of a container without privileges: all may be made, these may be used (as containerd has them)."""
 
 _PROPAGATION = {"private": linux.MS_PRIVATE, "rslave": linux.MS_SLAVE, "rshared": linux.MS_SHARED}
+_TTY = 5  # the group of terminals
 _HARDENED = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 _OWNED = ("/proc", "/sys", "/dev")  # may not be a link of the image: masks would miss what is mounted through it
 
@@ -45,8 +46,9 @@ class Gathered:
         self.devices: list[tuple[str, int, int]] = []
 
 
-def gather(spec: Mapping[str, Any], directory: str, shm: int) -> Gathered:
-    """Before the pivot: detached copies of all that is mounted in; `shm` is the pod's /dev/shm as a detached tree.
+def gather(spec: Mapping[str, Any], directory: str, shm: int, users: int) -> Gathered:
+    """Before the pivot: detached copies of all that is mounted in; `shm` is the pod's /dev/shm as a detached tree, `users` the pod's user
+    namespace (-1: none), to which the ids of volumes and layers are mapped.
 
     Volumes of the host are copied while this namespace still is the host's peer (so that `rshared` is); only then it is cut off.
     """
@@ -54,13 +56,18 @@ def gather(spec: Mapping[str, Any], directory: str, shm: int) -> Gathered:
     found.mounts.append(({"target": "/dev/shm", "propagation": "private"}, shm, True))  # noqa: S108
     for mount in spec["mounts"]:
         if source := mount.get("source"):
-            found.mounts.append((mount, linux.open_tree(source), os.path.isdir(source)))
+            tree = linux.open_tree(source)
+            if users >= 0:
+                linux.map_ids(tree, users, source)
+            found.mounts.append((mount, tree, os.path.isdir(source)))
     linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    if users >= 0:
+        _map_layers(spec, _layers(spec, directory), users)
     for number, mount in enumerate(spec["mounts"]):
         if layers := mount.get("layers"):
             volume = f"{directory}/volume-{number}"
             os.makedirs(volume, exist_ok=True)
-            _mount_layers(spec["layers_dir"], layers, volume)
+            _mount_layers(_layers(spec, directory), layers, volume)
             found.mounts.append((mount, *_open_part(volume, mount["sub_path"])))
     found.mounts.sort(key=lambda entry: os.path.normpath(entry[0]["target"]).count("/"))
     for path in spec["devices"]:
@@ -74,10 +81,13 @@ def mount_root(spec: Mapping[str, Any], directory: str) -> str:
     """Before the pivot: the image's layers with a writable one above; returns where."""
     root = f"{directory}/rootfs"
     os.makedirs(root, exist_ok=True)
-    os.chdir(spec["layers_dir"])
-    if not spec["host"]:
+    os.chdir(_layers(spec, directory))
+    layers, owner = spec["layers"], _owner(spec)
+    if spec["host"]:
+        layers = ["."] if spec["users"] else ["/"]
+    else:
         try:
-            _mount_overlay(spec["layers"], directory, root)
+            _mount_overlay(layers, directory, root, owner)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
@@ -87,34 +97,34 @@ def mount_root(spec: Mapping[str, Any], directory: str) -> str:
     memory = f"{directory}/memory"
     os.makedirs(memory, exist_ok=True)
     linux.mount("minik8s", memory, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
-    _mount_overlay(spec["layers"], memory, root)
+    _mount_overlay(layers, memory, root, owner)
     return root
 
 
 def furnish(spec: Mapping[str, Any], gathered: Gathered, cgroup_mounts: Mapping[str, str]) -> None:
     """After the pivot: /proc, /sys, /dev, the volumes, the masks."""
-    privileged = spec["privileged"]
+    privileged, owner = spec["privileged"], _owner(spec)
     for path in _OWNED:
-        _make_directory(path)
+        _make_directory(path, owner)
         if stat.S_ISLNK(os.lstat(path).st_mode):
             raise OSError(f"{path} of the image must be a directory, not a symbolic link")
     linux.mount("proc", "/proc", "proc", _HARDENED)
     linux.mount("sysfs", "/sys", "sysfs", _HARDENED | (0 if privileged else linux.MS_RDONLY))
     _mount_cgroups(cgroup_mounts, readonly=not privileged)
-    _mount_dev(gathered.devices)
+    _mount_dev(gathered.devices, owner)
     for path in spec["hidden"]:
         _hide(path)
     for path in spec["scratch"]:
-        _make_directory(path)
-        linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=1777")
+        _make_directory(path, owner)
+        linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=1777,uid={owner},gid={owner}")
     for mount, tree, is_directory in gathered.mounts:
-        _attach(mount, tree, is_directory)
+        _attach(mount, tree, is_directory, owner)
     for path in spec["masked_paths"]:
         _hide(path)
     for path in spec["readonly_paths"]:
         if os.path.exists(path):
             linux.bind(path, path, readonly=True)
-    _make_working_directory(spec["cwd"])
+    _make_working_directory(spec["cwd"], owner)
     if spec["readonly"]:
         linux.remount_readonly("/")
 
@@ -125,9 +135,29 @@ def mount_console(terminal: str) -> None:
     linux.mount(terminal, "/dev/console", "", linux.MS_BIND)
 
 
-def _mount_overlay(layers: Sequence[str], upper: str, root: str) -> None:
+def _owner(spec: Mapping[str, Any]) -> int:
+    """Whom the container's root is outside."""
+    return spec["users"][0] if spec["users"] else 0
+
+
+def _layers(spec: Mapping[str, Any], directory: str) -> str:
+    """Where the layers are that the container sees."""
+    return f"{directory}/layers" if spec["users"] else str(spec["layers_dir"])
+
+
+def _map_layers(spec: Mapping[str, Any], target: str, users: int) -> None:
+    source = "/" if spec["host"] else spec["layers_dir"]
+    tree = linux.open_tree(source, alone=True)
+    linux.map_ids(tree, users, source)
+    os.makedirs(target, exist_ok=True)
+    linux.move_mount(tree, target)
+    os.close(tree)
+
+
+def _mount_overlay(layers: Sequence[str], upper: str, root: str, owner: int) -> None:
     for name in ("upper", "work"):
         os.makedirs(f"{upper}/{name}", 0o755, exist_ok=True)
+        os.chown(f"{upper}/{name}", owner, owner)
     options = f"lowerdir={':'.join(layers)},upperdir={upper}/upper,workdir={upper}/work"
     linux.mount("overlay", root, "overlay", 0, options)
 
@@ -181,31 +211,40 @@ def _mount_cgroups(mounts: Mapping[str, str], *, readonly: bool) -> None:
         linux.mount("", "/sys/fs/cgroup", "", linux.MS_REMOUNT | _HARDENED | linux.MS_RDONLY, "mode=755")
 
 
-def _mount_dev(devices: Sequence[tuple[str, int, int]]) -> None:
-    linux.mount("tmpfs", "/dev", "tmpfs", linux.MS_NOSUID | linux.MS_STRICTATIME, "mode=755,size=65536k")
+def _mount_dev(devices: Sequence[tuple[str, int, int]], owner: int) -> None:
+    """What stands on every machine is the container's root's own; the host's devices stay the host's."""
+    options = f"mode=755,size=65536k,uid={owner},gid={owner}"
+    linux.mount("tmpfs", "/dev", "tmpfs", linux.MS_NOSUID | linux.MS_STRICTATIME, options)
     os.umask(0)
     for name, major, minor in _DEVICES:
         os.mknod(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(f"/dev/{name}", 0o755)
+    for target, link in _LINKS:
+        os.symlink(target, link)
+    for entry in os.scandir("/dev"):
+        os.chown(entry.path, owner, owner, follow_symlinks=False)
     for path, mode, number in devices:
-        _make_directory(os.path.dirname(path))
+        _make_directory(os.path.dirname(path), owner)
         if not os.path.lexists(path):
             os.mknod(path, mode, number)
     os.umask(0o022)
-    for name in ("pts", "shm", "mqueue"):
-        os.mkdir(f"/dev/{name}", 0o755)
-    linux.mount("devpts", "/dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
+    options = f"newinstance,ptmxmode=0666,mode=0620,gid={owner + _TTY}"
+    linux.mount("devpts", "/dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, options)
+    os.chown("/dev/pts/ptmx", owner, owner)
     linux.mount("mqueue", "/dev/mqueue", "mqueue", _HARDENED)
-    for target, link in _LINKS:
-        os.symlink(target, link)
 
 
-def _attach(mount: Mapping[str, Any], tree: int, is_directory: bool) -> None:
+def _attach(mount: Mapping[str, Any], tree: int, is_directory: bool, owner: int) -> None:
     target = os.path.normpath("/" + mount["target"].lstrip("/"))
     if is_directory:
-        _make_directory(target)
+        _make_directory(target, owner)
     elif not os.path.exists(target):
-        _make_directory(os.path.dirname(target))
+        _make_directory(os.path.dirname(target), owner)
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))
+        os.chown(target, owner, owner)
+    if mount.get("recursive"):
+        linux.make_tree_readonly(tree, target)
     linux.move_mount(tree, target)
     os.close(tree)
     linux.mount("", target, "", linux.MS_REC | _PROPAGATION[mount["propagation"]])
@@ -225,14 +264,19 @@ def _hide(path: str) -> None:
         linux.mount("/dev/null", path, "", linux.MS_BIND)
 
 
-def _make_directory(path: str) -> None:
-    if not os.path.isdir(path):
-        os.makedirs(path, 0o755, exist_ok=True)
+def _make_directory(path: str, owner: int) -> None:
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        os.mkdir(directory, 0o755)
+        os.chown(directory, owner, owner)
 
 
-def _make_working_directory(path: str) -> None:
+def _make_working_directory(path: str, owner: int) -> None:
     try:
-        _make_directory(path)
+        _make_directory(os.path.normpath(path), owner)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, f"mkdir {path}: not a directory") from None
     except OSError as error:

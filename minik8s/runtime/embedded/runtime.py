@@ -24,6 +24,8 @@ from minik8s.runtime.base import (
     ContainerConfig,
     ContainerEvent,
     ExecResult,
+    Features,
+    Handler,
     Image,
     NotThere,
     Resources,
@@ -33,6 +35,7 @@ from minik8s.runtime.base import (
     State,
     Stats,
     Streams,
+    User,
 )
 from minik8s.runtime.embedded import specs
 from minik8s.runtime.embedded.cgroups import Cgroups
@@ -89,6 +92,10 @@ class EmbeddedRuntime:
         except (RuntimeFailed, OSError) as error:
             return str(error)
         return ""
+
+    async def features(self) -> Features:
+        hello = await self._link.call("hello")
+        return Features(not hello["plain"], [Handler("", hello["recursive_readonly"], hello["users"])])
 
     async def describe(self) -> str:
         """For the start's output: what isolates the containers."""
@@ -351,7 +358,8 @@ def _sandbox(one: Mapping[str, Any]) -> Sandbox:
 def _container(one: Mapping[str, Any]) -> Container:
     meta = {key: value for key, value in one["meta"].items() if key != "layers"}
     same = ("id", "sandbox_id", "created_at", "started_at", "finished_at", "exit_code", "reason", "message", "pid")
-    return Container(state=_STATES[one["state"]], **{key: one[key] for key in same}, **meta)
+    who = one["user"] and User(one["user"]["uid"], one["user"]["gid"], one["user"]["groups"])
+    return Container(state=_STATES[one["state"]], user=who, **{key: one[key] for key in same}, **meta)
 
 
 def _image(image: StoredImage) -> Image:

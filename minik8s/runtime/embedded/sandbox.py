@@ -26,6 +26,7 @@ _NOBODY = 65535  # the pause image's user
 _OOM_SCORE = -998
 _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
 _SHM_SIZE = "64m"
+_SYSCTL_PATH = str.maketrans("./", "/.")  # a slash in a name stands for a dot (sysctl.d(5))
 
 _CODE = {  # pause() for ever: machine -> (ELF machine number, instructions)
     "x86_64": (62, bytes.fromhex("b822000000 0f05 ebf7")),
@@ -50,13 +51,18 @@ def hold(spec: Mapping[str, Any], directory: str, program: int, report: socket.s
     """Becomes the sandbox's process; the report socket's end without an error is the news that all is made."""
     try:
         os.setsid()
-        _make_namespaces(spec)
+        owner, length = spec["users"] or (0, 0)
+        users = linux.new_user_namespace(owner, length) if owner else -1
+        linux.unshare(linux.CLONE_NEWNS)
         linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
-        linux.mount(
-            "shm", directory, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, f"mode=1777,size={_SHM_SIZE}"
-        )
+        flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+        linux.mount("shm", directory, "tmpfs", flags, f"mode=1777,size={_SHM_SIZE},uid={owner},gid={owner}")
         score_oom(_OOM_SCORE)
+        settings = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         linux.pivot_into(directory)
+        if owner:  # so that what follows is the pod's own, and its root has power over it
+            linux.become_root_of(users)
+        _make_namespaces(spec, settings)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -75,10 +81,9 @@ def hold(spec: Mapping[str, Any], directory: str, program: int, report: socket.s
         os._exit(128)
 
 
-def _make_namespaces(spec: Mapping[str, Any]) -> None:
-    flags = linux.CLONE_NEWNS
-    if not spec["host_ipc"]:
-        flags |= linux.CLONE_NEWIPC
+def _make_namespaces(spec: Mapping[str, Any], settings: int) -> None:
+    """`settings` is the directory /proc/sys."""
+    flags = 0 if spec["host_ipc"] else linux.CLONE_NEWIPC
     if not spec["host_network"]:
         flags |= linux.CLONE_NEWNET | linux.CLONE_NEWUTS
     linux.unshare(flags)
@@ -86,7 +91,7 @@ def _make_namespaces(spec: Mapping[str, Any]) -> None:
         linux.set_hostname(spec["hostname"])
         linux.loopback_up()
     for name, value in spec["sysctls"].items():
-        write(f"/proc/sys/{name.replace('.', '/')}", value)
+        write(name.translate(_SYSCTL_PATH), value, settings)
 
 
 def _elf(machine: int, code: bytes) -> bytes:

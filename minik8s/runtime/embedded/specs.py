@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from minik8s.runtime.base import (
-    MASKED_PATHS,
     READONLY_PATHS,
     ContainerConfig,
     Dns,
     Mount,
     NamespaceMode,
+    Namespaces,
     Resources,
     RuntimeFailed,
     SandboxConfig,
     Security,
+    masked_paths,
 )
 from minik8s.runtime.embedded import seccomp
 from minik8s.runtime.embedded.linux import CAPABILITIES
@@ -40,8 +41,12 @@ def sandbox_spec(config: SandboxConfig, host_resolv_conf: str) -> dict[str, Any]
     if config.runtime_handler:
         raise RuntimeFailed(f'no runtime for "{config.runtime_handler}" is configured')
     host_network = config.namespaces.network is NamespaceMode.NODE
+    users = _users(config.namespaces)
     sysctls = {} if host_network else dict(_NETWORK_SYSCTLS)
+    if users and sysctls:
+        sysctls["net.ipv4.ping_group_range"] = f"0 {users[1] - 1}"  # all groups that there are
     return {
+        "users": users,
         "shared_pid": config.namespaces.pid is NamespaceMode.POD,
         "host_ipc": config.namespaces.ipc is NamespaceMode.NODE,
         "host_network": host_network,
@@ -70,6 +75,7 @@ def container_spec(
     namespaces = security.namespaces
     return {
         "plain": plain,
+        "users": _users(namespaces),
         "args": arguments(config, image.config),
         "env": environment(config, image.config, sandbox.hostname),
         "cwd": config.working_dir or image.config.get("WorkingDir") or "/",
@@ -84,7 +90,7 @@ def container_spec(
         "scratch": list(HOST_SCRATCH) if image.is_host else [],
         "mounts": [_mount(mount, volumes) for mount in _with_pod_files(config.mounts, files)],
         "readonly": security.readonly_rootfs,
-        "masked_paths": _paths(security.masked_paths, MASKED_PATHS, security),
+        "masked_paths": _paths(security.masked_paths, masked_paths(), security),
         "readonly_paths": _paths(security.readonly_paths, READONLY_PATHS, security),
         "privileged": security.privileged,
         "capabilities": capabilities(security),
@@ -112,6 +118,8 @@ def refuse_unsupported(config: ContainerConfig) -> None:
         raise RuntimeFailed("seccomp profile RuntimeDefault is not written for this machine's architecture")
     if security.apparmor not in ("", "unconfined", "Unconfined", "runtime/default", "RuntimeDefault"):
         raise RuntimeFailed(f"AppArmor profile {security.apparmor!r} is not supported by the embedded runtime")
+    if security.namespaces.users and any(mount.propagation == "rshared" for mount in config.mounts):
+        raise RuntimeFailed("mountPropagation Bidirectional can't reach the host from a pod with hostUsers: false")
     unknown = [
         name for name in (*security.add_capabilities, *security.drop_capabilities) if _bare(name) not in (*CAPABILITIES, "ALL")
     ]
@@ -167,6 +175,11 @@ def cgroup_parent(config: SandboxConfig) -> str:
     return "/" + (config.cgroup_parent or f"{_DEFAULT_CGROUP}/pod{config.uid}").strip("/")
 
 
+def _users(namespaces: Namespaces) -> list[int] | None:
+    """The first of the host's ids and how many."""
+    return [namespaces.users.first, namespaces.users.length] if namespaces.users else None
+
+
 def _with_pod_files(mounts: Sequence[Mount], files: Path) -> list[Mount]:
     """The pod's hostname and resolv.conf, where the kubelet mounts none of its own."""
     given = {mount.container_path.rstrip("/") for mount in mounts}
@@ -175,10 +188,12 @@ def _with_pod_files(mounts: Sequence[Mount], files: Path) -> list[Mount]:
 
 
 def _mount(mount: Mount, volumes: Mapping[str, StoredImage]) -> dict[str, Any]:
-    place = {"target": mount.container_path, "propagation": mount.propagation, "readonly": mount.readonly}
+    place = {
+        "target": mount.container_path, "propagation": mount.propagation, "readonly": mount.readonly, "recursive": mount.recursive,
+    }  # fmt: skip
     if mount.image:
         layers = list(reversed(volumes[mount.image].layers))
-        return {**place, "layers": layers, "sub_path": mount.image_sub_path, "readonly": False}
+        return {**place, "layers": layers, "sub_path": mount.image_sub_path, "readonly": False, "recursive": False}
     return {**place, "source": mount.host_path}
 
 

@@ -11,6 +11,9 @@ from minik8s.runtime.base import (
     MASKED_PATHS,
     READONLY_PATHS,
     ContainerConfig,
+    Features,
+    Handler,
+    IdMap,
     Mount,
     NamespaceMode,
     Namespaces,
@@ -18,6 +21,7 @@ from minik8s.runtime.base import (
     SandboxConfig,
     Security,
     State,
+    User,
 )
 from minik8s.runtime.cri import convert
 from minik8s.runtime.cri.wire import CRI
@@ -28,7 +32,7 @@ SANDBOX: dict[str, Any] = {
 
 
 def container(**fields: Any) -> Any:
-    return convert.container_config(ContainerConfig("c", 0, "sha256:1", "busybox", **fields), "/profiles")
+    return convert.container_config(ContainerConfig("c", 0, "sha256:1", "busybox", **fields))
 
 
 def test_host_ports_are_the_network_s_or_the_runtime_s() -> None:
@@ -51,12 +55,51 @@ def test_the_node_s_network_keeps_the_node_s_hostname() -> None:
         ("", 1, ""),
         ("Unconfined", 1, ""),
         ("RuntimeDefault", 0, ""),
-        ("localhost/a.json", 2, "/profiles/a.json"),
+        ("/profiles/a.json", 2, "/profiles/a.json"),
     ],
 )
 def test_seccomp(seccomp: str, kind: int, path: str) -> None:
     found = container(security=Security(seccomp=seccomp)).linux.security_context.seccomp
     assert (found.profile_type, found.localhost_ref) == (kind, path)
+
+
+def test_what_a_runtime_is_able_to_do() -> None:
+    """containerd 2.0 tells it, 1.6 nothing."""
+    assert convert.features(CRI["StatusResponse"]()) == Features(None, [])
+    able = CRI["RuntimeHandlerFeatures"](recursive_read_only_mounts=True, user_namespaces=True)
+    told = CRI["StatusResponse"](
+        runtime_handlers=[CRI["RuntimeHandler"](name="", features=able), CRI["RuntimeHandler"](name="kata")],
+        features=CRI["RuntimeFeatures"](supplemental_groups_policy=True),
+    )
+    assert convert.features(told) == Features(True, [Handler("", True, True), Handler("kata", False, False)])
+
+
+def test_users_of_a_pod_s_own() -> None:
+    """They go with the namespaces, and with each mount (containerd maps what it is told to)."""
+    namespaces = Namespaces(users=IdMap(65536, 65536))
+    found = container(security=Security(namespaces=namespaces), mounts=[Mount("/a", "/b")])
+    users = found.linux.security_context.namespace_options.userns_options
+    [mapping] = users.uids
+    assert (users.mode, mapping.host_id, mapping.container_id, mapping.length) == (0, 65536, 0, 65536)
+    assert list(users.gids) == [mapping]
+    assert list(found.mounts[0].uidMappings) == list(found.mounts[0].gidMappings) == [mapping]
+    assert not container(mounts=[Mount("/a", "/b")]).mounts[0].uidMappings
+    assert not container().linux.security_context.namespace_options.HasField("userns_options")
+
+
+def test_selinux_and_recursion() -> None:
+    found = container(security=Security(selinux={"level": "s0:c1"}), mounts=[Mount("/a", "/b", readonly=True, recursive=True)])
+    assert found.linux.security_context.selinux_options.level == "s0:c1"
+    assert found.mounts[0].recursive_read_only
+    assert not container().linux.security_context.HasField("selinux_options")
+
+
+def test_who_a_process_is() -> None:
+    status = CRI["ContainerStatus"](id="c", metadata=CRI["ContainerMetadata"](name="c"))
+    assert convert.container(status, "s").user is None
+    status.user.linux.uid, status.user.linux.gid = 1000, 3
+    status.user.linux.supplemental_groups.extend([3, 4])
+    assert convert.container(status, "s").user == User(1000, 3, [3, 4])
 
 
 def test_users() -> None:

@@ -15,7 +15,8 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 MOST_NODES = 20_000
-MOST_STATES = 2_000
+MOST_KEPT = 100_000  # nodes in all states that are kept
+MOST_REPEATS = 1000  # of one thing, also by repetitions within each other
 Test = Callable[[str], bool]
 
 
@@ -23,7 +24,63 @@ MANY = 100  # for repetitions that stand within others: the time may be exponent
 
 
 class TooLargeError(ValueError):
-    """An expression whose automaton would be too large."""
+    """An expression that repeats too much, by the repetition that is told, or, without one, whose automaton would be too large."""
+
+
+def check(expression: str) -> None:
+    """TooLargeError for what Go's parser takes for too large, and for what no `Automaton` can be made of."""
+    tree = parser.parse(expression, re.ASCII)
+    _check_repeats(tree)
+    if _size(tree) > MOST_NODES:
+        raise TooLargeError
+
+
+def _check_repeats(tree: Any) -> None:
+    for kind, value in tree:
+        for body in _below(kind, value):
+            _check_repeats(body)
+        if kind in (op.MAX_REPEAT, op.MIN_REPEAT) and not _repeats_within([(kind, value)], MOST_REPEATS):
+            least, most, _ = value
+            upper = "" if least == most else "," if most is op.MAXREPEAT else f",{most}"
+            raise TooLargeError(f"{{{least}{upper}}}" + "?" * (kind is op.MIN_REPEAT))
+
+
+def _repeats_within(tree: Any, most: int) -> bool:
+    """Whether nothing in it is repeated more than `most` times (regexp/syntax counts what has no upper limit by its lower one)."""
+    for kind, value in tree:
+        left = most
+        if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+            times = value[0] if value[1] is op.MAXREPEAT else value[1]
+            if value[1] == 0:
+                continue
+            if times > most:
+                return False
+            left = most // max(times, 1)
+        if not all(_repeats_within(body, left) for body in _below(kind, value)):
+            return False
+    return True
+
+
+def _below(kind: Any, value: Any) -> list[Any]:
+    """The expressions that one is made of."""
+    if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+        return [value[2]]
+    if kind is op.SUBPATTERN:
+        return [value[3]]
+    return list(value[1]) if kind is op.BRANCH else []
+
+
+def _size(tree: Any) -> int:
+    """How many nodes an `Automaton` of it has."""
+    total = 0
+    for kind, value in tree:
+        inner = sum(_size(body) for body in _below(kind, value))
+        if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+            least, most, _ = value
+            total += (least + 1) * inner + 1 if most is op.MAXREPEAT else most * inner + most - least
+        else:
+            total += inner + (kind is not op.SUBPATTERN)
+    return total
 
 
 def is_tame(expression: str) -> bool:
@@ -54,13 +111,14 @@ def _unbounded(tree: Any, *, inside: bool) -> Iterator[int]:
 
 
 class Automaton:
-    """A compiled expression (in `re`'s words)."""
+    """A compiled expression (in `re`'s words) that passed `check`."""
 
     def __init__(self, expression: str) -> None:
         self._nodes: list[tuple[Any, ...]] = []  # ("eat", test, next) | ("fork", next, ...) | ("at", kind, next) | ("end",)
         parsed = parser.parse(expression, re.ASCII)
         self._start = self._sequence(parsed, self._add("end"), parsed.state.flags)
         self._steps: dict[tuple[Any, ...], Any] = {}
+        self._kept = 0
 
     def search(self, text: str) -> bool:
         """Whether the expression occurs in a text."""
@@ -81,7 +139,9 @@ class Automaton:
         else:
             eaten = {node[2] for node in map(self._nodes.__getitem__, reached) if node[0] == "eat" and node[1](character)}
             following = (frozenset((*eaten, self._start)), _kind_of(character))
-        if len(self._steps) >= MOST_STATES:
+        self._kept += len(state[0]) + len(reached)
+        if self._kept > MOST_KEPT:
+            self._kept = 0
             self._steps.clear()
         self._steps[state, character] = following
         return following
@@ -108,8 +168,6 @@ class Automaton:
     # --- building, from the end to the start --------------------------------------------------------------------------
 
     def _add(self, *node: Any) -> int:
-        if len(self._nodes) >= MOST_NODES:
-            raise TooLargeError
         self._nodes.append(node)
         return len(self._nodes) - 1
 

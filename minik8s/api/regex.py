@@ -7,20 +7,24 @@ Source: RE2's syntax; Go's regexp/syntax for what its errors say.
 
 from __future__ import annotations
 
+import gzip
 import math
 import re
 import sys
-import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+import orjson
+
+from minik8s.api import automaton
 
 try:
     import re2
 except ImportError:  # an optional extra
     re2 = None
 
-MOST_REPEATS = 1000
 DEEPEST = 100  # groups within each other; Go allows 1000, `re` is recursive
 LONGEST = 16_384  # characters of an expression
 TINY = 20  # a text in which any expression is found in time
@@ -36,8 +40,8 @@ class RegexError(ValueError):
 
 
 def check(expression: str) -> None:
-    """RegexError if the expression is not RE2's."""
-    _translated(expression)
+    """RegexError if the expression is not RE2's, or too large. Who passed it can be matched."""
+    compiled(expression)
 
 
 def matcher(expression: str) -> Callable[[str], bool]:
@@ -53,18 +57,16 @@ def _matcher(expression: str) -> Callable[[str], bool]:
     found = compiled(expression)
     if re2 is not None:
         return lambda text: found.search(text) is not None
-    from minik8s.api import automaton
-
     translated = _translated(expression)
     tame = automaton.is_tame(translated)
-    machine: list[Any] = []
+    machine: list[automaton.Automaton] = []
 
     def matches(text: str) -> bool:
         if tame and len(text) <= SHORT:
             return found.search(text) is not None
         if not machine:
-            machine.append(_machine(translated, expression))
-        return bool(machine[0].search(text))
+            machine.append(automaton.Automaton(translated))
+        return machine[0].search(text)
 
     return matches
 
@@ -73,21 +75,10 @@ def finder(expression: str, text: str) -> Any:
     """The compiled expression, to find where it occurs in `text`. RegexError also where, without RE2, that could take too long."""
     found = compiled(expression)
     if re2 is None and len(text) > TINY:
-        from minik8s.api import automaton
-
         repetitions = automaton.repetitions(_translated(expression))
         if repetitions * math.log10(len(text)) > MOST_STEPS:
             raise RegexError("expression too expensive for a text of this length", expression)
     return found
-
-
-def _machine(translated: str, expression: str) -> Any:
-    from minik8s.api import automaton
-
-    try:
-        return automaton.Automaton(translated)
-    except automaton.TooLargeError:
-        raise RegexError("expression too large", expression) from None
 
 
 @lru_cache(maxsize=1000)
@@ -96,9 +87,12 @@ def compiled(expression: str) -> Any:
     what only asks whether something matches uses `matcher`, who asks where, `finder`.
     """
     translated = _translated(expression)
-    if re2 is not None:
+    if re2 is None:
+        return re.compile(translated, re.ASCII)
+    try:
         return re2.compile(expression)
-    return re.compile(translated, re.ASCII)
+    except re2.error:  # beyond the memory that RE2 takes; its syntax is known to be right
+        raise RegexError("expression too large", expression) from None
 
 
 # --- syntax --------------------------------------------------------------------------------------------------------------
@@ -131,7 +125,14 @@ def _translated(expression: str) -> str:
     """The expression in `re`'s words."""
     if len(expression) > LONGEST:
         raise RegexError("expression too large", expression)
-    return _Translation(expression).run()
+    translated = _Translation(expression).run()
+    try:
+        automaton.check(translated)
+    except automaton.TooLargeError as error:
+        if operator := str(error):
+            raise RegexError("invalid repeat count", operator) from None
+        raise RegexError("expression too large", expression) from None
+    return translated
 
 
 class _Translation:
@@ -225,7 +226,7 @@ class _Translation:
                 self.add("\\{")
                 return
             least, most = int(match[1]), int(match[3] or match[1])
-            if max(least, most) > MOST_REPEATS or (match[3] and most < least):
+            if max(least, most) > automaton.MOST_REPEATS or (match[3] and most < least):
                 raise RegexError("invalid repeat count", match[0])
             operator = match[0]
         if not self.repeatable:
@@ -244,7 +245,12 @@ class _Translation:
         character = self.text[self.at]
         self.at += 1
         multiline = "m" in self.flags
-        self.add("^" if character == "^" else "$" if multiline else "\\Z")
+        self.add_anchor("^" if character == "^" else "$" if multiline else "\\Z")
+
+    def add_anchor(self, part: str) -> None:
+        """What takes no character; `re` repeats it only in a group."""
+        is_repeated = self.text[self.at : self.at + 1] in ("*", "+", "?", "{")
+        self.add(f"(?:{part})" if is_repeated else part)
 
     def any(self) -> None:
         self.at += 1
@@ -261,10 +267,10 @@ class _Translation:
             self.add("".join(map(re.escape, quoted)))
         elif following in "AbB":
             self.at += 2
-            self.add("\\" + following)
+            self.add_anchor("\\" + following)
         elif following == "z":
             self.at += 2
-            self.add("\\Z")
+            self.add_anchor("\\Z")
         elif following == "C":
             self.at += 2
             self.add("(?s:.)")
@@ -409,27 +415,26 @@ _Ranges = tuple[tuple[int, int], ...]
 
 @lru_cache(maxsize=64)
 def _category(name: str) -> _Ranges:
-    """The members of a Unicode category or of one of the common scripts; none if it is unknown."""
+    """The members of a Unicode category or script; none if it is unknown."""
     if name == "Any":
         return ((0, sys.maxunicode),)
-    if re.fullmatch("[CLMNPSZ][a-z]?", name):
-        return _ranges(lambda c: unicodedata.category(c).startswith(name))
-    if name[:1].isupper() and name.replace("_", "").isalpha():
-        script = name.upper().replace("_", " ")
-        return _ranges(lambda c: unicodedata.name(c, "").startswith(script + " ") and c.isalpha())
-    return ()
+    if name in ("C", "L", "M", "N", "P", "S", "Z"):
+        parts = [_table()[part] for part in _table() if len(part) == 2 and part[0] == name]
+        return tuple(sorted(pair for part in parts for pair in _pairs(part)))
+    return tuple(_pairs(_table().get(name, ()))) if name != "version" else ()
 
 
-def _ranges(member: Callable[[str], bool]) -> _Ranges:
-    out, start = [], -1
-    for code in range(sys.maxunicode + 2):
-        inside = code <= sys.maxunicode and member(chr(code))
-        if inside and start < 0:
-            start = code
-        elif not inside and start >= 0:
-            out.append((start, code - 1))
-            start = -1
-    return tuple(out)
+@lru_cache(maxsize=1)
+def _table() -> Mapping[str, Any]:
+    return orjson.loads(gzip.decompress(Path(__file__).with_name("unicode.json.gz").read_bytes()))  # type: ignore[no-any-return]
+
+
+def _pairs(runs: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of characters; `generate_unicode.py` says how they are written."""
+    at = 0
+    for gap, length in zip(runs[::2], runs[1::2], strict=True):
+        yield at + gap, at + gap + length - 1
+        at += gap + length
 
 
 def _complement(ranges: _Ranges) -> _Ranges:

@@ -4,6 +4,7 @@ the message forms are runc's."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -137,8 +138,19 @@ async def test_seccomp_refuses_what_containerd_refuses(bench: Bench) -> None:
     told = await bench.output(script, security=bench.user(seccomp="RuntimeDefault", add_capabilities=["NET_ADMIN"]))
     assert told.count("Operation not permitted") == 3
     assert told.endswith("still 2\n")
-    with pytest.raises(RuntimeFailed, match="not supported"):
-        await bench.create(await bench.pod("other"), "true", security=Security(seccomp="localhost/x.json"))
+
+
+async def test_a_seccomp_profile_of_the_node(bench: Bench, tmp_path: Path) -> None:
+    """It is there at once and in every exec; no_new_privs alone lets it in too."""
+    profile = tmp_path / "p.json"
+    refused = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 30}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}))
+    security = bench.user(seccomp=str(profile), no_new_privs=True, drop_capabilities=["ALL"])
+    container = await bench.start(await bench.pod(), "mkdir /x; echo ready; sleep 100", security=security)
+    await bench.logged(container, "ready")
+    result = await bench.runtime.exec_sync(container, ["mkdir", "/x"], 10)
+    told = (log_text(await bench.runtime.container(container)).splitlines()[0], result.stderr.decode().strip())
+    assert told == ("mkdir: can't create directory '/x': Read-only file system",) * 2
 
 
 async def test_the_file_system(bench: Bench) -> None:

@@ -9,6 +9,7 @@ only, and nothing is imported here late: after the pivot the host's Python is ou
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -199,8 +200,9 @@ def _is_inside(identity: users.Identity | None) -> bool:
 def _become(spec: Mapping[str, Any], identity: users.Identity) -> None:
     mask = spec["capabilities"]
     linux.limit_capabilities(mask, linux.last_capability())
-    if spec["seccomp"]:
-        seccomp.install(seccomp.runtime_default(mask))
+    if profile := spec["seccomp"]:
+        program = base64.b64decode(profile["program"]) or seccomp.runtime_default(mask)
+        seccomp.install(program, profile["flags"])
     if spec["no_new_privs"]:
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     os.setgroups(identity["groups"])

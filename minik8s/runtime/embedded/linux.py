@@ -24,7 +24,6 @@ MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_RELATIME, MS_STRICTATIME = 1 << 18, 1 << 19,
 MNT_DETACH = 2
 
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 24, 36, 38
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 
 CAPABILITIES = (
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
@@ -38,6 +37,7 @@ CAPABILITIES = (
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442  # the same number on every architecture
 _OPEN_TREE_CLONE, _AT_EMPTY_PATH, _AT_RECURSIVE, _AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = 1, 0x1000, 0x8000, -100, 4
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_IDMAP = 1, 0x100000
+_SYS_SECCOMP, _SET_MODE_FILTER = {"x86_64": 317, "aarch64": 277}, 1
 _SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1
 _CAPABILITY_VERSION_3 = 0x20080522
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 8
@@ -222,9 +222,16 @@ def _set_mount_attributes(tree: int, flags: int, attributes: int, users: int, ab
     _check(int(result), about)
 
 
-def prctl(option: int, value: int = 0, pointer: ctypes.c_void_p | None = None) -> None:
-    third = pointer if pointer is not None else ctypes.c_ulong(0)
-    _check(_libc.prctl(option, ctypes.c_ulong(value), third, ctypes.c_ulong(0), ctypes.c_ulong(0)), "prctl")
+def prctl(option: int, value: int = 0) -> None:
+    none = ctypes.c_ulong(0)
+    _check(_libc.prctl(option, ctypes.c_ulong(value), none, none, none), "prctl")
+
+
+def seccomp_filter(program: bytes, flags: int) -> None:
+    """seccomp(2) with a struct sock_fprog."""
+    number = ctypes.c_long(_SYS_SECCOMP[os.uname().machine])
+    result = _libc.syscall(number, ctypes.c_long(_SET_MODE_FILTER), ctypes.c_ulong(flags), ctypes.c_char_p(program))
+    _check(int(result), "seccomp")
 
 
 def new_session_keyring() -> None:

@@ -14,7 +14,7 @@ import struct
 
 from minik8s.runtime.embedded import linux
 
-_ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # machine -> (AUDIT_ARCH_*, column of the tables)
+ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # machine -> (AUDIT_ARCH_*, column of the tables)
 _NEWEST = 462  # mseal
 _X32 = 0x40000000
 _NAMESPACE_FLAGS = 0x7E020000
@@ -54,17 +54,17 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_
 
 
 def supported() -> bool:
-    return os.uname().machine in _ARCHITECTURES
+    return os.uname().machine in ARCHITECTURES
 
 
 def runtime_default(capabilities: int, machine: str = "") -> bytes:
     """The filter's instructions for a container with these capabilities (a bit mask)."""
-    architecture, column = _ARCHITECTURES[machine or os.uname().machine]
+    architecture, column = ARCHITECTURES[machine or os.uname().machine]
 
     def holds(name: str) -> bool:
         return bool(capabilities >> linux.CAPABILITIES.index(name) & 1) if name else False
 
-    program = [_op(_LOAD, _ARCHITECTURE), *_unless(_JUMP_EQ, architecture, errno.ENOSYS), _op(_LOAD, _NUMBER)]
+    program = [operation(_LOAD, _ARCHITECTURE), *_unless(_JUMP_EQ, architecture, errno.ENOSYS), operation(_LOAD, _NUMBER)]
     if not column:
         program += _when(_JUMP_GE, _X32, errno.ENOSYS)
     program += _when(_JUMP_GT, _NEWEST, errno.ENOSYS)
@@ -80,35 +80,35 @@ def runtime_default(capabilities: int, machine: str = "") -> bytes:
         )  # its flags are out of a filter's sight: libc falls back to clone
         program += _argument(_CLONE[column], _when(_JUMP_SET, _NAMESPACE_FLAGS, errno.EPERM))
     program += _argument(_SOCKET[column], _when(_JUMP_EQ, _AF_VSOCK, errno.EPERM))
-    known = [_op(_JUMP_EQ, value, len(_PERSONALITIES) - index, 0) for index, value in enumerate(_PERSONALITIES)]
-    program += _argument(_PERSONALITY[column], [*known, _op(_RETURN, _ERRNO | errno.EPERM)])
-    return b"".join([*program, _op(_RETURN, _ALLOW)])
+    known = [operation(_JUMP_EQ, value, len(_PERSONALITIES) - index, 0) for index, value in enumerate(_PERSONALITIES)]
+    program += _argument(_PERSONALITY[column], [*known, operation(_RETURN, _ERRNO | errno.EPERM)])
+    return b"".join([*program, operation(_RETURN, _ALLOW)])
 
 
-def install(program: bytes) -> None:
-    """For this process, for good; needs CAP_SYS_ADMIN or no_new_privs."""
+def install(program: bytes, flags: int = 0) -> None:
+    """For this process, for good; needs CAP_SYS_ADMIN or no_new_privs. `flags` are seccomp(2)'s."""
     code = ctypes.create_string_buffer(program, len(program))
-    filter_struct = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code)))
-    linux.prctl(linux.PR_SET_SECCOMP, linux.SECCOMP_MODE_FILTER, ctypes.c_void_p(ctypes.addressof(filter_struct)))
+    linux.seccomp_filter(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code)), flags)
 
 
-def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+def operation(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    """One instruction of classic BPF; jumps count the instructions that are left out."""
     return struct.pack("<HBBI", code, if_true, if_false, value)
 
 
 def _when(jump: int, value: int, error: int) -> list[bytes]:
-    return [_op(jump, value, 0, 1), _op(_RETURN, _ERRNO | error)]
+    return [operation(jump, value, 0, 1), operation(_RETURN, _ERRNO | error)]
 
 
 def _unless(jump: int, value: int, error: int) -> list[bytes]:
-    return [_op(jump, value, 1, 0), _op(_RETURN, _ERRNO | error)]
+    return [operation(jump, value, 1, 0), operation(_RETURN, _ERRNO | error)]
 
 
 def _argument(number: int, checks: list[bytes]) -> list[bytes]:
     """For the call `number`: its first argument's low half goes through `checks`, what passes them is allowed."""
     return [
-        _op(_JUMP_EQ, number, 0, len(checks) + 2),
-        _op(_LOAD, _FIRST_ARGUMENT),
+        operation(_JUMP_EQ, number, 0, len(checks) + 2),
+        operation(_LOAD, _FIRST_ARGUMENT),
         *checks,
-        _op(_RETURN, _ALLOW),
+        operation(_RETURN, _ALLOW),
     ]

@@ -4,6 +4,7 @@ read). Defaults are containerd's. What this runtime can't do is refused here, wi
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -95,7 +96,7 @@ def container_spec(
         "privileged": security.privileged,
         "capabilities": capabilities(security),
         "no_new_privs": security.no_new_privs,
-        "seccomp": security.seccomp == "RuntimeDefault" and not security.privileged,
+        "seccomp": None if security.privileged else _seccomp(security.seccomp),
         "devices": list(config.devices),
         "pid_mode": str(namespaces.pid),
         "pid_target": namespaces.target_id,
@@ -112,10 +113,6 @@ def container_spec(
 
 def refuse_unsupported(config: ContainerConfig) -> None:
     security = config.security
-    if security.seccomp not in ("", "Unconfined", "RuntimeDefault"):
-        raise RuntimeFailed(f"seccomp profile {security.seccomp!r} is not supported by the embedded runtime")
-    if security.seccomp == "RuntimeDefault" and not seccomp.supported():
-        raise RuntimeFailed("seccomp profile RuntimeDefault is not written for this machine's architecture")
     if security.apparmor not in ("", "unconfined", "Unconfined", "runtime/default", "RuntimeDefault"):
         raise RuntimeFailed(f"AppArmor profile {security.apparmor!r} is not supported by the embedded runtime")
     if security.namespaces.users and any(mount.propagation == "rshared" for mount in config.mounts):
@@ -125,6 +122,23 @@ def refuse_unsupported(config: ContainerConfig) -> None:
     ]
     if unknown:
         raise RuntimeFailed(f"unknown capability {unknown[0]!r}")
+
+
+def _seccomp(profile: str) -> dict[str, Any] | None:
+    """`program` empty: the runtime's own, which goes by the container's capabilities."""
+    if profile in ("", "Unconfined"):
+        return None
+    if not seccomp.supported():
+        raise RuntimeFailed(f"seccomp profile {profile!r} is not written for this machine's architecture")
+    if profile == "RuntimeDefault":
+        return {"program": "", "flags": 0}
+    from minik8s.runtime.embedded import seccomp_profile  # late: few containers have one
+
+    try:
+        found = seccomp_profile.load(profile)
+    except seccomp_profile.BadProfile as error:
+        raise RuntimeFailed(str(error)) from None
+    return {"program": base64.b64encode(found.program).decode(), "flags": found.flags}
 
 
 def arguments(config: ContainerConfig, image: Mapping[str, Any]) -> list[str]:

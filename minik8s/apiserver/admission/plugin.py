@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minik8s.api.errors import Forbidden, object_forbidden
+from minik8s.api.errors import Forbidden, InternalError, object_forbidden
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.resources import Resource
 from minik8s.apiserver.contract import Admission, Operation
@@ -55,6 +55,11 @@ def replace(obj: Object, new: Object) -> None:
         metadata.clear()
         metadata.update(changed)
         obj["metadata"] = metadata
+
+
+def internal(problem: str, cause: str = "") -> InternalError:
+    """The 500 for a fault that is not the request's."""
+    return InternalError(f"Internal error occurred: {problem}", {"causes": [{"message": cause or problem}]})
 
 
 def refused(request: Admission, detail: str) -> Forbidden:

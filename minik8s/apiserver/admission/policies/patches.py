@@ -11,13 +11,13 @@ from typing import Any
 
 from minik8s.api import patch, schema
 from minik8s.api.custom import CustomType
-from minik8s.api.errors import ApiError, InternalError, ServiceUnavailable
+from minik8s.api.errors import ServiceUnavailable
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.kinds.table import rules_of
 from minik8s.api.managed import shapes, walks
 from minik8s.api.managed.shapes import MismatchError, Shape
 from minik8s.api.resources import Resource
-from minik8s.apiserver.admission.plugin import restored
+from minik8s.apiserver.admission.plugin import internal, restored
 
 
 class MutationError(Exception):
@@ -39,17 +39,24 @@ def applied(obj: Frozen, configuration: Mapping[str, Any], row: Resource) -> Obj
         merged = walks.merge(shape, obj, config)
     except MismatchError as error:
         raise MutationError(f"error applying patch: failed to merge patch: {error}") from None
-    return _finished(merged, obj, row)
+    try:
+        return _finished(merged, obj, row)
+    except _UnfitResultError as error:
+        raise MutationError(f"error applying patch: failed to convert typed object to object: {error}") from None
 
 
 def patched(obj: Frozen, operations: list[dict[str, Any]], row: Resource) -> Object | None:
-    """The object as a JSON patch leaves it; None where a test of the patch fails."""
+    """The object as a JSON patch leaves it; None where a test of the patch fails. InternalError where it leaves none of the type: with
+    upstream, that is for no failure policy.
+    """
     try:
         return _finished(patch.operate(obj, operations), obj, row)
     except patch.FailedTestError:
         return None
     except patch.UnfitOperationError as error:
         raise MutationError(f"JSON Patch: {error}") from None
+    except _UnfitResultError as error:
+        raise internal(str(error)) from None
 
 
 def _type_of(obj: Frozen) -> tuple[str, str, str]:
@@ -89,21 +96,25 @@ def _atomic(shape: Shape | None, value: Any, path: str) -> Iterator[str]:
             yield from _atomic(shape.item, item, f"{path}[{i}]")
 
 
+class _UnfitResultError(ValueError):
+    """A result that is no object of its type."""
+
+
 def _finished(changed: Any, before: Frozen, row: Resource) -> Object:
-    """A private object of the same kind as before, with its defaults. InternalError where it is none."""
+    """A private object of the same kind as before, with its defaults."""
     if not isinstance(changed, Mapping):
-        raise InternalError("a mutation leaves no object")
-    body = {**changed, "apiVersion": before["apiVersion"], "kind": before["kind"]}
+        raise _UnfitResultError("a mutation leaves no object")
+    body = {"metadata": {}, **changed, "apiVersion": before["apiVersion"], "kind": before["kind"]}
     if custom := _custom(before, row):
         obj, _ = custom.conform(body)
         custom.complete(obj)
     else:
         try:
             obj, unknown = schema.conform(body, *_type_of(before))
-        except ApiError as error:
-            raise InternalError(error.message) from None
+        except schema.MalformedError as error:
+            raise _UnfitResultError(error.cause) from None
         if unknown:
-            raise InternalError(f"strict decoding error: {', '.join(unknown)}")
+            raise _UnfitResultError(f"strict decoding error: {', '.join(unknown)}")
     if before["kind"] == row.kind:
         rules_of(row).default(obj)
     return restored(obj, before)

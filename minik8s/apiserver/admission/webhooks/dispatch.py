@@ -21,11 +21,10 @@ from minik8s.api.kind import Object
 from minik8s.api.resources import Resource
 from minik8s.apiserver.admission.description import objects, shown
 from minik8s.apiserver.admission.matching import matched
-from minik8s.apiserver.admission.plugin import replace
+from minik8s.apiserver.admission.plugin import internal, replace
 from minik8s.apiserver.admission.webhooks import patching, review
 from minik8s.apiserver.admission.webhooks.hooks import Hook
 from minik8s.apiserver.admission.webhooks.metrics import CALL_FAILED, REFUSED, SERVER_FAILED, WebhookMetrics
-from minik8s.apiserver.admission.webhooks.patching import internal
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.contract import PATCH_ANNOTATION, Admission, Authorizer, Reader, ShownAs
 from minik8s.apiserver.outbound import Caller, CallFailed

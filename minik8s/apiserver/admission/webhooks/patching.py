@@ -10,12 +10,11 @@ from typing import Any
 import orjson
 
 from minik8s.api import schema
-from minik8s.api.errors import InternalError
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.kinds.table import rules_of
 from minik8s.api.patch import FailedTestError, UnfitOperationError, operate
 from minik8s.api.resources import Resource
-from minik8s.apiserver.admission.plugin import restored
+from minik8s.apiserver.admission.plugin import internal, restored
 
 
 class UndecodablePatch(ValueError):
@@ -40,23 +39,14 @@ def patched(obj: Frozen, operations: list[dict[str, Any]], row: Resource) -> Obj
     try:
         made = operate(obj, operations)
     except FailedTestError as error:
-        raise InternalError(f"Internal error occurred: testing value failed: {error}", _causes(str(error))) from None
+        raise internal(f"testing value failed: {error}", str(error)) from None
     except UnfitOperationError as error:
         raise internal(str(error)) from None
     if not isinstance(made, dict) or not isinstance(made.get("metadata", {}), dict):
         raise internal("the patch makes no object")
     if (made.get("apiVersion"), made.get("kind")) != (obj.get("apiVersion"), obj.get("kind")):
         raise internal("the patch changes apiVersion or kind")
-    return restored(_completed(made, row), obj)
-
-
-def internal(problem: str) -> InternalError:
-    """The 500 for a fault that is not the request's."""
-    return InternalError(f"Internal error occurred: {problem}", _causes(problem))
-
-
-def _causes(problem: str) -> dict[str, Any]:
-    return {"causes": [{"message": problem}]}
+    return restored(_completed({"metadata": {}, **made}, row), obj)
 
 
 def _completed(made: Object, row: Resource) -> Object:
@@ -72,7 +62,7 @@ def _completed(made: Object, row: Resource) -> Object:
     except LookupError:  # options of a connection have no schema
         return made
     except schema.MalformedError as error:
-        raise internal(error.message) from None
+        raise internal(error.cause) from None
     if own:
         rules_of(row).default(obj)
     return obj

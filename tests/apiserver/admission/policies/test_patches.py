@@ -4,9 +4,22 @@ from typing import Any
 
 import pytest
 
+from minik8s.api import structural
 from minik8s.api.errors import InternalError
 from minik8s.api.resources import CONFIGMAPS, PODS
 from minik8s.apiserver.admission.policies.patches import MutationError, applied, patched
+
+FARMS = structural.resources_of(
+    {
+        "metadata": {"name": "farms.example.com"},
+        "spec": {
+            "group": "example.com",
+            "names": {"plural": "farms", "kind": "Farm"},
+            "scope": "Namespaced",
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
+    }
+)[0]
 
 
 def pod(*containers: dict[str, Any]) -> dict[str, Any]:
@@ -57,11 +70,35 @@ def test_a_json_patch_that_fits_nowhere_is_an_error() -> None:
         patched(config_map(), [{"op": "add", "path": "/metadata/labels/a", "value": "b"}], CONFIGMAPS)
 
 
-def test_a_json_patch_leaves_an_object_of_the_kind() -> None:
-    with pytest.raises(InternalError):
-        patched(config_map(), [{"op": "add", "path": "/data", "value": 5}], CONFIGMAPS)
-    with pytest.raises(InternalError, match='unknown field "spec"'):
-        patched(config_map(), [{"op": "add", "path": "/spec", "value": {}}], CONFIGMAPS)
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("/data", 5, "json: cannot unmarshal number into Go struct field ConfigMap.data of type map[string]string"),
+        ("/spec", {}, 'strict decoding error: unknown field "spec"'),
+        ("/metadata", "x", "json: cannot unmarshal string into Go struct field ConfigMap.metadata of type v1.ObjectMeta"),
+    ],
+)
+def test_a_json_patch_leaves_an_object_of_the_kind(path: str, value: Any, problem: str) -> None:
+    """Upstream's patcher makes an InternalError of what its decoder refuses, whatever the failure policy."""
+    with pytest.raises(InternalError) as error:
+        patched(config_map(), [{"op": "add", "path": path, "value": value}], CONFIGMAPS)
+    assert error.value.message == f"Internal error occurred: {problem}"
+    assert error.value.details == {"causes": [{"message": problem}]}
+
+
+def test_an_apply_configuration_leaves_one_too() -> None:
+    """Here the failure policy decides: the patcher's error is no Status."""
+    wanted = {"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "much"}}}]}}
+    with pytest.raises(MutationError, match="failed to convert typed object to object: quantities must match"):
+        applied(pod({"name": "a", "image": "a:1"}), wanted, PODS)
+
+
+def test_an_object_without_its_metadata_is_one_without_a_name() -> None:
+    for made in (CONFIGMAPS, FARMS):
+        before = {"apiVersion": made.api_version, "kind": made.kind, "metadata": {"name": "a"}}
+        after = patched(before, [{"op": "remove", "path": "/metadata"}], made)
+        assert after is not None
+        assert after["metadata"] == {}
 
 
 def test_what_is_the_servers_stays() -> None:

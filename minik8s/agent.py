@@ -147,7 +147,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         apparmor=has_apparmor(),
         root=root,
     )
-    kubelet = Kubelet(site, runtime, client, informers, clock, rng)
+    manifests = settings.manifests or directory / "pod-manifests"
+    kubelet = Kubelet(site, runtime, client, informers, clock, rng, manifests=manifests)
     node = NodeConfig(
         name=name,
         addresses=(address,),

@@ -24,8 +24,11 @@ MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedu
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
+    """`needs`: what there is too little of, and how much of it (in thousandths)."""
+
     reason: str
     message: str
+    needs: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ def _groups(pod: Pod, room: Room) -> Rejection | None:
 
 def _resources(pod: Pod, room: Room) -> Rejection | None:
     requests = {"pods": quantity.of(1), **pod_amounts(pod, "requests")}
+    texts: dict[str, str] = {}
+    needs: dict[str, int] = {}
     for name, wanted in requests.items():
         if not wanted or (name not in room.allocatable and name in ("pods", "cpu", "memory", "ephemeral-storage")):
             continue
@@ -81,9 +86,9 @@ def _resources(pod: Pod, room: Room) -> Rejection | None:
         if used + wanted <= capacity:
             continue
         shown = [q.milli if name == "cpu" else q.value for q in (wanted, used, capacity)]
-        text = "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}".format(name, *shown)
-        return Rejection(f"OutOf{name}", text)
-    return None
+        texts[name] = "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}".format(name, *shown)
+        needs[name] = (used + wanted - capacity).milli
+    return next((Rejection(f"OutOf{name}", text, needs) for name, text in texts.items()), None)
 
 
 def _affinity(pod: Pod, room: Room) -> Rejection | None:

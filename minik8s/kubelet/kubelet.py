@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -22,12 +24,28 @@ from minik8s.client.client import Client
 from minik8s.client.events import WARNING, EventRecorder
 from minik8s.client.informer import Informers
 from minik8s.kubelet.actions import Actions
-from minik8s.kubelet.admission import Room, admit
+from minik8s.kubelet.admission import Rejection, Room, admit
 from minik8s.kubelet.cgroups import Cgroups
 from minik8s.kubelet.configs import uid_of
 from minik8s.kubelet.files import DiskFiles, Files
 from minik8s.kubelet.images import Images
-from minik8s.kubelet.pod import GRACE_PERIOD, NODE, Pod, is_deleted, is_finished, is_host_network, key, started_at, uid
+from minik8s.kubelet.manifests import Manifests
+from minik8s.kubelet.mirrors import Mirrors
+from minik8s.kubelet.pod import (
+    GRACE_PERIOD,
+    NODE,
+    Pod,
+    is_critical,
+    is_deleted,
+    is_finished,
+    is_host_network,
+    is_mirror,
+    is_static,
+    key,
+    started_at,
+    uid,
+)
+from minik8s.kubelet.preemption import PREEMPTED, victims
 from minik8s.kubelet.prober import Prober
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
@@ -59,6 +77,7 @@ class Kubelet:
         *,
         cgroups: Cgroups | None = None,
         files: Files | None = None,
+        manifests: Path | None = None,
     ) -> None:
         self.site, self.runtime, self.clock = site, runtime, clock
         self.features = Features()
@@ -75,6 +94,10 @@ class Kubelet:
         self._node = informers.of(NODES, fields=f"metadata.name={site.node}")
         self.events = EventRecorder(client, clock, rng, "kubelet", site.node)
         self._statuses = Statuses(client, clock)
+        self._preempting: set[str] = set()  # pods that wait for others to make room
+        self._static: Mapping[tuple[str, str], Pod] = {}
+        self._mirrors = Mirrors(client, clock, self._statuses, self._pods, lambda: self._node.get("", site.node))
+        self._manifests = Manifests(manifests, site.node, clock, self.keep) if manifests else None
         self._sources = Sources(client, clock, rng, self._volumes_changed)
         self._actions = Actions(runtime, clock)
         self._prober = Prober(self._actions, clock, rng, self.events, self._wake)
@@ -118,7 +141,12 @@ class Kubelet:
         self._ranges.take_over(sandboxes)
         for sandbox in [s for s in sandboxes if s.annotations.get(NODE) == self.site.node]:
             self._orphans.setdefault(uid_of(sandbox), []).append(sandbox)
+        if self._manifests:
+            await self._manifests.look()
+            self._owner.start(self._manifests.run(), "manifests")
+        self._node.on_change(lambda _, __: self._mirrors.look())
         self._pods.on_change(self._pod_changed)
+        self._owner.start(self._mirrors.run(), "mirrors")
         self._owner.start(self._follow_runtime(), "runtime")
         self._owner.start(self._clear_away(), "orphans")
 
@@ -163,6 +191,10 @@ class Kubelet:
     def _pod_changed(self, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
         if self._stopped:
             return
+        shown = new if new is not None else old
+        if shown is not None and is_mirror(shown):
+            self._mirrors.changed(new)
+            return
         if new is None:
             if old is not None and (worker := self._workers.get(uid(old))):
                 worker.vanish(old)
@@ -172,11 +204,36 @@ class Kubelet:
             worker.update(new)
             self._resize()
             return
-        if uid(new) not in self._orphans and not is_deleted(new) and self._turned_down(new):
+        if uid(new) not in self._orphans and not is_deleted(new) and not self._let_in(new):
             return
         if is_finished(new) and not is_deleted(new) and uid(new) not in self._orphans:
             return  # it ended long ago, and nothing of it is left here
         self._add(new)
+
+    # --- static pods ---
+
+    def keep(self, static: Mapping[tuple[str, str], Pod]) -> None:
+        """These are the node's own pods now; what is none of them any more ends."""
+        before, self._static = self._static, static
+        known = {uid(pod): pod for pod in static.values()}
+        for worker in list(self._workers.values()):
+            if is_static(worker.pod) and uid(worker.pod) not in known:
+                worker.vanish()
+        old = {uid(pod) for pod in before.values()}
+        for pod_uid, pod in known.items():
+            if (running := self._workers.get(pod_uid)) is not None:
+                if running.pod != pod:  # a manifest may bring its uid along
+                    running.update(pod)
+            elif pod_uid not in old:
+                self._start_static(pod)
+        self._mirrors.keep(static)
+
+    def _start_static(self, pod: Pod) -> None:
+        """Unless one of that name is still ending, which says so when it has."""
+        if self._static.get(key(pod)) is not pod or any(key(w.pod) == key(pod) for w in self._workers.values()):
+            return
+        if uid(pod) in self._orphans or self._let_in(pod):
+            self._add(pod)
 
     def _add(self, pod: Pod, *, gone: bool = False) -> None:
         sandboxes = tuple(s.id for s in self._orphans.pop(uid(pod), ()))
@@ -187,17 +244,43 @@ class Kubelet:
             worker.wake()
             self._resize()
 
-    def _turned_down(self, pod: Pod) -> bool:
+    def _let_in(self, pod: Pod) -> bool:
         if is_finished(pod):
-            return False
+            return True
         if started_at(pod) is not None:
-            return False  # it was let in before the agent restarted
-        rejection = admit(pod, self._room())
+            return True  # it was let in before the agent restarted
+        if uid(pod) in self._preempting:
+            return False
+        rejection = admit(pod, room := self._room())
         if rejection is None:
+            return True
+        fits_otherwise = bool(rejection.needs) and admit(pod, replace(room, allocatable={})) is None
+        if fits_otherwise and is_critical(pod) and self._make_room(pod, rejection):
             return False
         self.events.event(pod, WARNING, rejection.reason, rejection.message)
         self._statuses.set(pod, rejected(pod, rejection.reason, rejection.message, self.clock.now()))
-        return True
+        return False
+
+    def _make_room(self, pod: Pod, rejection: Rejection) -> bool:
+        """Whether others go for its sake: then it is looked at again."""
+        active = {uid(w.pod): w for w in self._workers.values() if not w.is_ending and not is_finished(w.pod)}
+        going = [active[uid(victim)] for victim in victims(pod, [w.pod for w in active.values()], rejection.needs)]
+        for worker in going:
+            self.events.event(worker.pod, WARNING, PREEMPTED.reason, PREEMPTED.message)
+            worker.end(PREEMPTED)
+        if going:
+            self._preempting.add(uid(pod))
+            self._owner.start(self._once_over(pod, going), "preemption")
+        return bool(going)
+
+    async def _once_over(self, pod: Pod, going: Sequence[Worker]) -> None:
+        for worker in going:
+            await worker.until_over()
+        self._preempting.discard(uid(pod))
+        if is_static(pod):
+            self._start_static(pod)
+        elif (now := self._pods.get(*key(pod))) and uid(now) == uid(pod):
+            self._pod_changed(None, now)
 
     def _resize(self) -> None:
         """Resizes that wait for room are looked at again, the most urgent first: some pod has changed, or is gone."""
@@ -213,7 +296,7 @@ class Kubelet:
             self.site.node,
             self._node_labels(),
             self.site.allocatable,
-            [w.pod for w in others if not w.gone and not is_finished(w.pod)],
+            [w.pod for w in others if not (w.gone or w.is_over or is_finished(w.pod))],
             bool(self.features.groups_policy),
             self.pressures,
             self.site.unsafe_sysctls,
@@ -229,6 +312,8 @@ class Kubelet:
         self._workers.pop(uid(worker.pod), None)
         self._ranges.release(uid(worker.pod))
         self._statuses.forget(uid(worker.pod))
+        if (static := self._static.get(key(worker.pod))) and not self._stopped:
+            self._start_static(static)
         self._resize()
 
     def _wake(self, pod_uid: str) -> None:

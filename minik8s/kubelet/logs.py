@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from minik8s.base import inotify
 from minik8s.base.clock import parse_time
 
 CHUNK = 64 * 1024
@@ -214,41 +213,27 @@ def _seconds(stamp: str) -> float:
     return parse_time(whole + zone) + float(f"0.{digits or 0}")
 
 
-_IN_MODIFY, _IN_ATTRIB, _IN_MOVE_SELF, _IN_DELETE_SELF = 0x2, 0x4, 0x800, 0x400
-_IN_MOVED_TO, _IN_CREATE = 0x80, 0x100
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
 class _Watch:
-    """inotify on one file: wakes when it grows or is moved away, and when another takes its place."""
+    """Wakes when a file grows or is moved away, and when another takes its place."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._descriptor < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
-        self._path = path
-        _libc.inotify_add_watch(self._descriptor, os.fsencode(path.parent), _IN_CREATE | _IN_MOVED_TO)
+        self._path, self._inotify = path, inotify.Watch()
+        self._inotify.add(path.parent, inotify.CREATE | inotify.MOVED_TO)
         self._add()
 
     def _add(self) -> None:
-        mask = _IN_MODIFY | _IN_ATTRIB | _IN_MOVE_SELF | _IN_DELETE_SELF
-        _libc.inotify_add_watch(self._descriptor, os.fsencode(self._path), mask)
+        with contextlib.suppress(FileNotFoundError):  # the next one is told of by its directory
+            self._inotify.add(self._path, inotify.MODIFY | inotify.ATTRIB | inotify.MOVE_SELF | inotify.DELETE_SELF)
 
     async def changed_or(self, finished: asyncio.Future[None]) -> None:
         """Returns after a change, or when `finished` is done."""
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-        loop.add_reader(self._descriptor, changed.set)
-        waiting: asyncio.Future[Any] = asyncio.ensure_future(changed.wait())
-        both: set[asyncio.Future[Any]] = {waiting, finished}
+        changed: asyncio.Future[None] = asyncio.ensure_future(self._inotify.changed())
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({changed, finished}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            loop.remove_reader(self._descriptor)
-            waiting.cancel()
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._descriptor, 4096)
+            changed.cancel()
+            await asyncio.wait({changed})
         self._add()
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        self._inotify.close()

@@ -85,8 +85,9 @@ def is_sidecar(container: ContainerSpec) -> bool:
     return container.get("restartPolicy") == "Always"
 
 
-MIRROR, SOURCE = "kubernetes.io/config.mirror", "kubernetes.io/config.source"
-"""Annotations: of the API's picture of a static pod (the hash of its manifest); of a pod that came from elsewhere than the API."""
+MIRROR, HASH = "kubernetes.io/config.mirror", "kubernetes.io/config.hash"
+SOURCE, SEEN = "kubernetes.io/config.source", "kubernetes.io/config.seen"
+"""Annotations of static pods: where they came from and when, the hash of their manifest; their mirror has that as MIRROR, too."""
 SYSTEM_CRITICAL = 2_000_000_000
 
 

@@ -17,8 +17,8 @@ from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
-from minik8s.kubelet.pod import Pod, key, uid
-from minik8s.kubelet.status import OWN_CONDITIONS
+from minik8s.kubelet.pod import Pod, is_static, key, uid
+from minik8s.kubelet.status import OWN_CONDITIONS, TERMINAL
 
 log = logging.getLogger(__name__)
 
@@ -38,31 +38,55 @@ class Statuses:
         self._idle: dict[str, asyncio.Event] = {}
         self._busy: set[str] = set()
         self._versions: dict[str, int] = {}
+        self._mirrors: dict[str, Pod] = {}  # by the uids of static pods
         self._slots = asyncio.Semaphore(WRITERS)
 
     def told(self, pod: Pod) -> Status:
         """The status told last: ours, else the API's."""
-        waiting = self._waiting.get(uid(pod))
-        return waiting[1] if waiting else self._written.get(uid(pod)) or pod.get("status") or {}
+        if waiting := self._waiting.get(uid(pod)):
+            return waiting[1]
+        shown = (self._mirrors.get(uid(pod)) or {}).get("status") or {}
+        of_mirror = shown if shown.get("phase") not in TERMINAL else None  # a static pod may run again
+        return self._written.get(uid(pod)) or of_mirror or pod.get("status") or {}
 
     def set(self, pod: Pod, status: Status) -> None:
         """Has `status` written soon, if it is news."""
         if self.told(pod) == status:
             return
+        self._waiting[uid(pod)] = pod, status
+        self._write_soon(pod)
+
+    def mirrored(self, pod: Pod, mirror: Pod) -> None:
+        """The API shows the static `pod` as `mirror`: its status is written there, and what was told before waits until then."""
         pod_uid = uid(pod)
-        self._waiting[pod_uid] = pod, status
+        status = waiting[1] if (waiting := self._waiting.get(pod_uid)) else self._written.get(pod_uid)
+        before = self._mirrors.get(pod_uid)
+        self._mirrors[pod_uid] = mirror
+        if before is not None and uid(before) == uid(mirror):
+            self._compare(pod, mirror)
+        elif status is not None:
+            self._written.pop(pod_uid, None)
+            self._versions.pop(pod_uid, None)
+            self._waiting[pod_uid] = pod, status
+            self._write_soon(pod)
+
+    def _write_soon(self, pod: Pod) -> None:
+        pod_uid = uid(pod)
         self._idle.setdefault(pod_uid, asyncio.Event()).clear()
-        if pod_uid not in self._busy:
+        if pod_uid not in self._busy and (not is_static(pod) or pod_uid in self._mirrors):
             self._busy.add(pod_uid)
             self._owner.start(self._write_all(pod_uid), pod_uid)
 
     def reconcile(self, pod: Pod) -> None:
         """The API has `pod` now: where somebody else (the node controller) overwrote what we told, it is told again."""
+        self._compare(pod, pod)
+
+    def _compare(self, pod: Pod, shown: Pod) -> None:
         pod_uid = uid(pod)
         written = self._written.get(pod_uid)
-        if written is None or pod_uid in self._busy or _version(pod) <= self._versions.get(pod_uid, 0):
+        if written is None or pod_uid in self._busy or _version(shown) <= self._versions.get(pod_uid, 0):
             return
-        told = pod.get("status") or {}
+        told = shown.get("status") or {}
         if any(told.get(name) != written.get(name) for name in ("phase", "podIPs")) or _own(told) != _own(written):
             self._written[pod_uid] = told
             self.set(pod, written)
@@ -78,6 +102,7 @@ class Statuses:
         self._written.pop(pod_uid, None)
         self._idle.pop(pod_uid, None)
         self._versions.pop(pod_uid, None)
+        self._mirrors.pop(pod_uid, None)
 
     async def stop(self) -> None:
         await self._owner.stop()
@@ -111,8 +136,9 @@ class Statuses:
 
     async def _write(self, pod: Pod, status: Status) -> None:
         namespace, name = key(pod)
-        before = self._written.get(uid(pod)) or pod.get("status") or {}
-        body = patch(pod, before, status)
+        shown = self._mirrors.get(uid(pod), pod)
+        before = self._written.get(uid(pod)) or shown.get("status") or {}
+        body = patch(shown, before, status)
         answer = await self._client.patch(PODS, name, namespace, body, kind="strategic", subresource="status")
         self._versions[uid(pod)] = _version(answer)
 

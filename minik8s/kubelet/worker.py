@@ -171,6 +171,11 @@ class Worker:
     def is_ending(self) -> bool:
         return self.gone or self._verdict is not None or is_deleted(self.pod)
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing of it runs any more, nor uses anything."""
+        return self._torn_down
+
     async def until_over(self) -> None:
         """Returns when nothing of the pod runs, and its volumes and its cgroup are gone."""
         while not (self._torn_down or self.gone):

@@ -36,7 +36,7 @@ class Stage:
     kubelet: Kubelet | None = None
     _informers: Informers | None = None
 
-    async def start(self) -> None:
+    async def start(self, manifests: Path | None = None) -> None:
         """Starts a kubelet (a new one after `stop`: the agent was restarted)."""
         client = Client(self.api)
         self._informers = Informers(client, self.clock, Random(1))
@@ -48,6 +48,7 @@ class Stage:
             self.clock,
             Random(2),
             cgroups=Cgroups(self.site.layout.root / "none"),
+            manifests=manifests,
         )
         await self.kubelet.start()
 

@@ -422,7 +422,7 @@ class FakeApi:
                 meta = call.body["metadata"]
                 if (call.resource, meta.get("namespace", ""), meta["name"]) in self.objects:
                     raise AlreadyExists(f"{meta['name']} already exists")
-                return self.put(call.resource, call.body)
+                return self.put(call.resource, {**call.body, "metadata": {"uid": f"uid-{self.version}", **meta}})
             case "update", _:
                 self._get(place)
                 return self.put(call.resource, call.body)

@@ -12,11 +12,12 @@ from typing import Any
 
 from minik8s.api.errors import object_not_found
 from minik8s.api.kind import Frozen
+from minik8s.api.kinds.pod.apirefs import api_reference
 from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, LEASES, NODES, PERSISTENTVOLUMES, PODS, SERVICEACCOUNTS, Resource
 from minik8s.apiserver.admission.plugin import Quiet, creates, refused
 from minik8s.apiserver.admission.pods import NOT_READY
 from minik8s.apiserver.admission.serviceaccounts import MIRROR, is_mirror
-from minik8s.apiserver.authz.node import LEASE_NAMESPACE, NODES_GROUP, USER_PREFIX, node_of, references
+from minik8s.apiserver.authz.node import LEASE_NAMESPACE, NODES_GROUP, USER_PREFIX, node_of
 from minik8s.apiserver.contract import Admission, Operation, Reader
 from minik8s.base.pki import parse_request
 
@@ -132,8 +133,8 @@ class NodeRestriction(Quiet):
             raise object_not_found(NODES, node)
         if own["metadata"]["uid"] != owners[0].get("uid"):
             return f"node {node} UID mismatch: expected {owners[0].get('uid')} got {own['metadata']['uid']}"
-        if reference := next(references(pod["spec"]), None):
-            return f'node "{node}" can not create pods that reference {reference[0]}'
+        if reference := api_reference(pod["spec"]):
+            return f'node "{node}" can not create pods that reference {reference}'
         return ""
 
     def _runs_here(self, request: Admission, node: str) -> bool:

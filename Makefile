@@ -1,10 +1,10 @@
-# make install | run | test | fuzz | lint | docs | golden | bench | clean
+# make install | run | test | fuzz | lint | docs | golden | golden-node | bench | clean
 PYTHON ?= python3
 GOLDEN ?= ../shared/golden
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test fuzz lint docs golden bench packages clean
+.PHONY: install run test fuzz lint docs golden golden-node bench packages clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,10 @@ docs: $(VENV)/.test
 # `make test` replays them all as well, where they are.
 golden: $(VENV)/.test
 	$(BIN)/python -m tests.golden $(GOLDEN) $(WHAT)
+
+# The same of what a node makes of pods, on each container runtime (as root): make golden-node, make golden-node WHAT="phases hooks"
+golden-node: packages $(VENV)/.test
+	PYTHONPATH=tests/e2e:tests/runtime $(BIN)/python -m tests.golden --node $(GOLDEN) $(WHAT)
 
 # Speed, as ratios to a bare aiohttp server: make bench, make bench WHAT="requests watchers"
 bench: $(VENV)/.test

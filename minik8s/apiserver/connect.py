@@ -37,6 +37,7 @@ from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.contract import Reader
 from minik8s.apiserver.outbound import Place, explain, places, slices_of
 from minik8s.apiserver.request import Request, is_true, readable
+from minik8s.apiserver.sniffing import media_of
 from minik8s.tunnel.mux import Refused
 from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
 
@@ -217,8 +218,14 @@ async def forward(
             if not redirects and 300 <= answer.status < 400 and "Location" in answer.headers:
                 return web.Response(status=502, text=REDIRECTED)
             kept = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP)
+            untyped = "Content-Type" not in kept and "Content-Encoding" not in kept
+            beginning = await answer.content.readany() if untyped else b""
+            if beginning:
+                kept["Content-Type"] = media_of(beginning)
             response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
             await response.prepare(http)
+            if beginning:
+                await response.write(beginning)
             async for chunk in answer.content.iter_any():
                 await response.write(chunk)
             await response.write_eof()

@@ -400,7 +400,7 @@ def _reset(pod: Pod, seen: Seen) -> tuple[Instruction, ...]:
     own = [c for c in seen.containers if c.name not in ephemeral]
     running = [c for c in own if c.state in (State.RUNNING, State.UNKNOWN)]
     if running:
-        return tuple(Stop(c.id, c.name, 0, f"Stopping container {c.name}", hook=False, again=True) for c in running)
+        return tuple(Stop(c.id, c.name, MIN_GRACE, f"Stopping container {c.name}", hook=False, again=True) for c in running)
     causes = {c.id for c in _causes(pod, own)}
     victims = [c.id for c in own if c.id not in causes]
     return tuple(RemoveContainer(container_id) for container_id in victims or causes)

@@ -563,7 +563,7 @@ class Worker:
                 await self._within(stop.grace, self._pre_stop(found[1], stop.container_id, hook, path))
         turn = asyncio.gather(*(ended[other].wait() for other in stop.after if other in ended))
         await self._within(stop.grace - (clock.monotonic() - began), turn)
-        grace = max(stop.grace - (clock.monotonic() - began), min(lifecycle.MIN_GRACE, stop.grace))
+        grace = max(stop.grace - (clock.monotonic() - began), lifecycle.MIN_GRACE)
         try:
             await tools.runtime.stop_container(stop.container_id, grace)
         except NotThere:

@@ -2,7 +2,7 @@
 
 The answers (golden.py, cases/, answers/) are no part of the project. They are looked for where MINIK8S_GOLDEN says, then in
 `shared/golden` beside the project, then beside the repository that the project was cloned from.
-docs/golden-allowed.txt names the differences that are right.
+docs/golden-allowed.txt names the differences that are right. What a node makes of pods is `golden_node.py`'s.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,10 @@ class Outcome:
     @property
     def broken(self) -> bool:
         return not self.of
+
+    @property
+    def good(self) -> bool:
+        return not self.broken and self.equal == self.of
 
 
 def directory() -> Path:
@@ -87,18 +92,24 @@ def replay(where: Path, name: str) -> Outcome:
                 if server.poll() is not None:
                     return Outcome(0, 0, 0, (Path(temporary) / "log").read_text())
                 time.sleep(0.05)
-            alone = Path(temporary) / "golden" / "cases"
-            alone.mkdir(parents=True)
-            (alone / f"{name}.yaml").symlink_to((where / "cases" / f"{name}.yaml").resolve())
-            (alone.parent / "answers").symlink_to((where / "answers").resolve())
             token = (data / "admin-token").read_text().strip()  # over the socket, everybody would be admin
-            line = [sys.executable, str(where / "golden.py"), "replay", "--url", f"https://127.0.0.1:{port}", "--token", token]
-            line += ["--cases", str(alone), "--allow", str(ALLOWED)]
-            done = subprocess.run(line, capture_output=True, text=True, check=False)
-            return _outcome(done.stdout + done.stderr)
+            return ask(where / "golden.py", where, name, f"https://127.0.0.1:{port}", token, ALLOWED)
         finally:
             server.terminate()
             server.wait()
+
+
+def ask(program: Path, where: Path, name: str, url: str, token: str, allowed: Path, inside: Sequence[str] = ()) -> Outcome:
+    """One file of `where`'s cases against the server at `url`, by golden.py (`program`); `inside`: the command that runs it elsewhere."""
+    with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
+        alone = Path(temporary) / "cases"
+        alone.mkdir()
+        (alone / f"{name}.yaml").symlink_to((where / "cases" / f"{name}.yaml").resolve())
+        (alone.parent / "answers").symlink_to((where / "answers").resolve())
+        line = [*inside, sys.executable, str(program), "replay", "--url", url, "--token", token]
+        line += ["--cases", str(alone), "--allow", str(allowed)]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        return _outcome(done.stdout + done.stderr)
 
 
 def _outcome(text: str) -> Outcome:

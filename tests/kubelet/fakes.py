@@ -192,7 +192,8 @@ class FakeRuntime:
     async def _run(self, container_id: str, does: Program) -> None:
         await self._clock.sleep(does.seconds)
         self._finish(container_id, does.code)
-        self._tell(self.all[container_id].sandbox_id)
+        if container_id in self.all:  # nobody removed it meanwhile
+            self._tell(self.all[container_id].sandbox_id)
 
     async def stop_container(self, container_id: str, grace: float) -> None:
         if container_id not in self.all:

@@ -52,7 +52,10 @@ async def choose(options: Options, clock: Clock, stack: AsyncExitStack) -> tuple
         return await _embedded(options, clock, stack, "no CRI socket answers")
     socket = SOCKETS.get(wanted, wanted.removeprefix("unix://"))
     if not _is_there(socket) and wanted == CONTAINERD:
+        from minik8s.runtime.cri import pause
+
         socket = await _supervised(options, clock, stack)
+        return await _cri(options, socket, clock, stack, f"at {socket}", pause.NAME)
     return await _cri(options, socket, clock, stack, f"at {socket}")
 
 
@@ -87,13 +90,15 @@ async def _embedded(options: Options, clock: Clock, stack: AsyncExitStack, why: 
     return runtime, f"embedded ({why}): {await runtime.describe()}"
 
 
-async def _cri(options: Options, socket: str, clock: Clock, stack: AsyncExitStack, why: str) -> tuple[Runtime, str]:
+async def _cri(
+    options: Options, socket: str, clock: Clock, stack: AsyncExitStack, why: str, sandbox_image: str = ""
+) -> tuple[Runtime, str]:
     from minik8s.runtime.cri.runtime import connect
 
     # host ports are the proxy's, where pods' network is ours
     runtime = await connect(socket, clock, host_ports=options.attach is None)
     stack.push_async_callback(runtime.close)
-    await runtime.ensure_sandbox_image()
+    await runtime.ensure_sandbox_image(sandbox_image)
     return runtime, f"{runtime.name} {await runtime.version()} ({why})"
 
 

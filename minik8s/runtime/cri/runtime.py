@@ -95,14 +95,14 @@ class CriRuntime:
     async def features(self) -> Features:
         return convert.features(await self._client.call("Status", CRI["VerboseRequest"]()))
 
-    async def ensure_sandbox_image(self) -> str:
+    async def ensure_sandbox_image(self, known: str = "") -> str:
         """Imports a pause image of our own under the name that the runtime's configuration wants, if it has none; that name.
 
-        Needs no network. Where the runtime takes no archives (CRI-O), it will pull the image itself, which the log says. Empty where it
-        doesn't say which it wants.
+        Needs no network. Where the runtime takes no archives (CRI-O), it will pull the image itself, which the log says. `known` is the
+        name where the runtime doesn't say which it wants (containerd 2.x); empty where nobody knows it.
         """
         found = await self._client.call("Status", CRI["VerboseRequest"](verbose=True))
-        name = self._sandbox_image = convert.sandbox_image(found.info)
+        name = self._sandbox_image = convert.sandbox_image(found.info) or known
         if name and await self.image(name) is None:
             try:
                 await self._import_pause(name)

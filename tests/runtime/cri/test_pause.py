@@ -8,11 +8,15 @@ import shutil
 import signal
 import struct
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from minik8s.base.clock import RealClock
 from minik8s.base.host import architecture
 from minik8s.runtime.cri.pause import NAME, archive, program
+from minik8s.runtime.cri.runtime import CriRuntime
 from minik8s.runtime.images.archive import extract
 
 
@@ -62,3 +66,23 @@ async def test_it_reaps_and_ends_as_pid_1(tmp_path: Path) -> None:
     os.kill(pid, signal.SIGTERM)
     async with asyncio.timeout(5):
         assert await outer.wait() == 0
+
+
+async def test_a_runtime_that_does_not_say_which_it_wants() -> None:
+    """containerd 2.x's verbose Status names no sandbox image; of a containerd of our own it is known."""
+    imported = []
+
+    class Client:
+        async def call(self, method: str, request: object = None) -> Any:
+            return (
+                SimpleNamespace(info={"config": "{}"}) if method == "Status" else SimpleNamespace(image=SimpleNamespace(id=""))
+            )
+
+    async def import_pause(name: str) -> None:
+        imported.append(name)
+
+    runtime = CriRuntime(Client(), "containerd", RealClock(), True)  # type: ignore[arg-type]  # a stand-in
+    runtime._import_pause = import_pause  # type: ignore[method-assign]
+    assert await runtime.ensure_sandbox_image() == ""
+    assert await runtime.ensure_sandbox_image(NAME) == NAME
+    assert imported == [NAME]

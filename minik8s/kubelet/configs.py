@@ -118,7 +118,7 @@ def container_config(
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
-        resources=container_resources(pod, container, site.memory),
+        resources=container_resources(pod, container, site.memory, site.page_sizes),
         stop_signal=(container.get("lifecycle") or {}).get("stopSignal") or "",
         security=_security(pod, role, container, found, site),
     )

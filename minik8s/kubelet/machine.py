@@ -101,11 +101,11 @@ def has_apparmor() -> bool:
 
 
 def _hugepages() -> dict[str, int]:
-    names = {"hugepages-1048576kB": "hugepages-1Gi", "hugepages-2048kB": "hugepages-2Mi"}
+    """Bytes in huge pages, by resource (`hugepages-2Mi`), of each size that the machine has."""
     found = {}
-    for directory, name in names.items():
-        count = _text(f"/sys/kernel/mm/hugepages/{directory}/nr_hugepages") or "0"
-        found[name] = int(count) * int(directory.removeprefix("hugepages-").removesuffix("kB")) * 1024
+    for directory in sorted(Path("/sys/kernel/mm/hugepages").glob("hugepages-*kB")):
+        size = int(directory.name.removeprefix("hugepages-").removesuffix("kB")) << 10
+        found[f"hugepages-{quantity.of(size, quantity.BINARY)}"] = size * int(_text(directory / "nr_hugepages") or "0")
     return found
 
 
@@ -117,7 +117,7 @@ def _os_image() -> str:
     return "Linux"
 
 
-def _text(path: str) -> str:
+def _text(path: str | Path) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError:

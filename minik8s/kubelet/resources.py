@@ -5,7 +5,7 @@ Sources: v1.ResourceRequirements, the QoS classes, KEP-2837 (pod-level resources
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from minik8s.api import quantity
@@ -90,8 +90,9 @@ def cpu_quota(milli: int) -> int:
     return max(milli * QUOTA_PERIOD // 1000, MIN_QUOTA) if milli else 0
 
 
-def container_resources(pod: Pod, container: ContainerSpec, machine_memory: int) -> Resources:
-    """What a container may use (requests become shares, limits quota and memory)."""
+def container_resources(pod: Pod, container: ContainerSpec, machine_memory: int, page_sizes: Collection[str] = ()) -> Resources:
+    """What a container may use (requests become shares, limits quota and memory; of huge pages, whose `page_sizes` are the machine's
+    resources, none unless it has a limit)."""
     requests, limits = amounts(container, "requests"), amounts(container, "limits")
     request = requests.get("cpu") or limits.get("cpu")
     limit = limits.get("cpu")
@@ -102,8 +103,23 @@ def container_resources(pod: Pod, container: ContainerSpec, machine_memory: int)
         cpu_shares=cpu_shares(request.milli if request else 0),
         memory_limit=memory.value if memory else 0,
         oom_score_adj=oom_score_adj(pod, container, machine_memory),
-        hugepage_limits={n.removeprefix("hugepages-"): q.value for n, q in limits.items() if n.startswith("hugepages-")},
+        hugepage_limits={
+            _page_size(n): limits.get(n, quantity.ZERO).value for n in {*page_sizes, *filter(_is_huge_page, limits)}
+        },
     )
+
+
+def _is_huge_page(resource: str) -> bool:
+    return resource.startswith("hugepages-")
+
+
+def _page_size(resource: str) -> str:
+    """As the kernel's hugetlb controller calls it: hugepages-2Mi is 2MB."""
+    kilobytes = quantity.parse(resource.removeprefix("hugepages-")).value >> 10
+    for unit, each in (("GB", 1 << 20), ("MB", 1 << 10)):
+        if kilobytes >= each:
+            return f"{kilobytes // each}{unit}"
+    return f"{kilobytes}KB"
 
 
 def pod_cgroup(pod: Pod) -> Resources:

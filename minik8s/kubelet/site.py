@@ -33,3 +33,8 @@ class Site:
         """Bytes of the machine."""
         amount = self.capacity.get("memory")
         return amount.value if amount else 0
+
+    @property
+    def page_sizes(self) -> list[str]:
+        """The resources that are huge pages of the machine."""
+        return [name for name in self.capacity if name.startswith("hugepages-")]

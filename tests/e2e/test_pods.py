@@ -206,3 +206,37 @@ def test_two_containers_share_a_pod(k: Kubectl) -> None:
     assert "httpd" not in k("exec", "p", "-c", "other", "--", "ps")
     assert k("exec", "p", "-c", "other", "--", "hostname") == "p\n"
     assert summary(k.get("pod", "p")).startswith("p: Running ready")
+
+
+def test_security(k: Kubectl, cluster: Cluster) -> None:
+    """A seccomp profile of the node; users of a pod's own where the runtime has them (containerd from 2.0 on), else a clear event."""
+    profiles = cluster.data / "agent" / "seccomp"
+    profiles.mkdir(exist_ok=True)
+    refused = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 30}
+    (profiles / "no-mkdir.json").write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}))
+    local = {"type": "Localhost", "localhostProfile": "no-mkdir.json"}
+    own = {"runAsUser": 1000, "runAsGroup": 3000, "fsGroup": 4000, "supplementalGroups": [5000]}
+    volumes = [{"name": "files", "emptyDir": {}}, {"name": "config", "configMap": {"name": "kube-root-ca.crt"}}]
+    mounts = [{"name": "files", "mountPath": "/files"}, {"name": "config", "mountPath": "/config"}]
+    script = "touch /files/x; stat -c '%u:%g' /files/x; cat /proc/self/uid_map; id -G; head -1 /config/ca.crt; hostname"
+    mapped = pod("mapped", busybox(f"{script}; {SLEEP}", volumeMounts=mounts), volumes=volumes, hostUsers=False)
+    k.apply(
+        pod("seccomp", SLEEP, securityContext={"seccompProfile": local}),
+        mapped | {"spec": mapped["spec"] | {"securityContext": own}},
+        pod("apparmor", SLEEP, securityContext={"appArmorProfile": {"type": "RuntimeDefault"}}),
+    )
+    k.ready("seccomp")
+    assert "Read-only file system" in k.fails("exec", "seccomp", "--", "mkdir", "/x")
+    if not Path("/sys/kernel/security/apparmor").exists():
+        assert k.phase("apparmor", "Failed")["status"]["reason"] == "AppArmor"
+    features = k.get("node", cluster.node)["status"].get("runtimeHandlers") or [{"features": {}}]
+    if features[0]["features"].get("userNamespaces"):
+        k.ready("mapped")
+        lines = k("logs", "mapped").splitlines()
+        assert (lines[0], lines[1].split(), sorted(lines[2].split()), lines[3][:10], lines[4]) == (
+            "1000:4000", ["0", "65536", "65536"], ["2000", "3000", "4000", "5000"], "-----BEGIN", "mapped",
+        )  # fmt: skip
+        [status] = k.get("pod", "mapped")["status"]["containerStatuses"]
+        assert status["user"]["linux"] == {"uid": 1000, "gid": 3000, "supplementalGroups": [2000, 3000, 4000, 5000]}
+    else:
+        assert eventually(lambda: "runtime does not support user namespaces" in k("events", "--for=pod/mapped"))

@@ -51,6 +51,13 @@ def test_a_container_as_cgroups_see_it() -> None:
     assert container_resources(bare(only_limit), only_limit, GIB).cpu_shares == 2048
 
 
+def test_huge_pages() -> None:
+    """Each size of the machine is limited, by the name that the kernel has for it (hugetlb.2MB.limit_in_bytes)."""
+    one = of(None, {"hugepages-2Mi": "4Mi", "hugepages-64Ki": "64Ki"})
+    found = container_resources(bare(one), one, GIB, ["hugepages-2Mi", "hugepages-1Gi"]).hugepage_limits
+    assert found == {"2MB": 4 << 20, "1GB": 0, "64KB": 64 << 10}
+
+
 @pytest.mark.parametrize(("request_", "score"), [("1Gi", 875), ("7Gi", 125), ("1Mi", 999), ("9Gi", 3)])
 def test_who_is_killed_first(request_: str, score: int) -> None:
     one = of({"memory": request_})

@@ -23,6 +23,7 @@ from minik8s.runtime.base import (
     Security,
     State,
 )
+from minik8s.runtime.embedded import linux
 
 pytestmark = pytest.mark.root
 
@@ -138,6 +139,22 @@ async def test_seccomp_refuses_what_containerd_refuses(bench: Bench) -> None:
     told = await bench.output(script, security=bench.user(seccomp="RuntimeDefault", add_capabilities=["NET_ADMIN"]))
     assert told.count("Operation not permitted") == 3
     assert told.endswith("still 2\n")
+
+
+async def test_read_only_to_its_depth(bench: Bench, tmp_path: Path) -> None:
+    """KEP-3857: `readOnly` alone leaves what is mounted below as it is."""
+    [handler] = (await bench.runtime.features()).handlers
+    if not handler.recursive_readonly:
+        pytest.skip("mount_setattr(2) is Linux 5.12")
+    below = tmp_path / "below"
+    below.mkdir()
+    linux.mount("tmpfs", str(below), "tmpfs")
+    try:
+        mounts = [Mount("/flat", str(tmp_path), readonly=True), Mount("/deep", str(tmp_path), readonly=True, recursive=True)]
+        script = "for at in /flat /flat/below /deep /deep/below; do touch $at/x 2>/dev/null && echo $at; done"
+        assert await bench.output(script, mounts=mounts) == "/flat/below\n"
+    finally:
+        linux.unmount(str(below))
 
 
 async def test_a_seccomp_profile_of_the_node(bench: Bench, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,6 +177,36 @@ def test_what_is_refused(security: Security, message: str) -> None:
         spec(replace(CONFIG, security=security))
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"security": Security(run_as_user=4321)}, "no runAsUser: without root"),
+        ({"security": Security(privileged=True)}, "no privileged: without root"),
+        ({"security": Security(supplemental_groups=[4])}, "no fsGroup and supplementalGroups: without root"),
+        ({"security": Security(readonly_rootfs=True)}, "no readOnlyRootFilesystem: without root"),
+        ({"security": Security(seccomp="RuntimeDefault")}, "no seccompProfile: without root"),
+        ({"mounts": [Mount("/data", "/x")]}, "nothing can be mounted at /data: without root"),
+        ({"mounts": [Mount("/etc/hosts", "/x"), Mount("/dev/termination-log", "/x")]}, ""),
+        ({"security": Security(run_as_user=0, no_new_privs=True, drop_capabilities=["ALL"])}, ""),
+    ],
+)
+def test_what_plain_processes_can_not_have(fields: dict[str, Any], message: str) -> None:
+    """Refused, never ignored; docs/runtimes.md."""
+    if not message:
+        specs.refuse_plain(replace(CONFIG, **fields))
+        return
+    with pytest.raises(RuntimeFailed, match=message):
+        specs.refuse_plain(replace(CONFIG, **fields))
+
+
+def test_selinux_is_refused_where_it_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = replace(CONFIG, security=Security(selinux={"level": "s0:c1"}))
+    assert spec(labelled)
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/sys/fs/selinux/enforce")
+    with pytest.raises(RuntimeFailed, match="seLinuxOptions are not supported"):
+        spec(labelled)
+
+
 def test_a_sandbox_s_specification() -> None:
     dns = Dns(["1.1.1.1", "::1"], ["a", "b"], ["ndots:5", "edns0"])
     found = specs.sandbox_spec(replace(SANDBOX, dns=dns, sysctls={"net.core.somaxconn": "9"}), "host's")
@@ -192,6 +223,8 @@ def test_a_sandbox_s_specification() -> None:
     assert found["cgroup_parent"] == "/minik8s/poduid"
     with pytest.raises(RuntimeFailed, match='no runtime for "kata" is configured'):
         specs.sandbox_spec(replace(SANDBOX, runtime_handler="kata"), "")
+    with pytest.raises(RuntimeFailed, match="no sysctls: without root"):
+        specs.sandbox_spec(replace(SANDBOX, sysctls={"net.core.somaxconn": "9"}), "", plain=True)
 
 
 LIMITS = specs.resources(

@@ -65,13 +65,14 @@ class Cgroups:
                         write(f"{current}/{name}", read(f"{parent}/{name}"))
 
     def limit(self, path: str, resources: Mapping[str, Any]) -> None:
-        """Sets the limits given; what is 0 or empty stays as it is."""
+        """Sets the limits given; what is 0 or empty stays as it is (but none of a size of huge pages is none)."""
         settings = (settings_v2 if self.v2 else settings_v1)(resources)
         if _raises_memory(settings, self.mounts.get("memory", "") + path):
             settings.reverse()
         for controller, name, value in settings:
             where = self.mounts.get(controller)
-            if where and ("sw" not in name or os.path.exists(f"{where}{path}/{name}")):  # swap may not be accounted
+            optional = "sw" in name or name.startswith("hugetlb.")  # the kernel may not account for it
+            if where and (not optional or os.path.exists(f"{where}{path}/{name}")):
                 write(f"{where}{path}/{name}", value)
 
     def allow_devices(self, path: str, rules: Iterable[str]) -> None:
@@ -156,9 +157,7 @@ def settings_v1(resources: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("memory", "memory.memsw.limit_in_bytes", memory),
         ("pids", "pids.max", resources.get("pids_limit")),
     ]
-    table += [
-        ("hugetlb", f"hugetlb.{size}.limit_in_bytes", value) for size, value in (resources.get("hugepage_limits") or {}).items()
-    ]
+    table += [("hugetlb", f"hugetlb.{size}.limit_in_bytes", str(value)) for size, value in _huge_pages(resources)]
     return [(controller, name, str(value)) for controller, name, value in table if value]
 
 
@@ -175,9 +174,14 @@ def settings_v2(resources: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("memory.swap.max", "0" if memory > 0 else ""),
         ("pids.max", resources.get("pids_limit")),
     ]
-    table += [(f"hugetlb.{size}.max", value) for size, value in (resources.get("hugepage_limits") or {}).items()]
+    table += [(f"hugetlb.{size}.max", str(value)) for size, value in _huge_pages(resources)]
     table += list((resources.get("unified") or {}).items())
     return [("unified", name, str(value)) for name, value in table if value]
+
+
+def _huge_pages(resources: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+    found: Mapping[str, int] = resources.get("hugepage_limits") or {}
+    return found.items()
 
 
 def score_oom(score: int) -> None:

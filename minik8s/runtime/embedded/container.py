@@ -172,6 +172,8 @@ def _execute(
         files = min(hard, _OPEN_FILES) if hard != resource.RLIM_INFINITY else _OPEN_FILES
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         _become(spec, identity)
+    elif spec["no_new_privs"]:
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     try:
         os.chdir(spec["cwd"])
     except OSError as error:

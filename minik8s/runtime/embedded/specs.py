@@ -5,6 +5,7 @@ read). Defaults are containerd's. What this runtime can't do is refused here, wi
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,12 +36,16 @@ DEFAULT_CAPABILITIES = (
 HOST_HIDDEN = ("/root", "/home", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-")
 HOST_SCRATCH = ("/tmp", "/run", "/var/tmp")  # noqa: S108 - paths in the container
 _NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+_PLAIN = "without root a container is a plain process of the agent's user on the host's file system"
+_LEFT_OUT = ("/etc/hosts", "/dev/termination-log", "/var/run/secrets/kubernetes.io/")
 _DEFAULT_CGROUP = "/minik8s"
 
 
-def sandbox_spec(config: SandboxConfig, host_resolv_conf: str) -> dict[str, Any]:
+def sandbox_spec(config: SandboxConfig, host_resolv_conf: str, *, plain: bool = False) -> dict[str, Any]:
     if config.runtime_handler:
         raise RuntimeFailed(f'no runtime for "{config.runtime_handler}" is configured')
+    if plain and config.sysctls:
+        raise RuntimeFailed(f"no sysctls: {_PLAIN}")
     host_network = config.namespaces.network is NamespaceMode.NODE
     users = _users(config.namespaces)
     sysctls = {} if host_network else dict(_NETWORK_SYSCTLS)
@@ -73,6 +78,8 @@ def container_spec(
     `hidden` what a container of the host image must not see."""
     security = config.security
     refuse_unsupported(config)
+    if plain:
+        refuse_plain(config)
     namespaces = security.namespaces
     return {
         "plain": plain,
@@ -113,6 +120,8 @@ def container_spec(
 
 def refuse_unsupported(config: ContainerConfig) -> None:
     security = config.security
+    if security.selinux and Path("/sys/fs/selinux/enforce").exists():
+        raise RuntimeFailed("seLinuxOptions are not supported by the embedded runtime")
     if security.apparmor not in ("", "unconfined", "Unconfined", "runtime/default", "RuntimeDefault"):
         raise RuntimeFailed(f"AppArmor profile {security.apparmor!r} is not supported by the embedded runtime")
     if security.namespaces.users and any(mount.propagation == "rshared" for mount in config.mounts):
@@ -122,6 +131,25 @@ def refuse_unsupported(config: ContainerConfig) -> None:
     ]
     if unknown:
         raise RuntimeFailed(f"unknown capability {unknown[0]!r}")
+
+
+def refuse_plain(config: ContainerConfig) -> None:
+    """What a process of the agent's own user can't have. The kubelet's own mounts (hosts, token, termination message) are left out."""
+    security = config.security
+    asked = {
+        "privileged": security.privileged,
+        "capabilities": security.add_capabilities,
+        "runAsUser": security.run_as_user not in (None, 0, os.geteuid()),  # 0 is the image's, too
+        "runAsGroup": security.run_as_group not in (None, os.getegid()),
+        "fsGroup and supplementalGroups": security.supplemental_groups,
+        "readOnlyRootFilesystem": security.readonly_rootfs,
+        "seccompProfile": security.seccomp not in ("", "Unconfined"),
+        "devices": config.devices,
+    }
+    if wrong := next((name for name, wanted in asked.items() if wanted), ""):
+        raise RuntimeFailed(f"no {wrong}: {_PLAIN}")
+    if path := next((m.container_path for m in config.mounts if not m.container_path.startswith(_LEFT_OUT)), ""):
+        raise RuntimeFailed(f"nothing can be mounted at {path}: {_PLAIN}")
 
 
 def _seccomp(profile: str) -> dict[str, Any] | None:

@@ -1,10 +1,10 @@
-# make install | run | test | fuzz | lint | docs | golden | golden-node | bench | clean
+# make install | run | test | fuzz | chaos | lint | docs | golden | golden-node | bench | clean
 PYTHON ?= python3
 GOLDEN ?= ../shared/golden
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test fuzz lint docs golden golden-node bench packages clean
+.PHONY: install run test fuzz chaos lint docs golden golden-node bench packages clean
 
 install: $(VENV)/.installed
 
@@ -18,6 +18,11 @@ test: packages $(VENV)/.test $(VENV)/node/.installed
 TIMES ?= 5
 fuzz: $(VENV)/.test
 	MINIK8S_FUZZ=$(TIMES) $(BIN)/pytest tests/fuzz $(ARGS)
+
+# A node's pods, while agents, runtimes and containers are killed, as root: make chaos TIMES=20, SEED=100 for other rounds
+SEED ?= 1
+chaos: packages $(VENV)/.test
+	MINIK8S_CHAOS=$(TIMES) MINIK8S_CHAOS_SEED=$(SEED) $(BIN)/pytest tests/chaos -s $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

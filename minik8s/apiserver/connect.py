@@ -1,7 +1,7 @@
 """Streams to a node: logs, exec, attach, port-forward, and the proxies of pods, services and nodes. All go through the tunnel of the node.
 
-Neighbours: `upgrades.py` joins upgraded connections (exec over WebSocket): the kubelet at the other end speaks with the client itself;
-`messages.py` sends logs as WebSocket messages.
+Neighbours: `upgrades.py` joins upgraded connections (exec over WebSocket or SPDY): the kubelet at the other end speaks with the client
+itself; `messages.py` sends logs as WebSocket messages.
 
 Source: the subresources pods/log, pods/exec, pods/attach, pods/portforward, */proxy of the Kubernetes API.
 """
@@ -38,6 +38,8 @@ from minik8s.apiserver.contract import Reader
 from minik8s.apiserver.outbound import Place, explain, places, slices_of
 from minik8s.apiserver.request import Request, is_true, readable
 from minik8s.apiserver.sniffing import media_of
+from minik8s.base import spdy
+from minik8s.base.upgraded import SWITCHING
 from minik8s.tunnel.mux import Refused
 from minik8s.tunnel.server import KUBELET, NodeUnreachable, Tunnels
 
@@ -115,10 +117,9 @@ class Connector:
             path += f"/{_container(pod, request.query.get('container', ''))}"
         if self._reader.get(NODES, "", node) is None:
             raise object_not_found(PODS, node)  # as upstream names it
-        url = f"http://kubelet{path}?{_query(http)}"  # kubectl asks by SPDY once more, and shows what that says
-        return await forward(
-            http, self._tunnels.session(node), "GET", url, headers_of(http, _is_for_websockets, _websocket(http))
-        )
+        url = f"http://kubelet{path}?{_query(http)}"
+        headers = headers_of(http, _is_for_streams, _websocket(http) or _spdy(http))
+        return await forward(http, self._tunnels.session(node), "GET", url, headers)
 
     def _pod(self, request: Request) -> Mapping[str, Any]:
         pod = self._reader.get(PODS, request.namespace, request.name)
@@ -211,7 +212,7 @@ async def forward(
             skip_auto_headers=_AUTOMATIC,
             ssl=tls,
         ) as answer:
-            if answer.status == upgrades.SWITCHING:
+            if answer.status == SWITCHING:
                 if "Upgrade" not in headers:
                     raise ServiceUnavailable("error trying to reach service: an upgrade that nobody asked for")
                 return await upgrades.join(http, answer)
@@ -247,12 +248,16 @@ def headers_of(http: web.BaseRequest, kept: Callable[[str], bool], upgrade: str)
 
 
 def _websocket(http: web.BaseRequest) -> str:
-    """Its wish for one; no other upgrade goes on."""
+    """Its wish for one; of other upgrades only that of older clients' streams goes on."""
     return "websocket" if http.headers.get("Upgrade", "").lower() == "websocket" else ""
 
 
-def _is_for_websockets(name: str) -> bool:
-    return name.startswith("sec-websocket-")
+def _spdy(http: web.BaseRequest) -> str:
+    return spdy.UPGRADE if http.headers.get("Upgrade", "").lower() == spdy.UPGRADE.lower() else ""
+
+
+def _is_for_streams(name: str) -> bool:
+    return name.startswith("sec-websocket-") or name == "x-stream-protocol-version"
 
 
 def _query(http: web.BaseRequest) -> str:

@@ -1,4 +1,4 @@
-"""Upgraded connections (exec over WebSocket): joined byte for byte, once the other side has agreed to the upgrade.
+"""Upgraded connections (exec over WebSocket or SPDY): joined byte for byte, once the other side has agreed to the upgrade.
 
 Before that nothing of what a client sends after its request goes on: a node that refuses an upgrade would read it as further
 requests, which nobody authorized (CVE-2018-1002105). Both directions are bounded by not reading who is ahead.
@@ -12,9 +12,8 @@ from collections.abc import Iterator
 import aiohttp
 from aiohttp import web
 
-BUFFER = 256 * 1024
-"""Bytes of an upgraded connection that may wait for one side before the other is not read any more."""
-SWITCHING = 101
+from minik8s.base.upgraded import Inbound, TakenOver
+
 _LAST_WORDS = 5.0
 """Seconds for which one side may still answer when the other has said all."""
 _DRAIN = 10.0
@@ -26,7 +25,7 @@ async def join(http: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.Str
     transport, protocol, connection = http.transport, http.protocol, answer.connection
     if transport is None or connection is None or connection.protocol is None or connection.transport is None:
         raise ConnectionResetError("one side of the upgrade is gone")
-    near, far = _Inbound(transport), _Inbound(connection.transport)
+    near, far = Inbound(transport), Inbound(connection.transport)
     protocol.set_parser(near)  # type: ignore[arg-type]  # has what a WebSocketReader is asked for
     connection.protocol.set_parser(far, far)
     far_protocol, far_transport = connection.protocol, connection.transport
@@ -60,7 +59,7 @@ async def join(http: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.Str
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return _TakenOver()
+    return TakenOver()
 
 
 class Frames:
@@ -99,57 +98,3 @@ def _frame_size(header: bytes) -> int:
 
 def _whole(data: bytes) -> Iterator[bytes]:
     yield data
-
-
-class _TakenOver(web.StreamResponse):
-    """The answer to a connection that was passed on: everything has been said."""
-
-    def __init__(self) -> None:
-        super().__init__(status=SWITCHING)
-        self.force_close()
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
-
-
-class _Inbound:
-    """What one side sends: stands in for aiohttp's WebSocket parser, and for its queue."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._data = bytearray()
-        self._ended = False
-        self._news = asyncio.Event()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._data += data
-        if len(self._data) > BUFFER:
-            self._transport.pause_reading()
-        self._news.set()
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self._ended = True
-        self._news.set()
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        self.feed_eof()
-
-    async def drain(self) -> None:
-        """Reads and forgets until that side has ended."""
-        while await self.read():
-            pass
-
-    async def read(self) -> bytes:
-        """What has come; empty at the end."""
-        while not self._data and not self._ended:
-            self._news.clear()
-            await self._news.wait()
-        data = bytes(self._data)
-        self._data.clear()
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-        return data

@@ -1,5 +1,6 @@
-"""SPDY/3.1 frames, as far as Kubernetes streams over them. Pure. As a server: kubectl's port-forward inside a WebSocket
-(kubelet/forwarding.py); as a client: exec, attach and port-forward of a CRI runtime (runtime/cri/streaming.py).
+"""SPDY/3.1 frames, as far as Kubernetes streams over them. Pure. As a server: older clients' exec, attach and port-forward
+(kubelet/spdychannels.py), kubectl's port-forward inside a WebSocket (kubelet/forwarding.py); as a client: exec, attach and port-forward
+of a CRI runtime (runtime/cri/streaming.py).
 
 Limits: no flow control and no SETTINGS (the library on the other side, moby/spdystream, knows neither): back-pressure is TCP's.
 Source: the SPDY Protocol, draft 3.1.
@@ -12,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+UPGRADE = "SPDY/3.1"
 LONGEST_FRAME = 1 << 20
 LONGEST_HEADERS = 64 * 1024
 MAX_DATA = 32 * 1024

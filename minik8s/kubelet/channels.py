@@ -1,4 +1,4 @@
-"""exec, attach and port-forward over a WebSocket: the `channel.k8s.io` protocols, on the server's side.
+"""exec, attach and port-forward over a WebSocket: the `channel.k8s.io` protocols, on the server's side (older clients: spdychannels.py).
 
 Each message begins with a byte, its channel: 0 stdin, 1 stdout, 2 stderr, 3 error (a Status at the end), 4 terminal size; v5 also
 255, which closes the channel that it names (so that stdin can end). With `base64.` in front, messages are a digit and base64.
@@ -12,7 +12,7 @@ import base64
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import orjson
@@ -37,6 +37,14 @@ HEARTBEAT = 30.0
 MAX_MESSAGE = 1024 * 1024
 LONGEST_SIDE = 1 << 16
 """Of a terminal: the kernel holds it in two bytes."""
+
+
+class Session(Protocol):
+    """The client's side of an exec or attach: Channels, or spdychannels.SpdyChannels."""
+
+    async def send(self, channel: int, data: bytes = b"") -> None: ...
+    async def receive(self) -> tuple[int, bytes] | None: ...
+    async def finish(self, status: Mapping[str, Any]) -> None: ...
 
 
 class Channels:
@@ -91,11 +99,12 @@ class Channels:
         await self._socket.close()
 
     @property
-    def socket(self) -> web.WebSocketResponse:
+    def response(self) -> web.StreamResponse:
+        """What its handler returns."""
         return self._socket
 
 
-async def run_command(channels: Channels, streams: Streams, command: Sequence[str], *, stdin: bool, outputs: set[int]) -> None:
+async def run_command(channels: Session, streams: Streams, command: Sequence[str], *, stdin: bool, outputs: set[int]) -> None:
     """Joins a running exec or attach to the client, until it ends or the client goes."""
     first = min(outputs, default=ERROR)
     await channels.send(first)  # tells the client that it is connected
@@ -126,7 +135,7 @@ async def _cancelled(task: asyncio.Future[None]) -> None:
     await asyncio.wait({task})
 
 
-async def _to_process(channels: Channels, streams: Streams, stdin: bool) -> None:
+async def _to_process(channels: Session, streams: Streams, stdin: bool) -> None:
     """Returns when the client is gone."""
     while (message := await channels.receive()) is not None:
         channel, data = message
@@ -149,7 +158,7 @@ async def _resize(streams: Streams, data: bytes) -> None:
     await streams.resize(width, height)
 
 
-async def _from_process(channels: Channels, streams: Streams, outputs: set[int]) -> None:
+async def _from_process(channels: Session, streams: Streams, outputs: set[int]) -> None:
     async for channel, data in streams.output():
         if channel in outputs:
             await channels.send(channel, data)

@@ -1,4 +1,5 @@
-"""Port-forward as kubectl asks for it: SPDY streams inside a WebSocket, in pairs of an error and a data stream for each connection.
+"""Port-forward as kubectl asks for it: SPDY streams inside a WebSocket (older ones: on the connection itself, spdychannels.py), in pairs of
+an error and a data stream for each connection.
 
 Promise: each connection is dialled when its data stream comes; what hinders it is said on its error stream; the end of one is the end
 of no other. Limits: SPDY has no flow control here, so a connection that does not read holds up its neighbours.
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 from aiohttp import web
@@ -29,32 +30,43 @@ async def tunnel(request: web.Request, dial: Dial) -> web.WebSocketResponse:
     """Serves one port-forward session until the client goes."""
     socket = web.WebSocketResponse(protocols=[PROTOCOL], heartbeat=HEARTBEAT, max_msg_size=MAX_MESSAGE, compress=False)
     await socket.prepare(request)
-    session = _Session(socket, dial)
     try:
-        await session.run()
+        await serve(_messages(socket), socket.send_bytes, dial)
+    finally:
+        await socket.close()
+    return socket
+
+
+async def serve(received: AsyncIterator[bytes], send: Callable[[bytes], Awaitable[None]], dial: Dial) -> None:
+    """A session over whatever brings and takes its bytes; it returns when the client goes."""
+    session = _Session(send, dial)
+    try:
+        await session.run(received)
     except spdy.BadFrame as error:
         log.info("port-forward: %s", error)
     except ConnectionError:
         log.debug("the client of a port-forward is gone")
     finally:
         await session.stop()
-        await socket.close()
-    return socket
+
+
+async def _messages(socket: web.WebSocketResponse) -> AsyncIterator[bytes]:
+    async for message in socket:
+        if message.type is aiohttp.WSMsgType.BINARY:
+            yield message.data
 
 
 class _Session:
-    def __init__(self, socket: web.WebSocketResponse, dial: Dial) -> None:
-        self._socket, self._dial = socket, dial
+    def __init__(self, send: Callable[[bytes], Awaitable[None]], dial: Dial) -> None:
+        self.send, self._dial = send, dial
         self._decoder, self._encoder = spdy.Decoder(server=True), spdy.Encoder()
         self._errors: dict[str, int] = {}  # request id -> its error stream
         self._connections: dict[int, _Connection] = {}  # by data stream
         self._owner = Owner("port-forward")
 
-    async def run(self) -> None:
-        async for message in self._socket:
-            if message.type is not aiohttp.WSMsgType.BINARY:
-                continue
-            for frame in self._decoder.feed(message.data):
+    async def run(self, received: AsyncIterator[bytes]) -> None:
+        async for data in received:
+            for frame in self._decoder.feed(data):
                 if isinstance(frame, spdy.GoAway):
                     return
                 await self._take(frame)
@@ -63,9 +75,6 @@ class _Session:
         await self._owner.stop()
         for connection in self._connections.values():
             await connection.close()
-
-    async def send(self, frame: bytes) -> None:
-        await self._socket.send_bytes(frame)
 
     async def _take(self, frame: spdy.Frame) -> None:
         match frame:

@@ -1,9 +1,9 @@
 """The kubelet's own HTTP API, reached through the tunnel alone (so whoever comes was let in by the API server).
 
     /containerLogs/NS/POD/CONTAINER   as v1.PodLogOptions: follow, previous, tailLines, limitBytes, sinceSeconds, sinceTime, timestamps
-    /exec/NS/POD/CONTAINER            WebSocket (channels.py): command (repeated), stdin, stdout, stderr, tty
-    /attach/NS/POD/CONTAINER          WebSocket: stdin, stdout, stderr, tty
-    /portForward/NS/POD               WebSocket: ports (repeated, or with commas), or SPDY in it (forwarding.py)
+    /exec/NS/POD/CONTAINER            WebSocket (channels.py) or SPDY (spdychannels.py): command (repeated), stdin, stdout, stderr, tty
+    /attach/NS/POD/CONTAINER          WebSocket or SPDY: stdin, stdout, stderr, tty
+    /portForward/NS/POD               WebSocket: ports (repeated, or with commas), or SPDY in it (forwarding.py); or SPDY
     /stats/summary  /metrics/resource  /metrics/cadvisor      what node, pods and containers use (usage.py)
     /pods  /healthz  /metrics
 
@@ -19,12 +19,15 @@ from aiohttp import web
 
 from minik8s.api.errors import ApiError, BadRequest, InternalError, NotFound
 from minik8s.base.clock import parse_time
-from minik8s.kubelet.channels import STDERR, STDOUT, Channels, failure, forward_ports, run_command
+from minik8s.base.upgraded import TakenOver
+from minik8s.kubelet import spdychannels
+from minik8s.kubelet.channels import ERROR, STDERR, STDIN, STDOUT, Channels, failure, forward_ports, run_command
 from minik8s.kubelet.forwarding import PROTOCOL, tunnel
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.logs import LogOptions, read_log
 from minik8s.kubelet.machine import Machine
 from minik8s.kubelet.pod import find_container
+from minik8s.kubelet.spdychannels import SpdyChannels
 from minik8s.kubelet.usage import Collector, machine_usage
 from minik8s.kubelet.usage_text import cadvisor_text, resource_text
 from minik8s.kubelet.worker import Worker
@@ -104,7 +107,7 @@ class _Api:
         def begin() -> Awaitable[Streams]:
             return runtime.exec(running.id, command, stdin=stdin, tty=tty)
 
-        return await _join(request, begin, "executing command in", command, stdin=stdin, tty=tty)
+        return await self._join(request, begin, "executing command in", command, stdin=stdin, tty=tty)
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         running = self._running(request)
@@ -112,7 +115,11 @@ class _Api:
         stdin = _flag(request, "stdin") and bool(found and found[1].get("stdin"))
         tty = bool(found and found[1].get("tty"))
         runtime = self._kubelet.runtime
-        return await _join(request, lambda: runtime.attach(running.id, stdin=stdin), "attaching to", [], stdin=stdin, tty=tty)
+
+        def begin() -> Awaitable[Streams]:
+            return runtime.attach(running.id, stdin=stdin)
+
+        return await self._join(request, begin, "attaching to", [], stdin=stdin, tty=tty)
 
     async def port_forward(self, request: web.Request) -> web.StreamResponse:
         worker = self._worker(request)
@@ -120,6 +127,8 @@ class _Api:
         if sandbox is None or not sandbox.ready:
             raise BadRequest(f'pod "{request.match_info["pod"]}" is not running')
         runtime, sandbox_id = self._kubelet.runtime, sandbox.id
+        if spdychannels.is_asked_for(request):
+            return await spdychannels.forward_ports(request, lambda port: runtime.port_forward(sandbox_id, port))
         if PROTOCOL in request.headers.get("Sec-WebSocket-Protocol", ""):
             return await tunnel(request, lambda port: runtime.port_forward(sandbox_id, port))
         texts = [text for value in request.query.getall("ports", []) for text in value.split(",")]
@@ -127,7 +136,36 @@ class _Api:
             raise BadRequest('query parameter "ports" must name ports between 1 and 65535')
         channels = await Channels.accept(request)
         await forward_ports(channels, [int(t) for t in texts], lambda port: runtime.port_forward(sandbox_id, port))
-        return channels.socket
+        return channels.response
+
+    async def _join(
+        self,
+        request: web.Request,
+        begin: Callable[[], Awaitable[Streams]],
+        doing: str,
+        command: Sequence[str],
+        *,
+        stdin: bool,
+        tty: bool,
+    ) -> web.StreamResponse:
+        """Joins what begins to the client. The client is there first: only so it hears why nothing could begin."""
+        outputs = _outputs(request, tty)
+        channels: Channels | SpdyChannels
+        if spdychannels.is_asked_for(request):
+            asked = {STDIN} if _flag(request, "stdin") else set()
+            try:
+                channels = await SpdyChannels.accept(request, asked | outputs | {ERROR}, self._kubelet.clock)
+            except ConnectionError:
+                return TakenOver()
+        else:
+            channels = await Channels.accept(request)
+        try:
+            streams = await begin()
+        except RuntimeFailed as error:
+            await channels.finish(failure(f"Internal error occurred: error {doing} container: {error}"))
+        else:
+            await run_command(channels, streams, command, stdin=stdin, outputs=outputs)
+        return channels.response
 
     # --- the node ---
 
@@ -174,20 +212,6 @@ class _Api:
 
 def _prometheus(text: str) -> web.Response:
     return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
-
-
-async def _join(
-    request: web.Request, begin: Callable[[], Awaitable[Streams]], doing: str, command: Sequence[str], *, stdin: bool, tty: bool
-) -> web.StreamResponse:
-    """Joins what begins to the client. The client is there first: only so it hears why nothing could begin."""
-    channels = await Channels.accept(request)
-    try:
-        streams = await begin()
-    except RuntimeFailed as error:
-        await channels.finish(failure(f"Internal error occurred: error {doing} container: {error}"))
-    else:
-        await run_command(channels, streams, command, stdin=stdin, outputs=_outputs(request, tty))
-    return channels.socket
 
 
 def _run_of(worker: Worker, name: str, *, previous: bool) -> Container:

@@ -32,6 +32,7 @@ from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.base.clock import RealClock
 from minik8s.base.metrics import Metrics
 from minik8s.base.tasks import Owner
+from minik8s.base.upgraded import Inbound, TakenOver
 from minik8s.store.memory import MemoryStore
 from minik8s.tunnel.mux import Mux, Stream
 from minik8s.tunnel.server import Tunnels
@@ -120,6 +121,15 @@ async def node_of(house: House) -> web.AppRunner:
             assert request.transport is not None
             request.transport.abort()
             return answer
+        if request.headers.get("Upgrade") == "SPDY/3.1":
+            transport = request.transport
+            assert transport is not None
+            heard = Inbound(transport)
+            request.protocol.set_parser(heard)  # type: ignore[arg-type]
+            transport.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+            while data := await heard.read():
+                transport.write(data[::-1])
+            return TakenOver()
         if request.headers.get("Upgrade", "").lower() == "websocket":
             socket = web.WebSocketResponse()
             await socket.prepare(request)
@@ -175,6 +185,24 @@ async def test_an_upgrade_is_joined(house: House) -> None:
         await socket.send_bytes(b"abc")
         assert await socket.receive_bytes() == b"cba"
     assert house.targets == ["kubelet", "tcp:10.0.0.1:80"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_older_clients_speak_spdy(house: House, method: str) -> None:
+    """client-go before KEP-4006 posts, and names the versions that it speaks in a header of its own."""
+    ask = f"{method} {EXEC}&upgrade=1 HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: SPDY/3.1\nContent-Length: 0\n"
+    found = await house.raw(f"{ask}X-Stream-Protocol-Version: v4.channel.k8s.io\nX-Other: x\n\n", b"abc")
+    head, _, said = found.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101")
+    assert b"Upgrade: SPDY/3.1" in head
+    assert said == b"cba"
+    assert house.headers[-1]["X-Stream-Protocol-Version"] == "v4.channel.k8s.io"
+    assert "X-Other" not in house.headers[-1]
+
+
+async def test_a_proxied_pod_is_not_spoken_to_by_spdy(house: House) -> None:
+    await house.raw(f"GET {POD}/proxy/x HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: SPDY/3.1\n\n", HIDDEN)
+    assert [(path, headers.get("Upgrade")) for path, headers in zip(house.asked, house.headers, strict=True)] == [("/x", None)]
 
 
 @pytest.mark.parametrize("what", ["exec", "attach", "portforward"])

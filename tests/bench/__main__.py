@@ -17,7 +17,7 @@ import sys
 
 import uvloop
 
-from tests.bench import at_rest, pods, requests, scheduling, starting, watchers
+from tests.bench import at_rest, many, pods, requests, scheduling, starting, watchers
 from tests.bench.figures import Figure
 
 BENCHES = {
@@ -27,6 +27,7 @@ BENCHES = {
     "starting": starting.measure,
     "rest": at_rest.measure,
     "pods": pods.measure,
+    "many": many.measure,
 }
 
 

@@ -45,14 +45,14 @@ async def measure(_: float) -> AsyncIterator[Figure]:
             bare = await _bare_calls(api.data)
         finally:
             os.kill(int((api.data / PID_FILE).read_text()), signal.SIGTERM)
-    yield Figure(f"{REPLICAS} pods Ready, containerd", f"{containerd:.2f} s", containerd / bare, "x bare CRI calls", most=1.5)
+    yield Figure(f"{REPLICAS} pods Ready, containerd", f"{containerd:.2f} s", containerd / bare, "x bare CRI calls", most=1.3)
     yield Figure("embedded against containerd", f"{embedded:.2f} s", embedded / containerd, "x", most=0.5)
 
 
 async def _ready_in(api: Program) -> float:
     """Seconds from the Deployment's POST until all its pods are Ready; they are gone afterwards."""
     await node_ready(api)
-    await _import(api.data)
+    await import_image(api.data)
     async with client(api) as session:
         calls = Api(session, api.url)
         while (await calls.get("/api/v1/namespaces/default/serviceaccounts/default"))["kind"] != "ServiceAccount":
@@ -70,7 +70,7 @@ async def _ready_in(api: Program) -> float:
         return took
 
 
-async def _import(data: Path) -> None:
+async def import_image(data: Path) -> None:
     while not (data / "agent/agent.sock").exists():  # the last thing that an agent opens
         await asyncio.sleep(0.05)
     archive = data / "busybox.tar"

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import time
 
@@ -125,7 +126,26 @@ def test_exec(shell: Kubectl, cluster: Cluster) -> None:
     assert (done.returncode, done.stdout) == (0, b"y\ny\n"), done.stderr
 
 
-def test_exec_on_a_terminal(shell: Kubectl) -> None:
+def test_exec_as_older_kubectls_do_it(shell: Kubectl) -> None:
+    """Over SPDY, which kubectl before 1.30 and client-go before KEP-4006 speak alone."""
+    k = shell
+    done = subprocess.run(
+        k.command("exec", "-i", "p", "--", "sh", "-c", "wc -c; echo err >&2; exit 7"),
+        input=b"x" * 300_000,
+        env=os.environ | SPDY,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (7, b"300000\n"), done.stderr
+    assert done.stderr == b"err\ncommand terminated with exit code 7\n"
+
+
+SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["websocket", "spdy"])
+def test_exec_on_a_terminal(shell: Kubectl, older: bool) -> None:
     k = shell
     parent, child = pty.openpty()
     os.set_blocking(parent, False)
@@ -135,7 +155,12 @@ def test_exec_on_a_terminal(shell: Kubectl) -> None:
 
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
     process = subprocess.Popen(
-        k.command("exec", "-it", "p", "--", "sh"), stdin=child, stdout=child, stderr=child, start_new_session=True
+        k.command("exec", "-it", "p", "--", "sh"),
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        start_new_session=True,
+        env=os.environ | (SPDY if older else {}),
     )
     os.close(child)
     seen = b""
@@ -156,6 +181,10 @@ def test_exec_on_a_terminal(shell: Kubectl) -> None:
     os.write(parent, b"tty; stty size\n")
     said("/dev/pts/")
     said("33 77")
+    fcntl.ioctl(parent, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 88, 0, 0))
+    os.kill(process.pid, signal.SIGWINCH)
+    os.write(parent, b"sleep 0.5; stty size\n")
+    said("44 88")
     os.write(parent, b"sleep 1000\n")
     time.sleep(0.3)
     os.write(parent, b"\x03")  # ^C ends the sleep alone
@@ -177,12 +206,17 @@ def test_cp(shell: Kubectl, tmp_path: os.PathLike[str]) -> None:
         assert file.read() == data
 
 
-def test_port_forward(k: Kubectl, cluster: Cluster) -> None:
+@pytest.mark.parametrize("older", [False, True], ids=["websocket", "spdy"])
+def test_port_forward(k: Kubectl, cluster: Cluster, older: bool) -> None:
     k.apply(pod("p", busybox("mkdir /www; echo hello > /www/index.html; exec httpd -f -p 127.0.0.1:8080 -h /www")))
     k.ready("p")
     port = cluster.machine.free_port()
     process = subprocess.Popen(
-        k.command("port-forward", "pod/p", f"{port}:8080"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        k.command("port-forward", "pod/p", f"{port}:8080"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | (SPDY if older else {}),
     )
     try:
         assert process.stdout

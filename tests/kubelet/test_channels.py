@@ -46,7 +46,7 @@ async def talk(directory: Path, *, fails: bool) -> list[bytes]:
         channels = await Channels.accept(request)  # type: ignore[arg-type]
         await run_command(channels, Reader(fails), ["head"], stdin=True, outputs={1})
         left.set()
-        return channels.socket
+        return channels.response
 
     server = web.Server(handle)
     listener = await asyncio.get_running_loop().create_unix_server(server, str(directory / "s"))
@@ -100,7 +100,7 @@ async def test_text_and_bytes_are_heard_alike(
         channels = await Channels.accept(request)  # type: ignore[arg-type]
         found.append(await channels.receive())
         await channels.close()
-        return channels.socket
+        return channels.response
 
     server = web.Server(handle)
     listener = await asyncio.get_running_loop().create_unix_server(server, str(tmp_path / "s"))

@@ -197,6 +197,7 @@ state = {text(str(place.directory / "state"))}
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = {text(pause.NAME)}
   restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
 

@@ -233,6 +233,16 @@ def test_schemas_of_custom_resources() -> None:
     assert back == schema.conform(obj, *kind)
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:02.000000Z", "2026-01-02T03:04:05.600000Z", "9999-12-31T23:59:59.999999Z"])
+def test_years_have_four_digits(time: str) -> None:
+    """Conformance: "lease API should be available" begins with Go's year 1."""
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}, "spec": {"renewTime": time}}
+    assert protobuf.decode(protobuf.encode(lease))["spec"]["renewTime"] == time
+    whole = time[:19] + "Z"
+    dated = {**lease, "metadata": {"name": "a", "creationTimestamp": whole}}
+    assert protobuf.decode(protobuf.encode(dated))["metadata"]["creationTimestamp"] == whole
+
+
 def test_custom_resources_have_no_protobuf() -> None:
     with pytest.raises(LookupError):
         protobuf.encode({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {}})

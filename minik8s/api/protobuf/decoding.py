@@ -193,18 +193,19 @@ def _numbers(data: memoryview) -> dict[int, Any]:
 
 
 def _time(data: memoryview, _: int) -> str | None:
-    return _moment(data).strftime("%Y-%m-%dT%H:%M:%SZ") if data else None  # empty: Go's zero time, null in JSON
+    return _moment(data).isoformat(timespec="seconds") + "Z" if data else None  # empty: Go's zero time, null in JSON
 
 
 def _micro_time(data: memoryview, _: int) -> str | None:
-    return _moment(data).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if data else None
+    return _moment(data).isoformat(timespec="microseconds") + "Z" if data else None
 
 
 def _moment(data: memoryview) -> datetime:
+    """In UTC."""
     parts = _numbers(data)
     seconds, nanos = _signed(parts.get(1, 0)), _signed(parts.get(2, 0))
     try:
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanos // 1000)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanos // 1000, tzinfo=None)
     except (ValueError, OverflowError, OSError):
         raise ValueError("a time out of range") from None
 

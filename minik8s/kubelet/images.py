@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ import orjson
 from minik8s.base.clock import Clock
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
 from minik8s.kubelet.pod import Pod
+from minik8s.kubelet.pullrecords import EVERYONE, Credential, PullRecords
 from minik8s.runtime.base import Auth, Image, Runtime, RuntimeFailed
 
 PRESENT = 'Container image "{}" already present on machine and can be accessed by the pod'
@@ -34,9 +37,13 @@ class StartFailed(Exception):
 class Images:
     """Pulls of one image happen once at a time: who comes meanwhile waits for the same result."""
 
-    def __init__(self, runtime: Runtime, clock: Clock, events: EventRecorder) -> None:
-        self._runtime, self._clock, self._events = runtime, clock, events
+    def __init__(self, runtime: Runtime, clock: Clock, events: EventRecorder, records: PullRecords) -> None:
+        self._runtime, self._clock, self._events, self._records = runtime, clock, events, records
         self._locks: dict[str, asyncio.Lock] = {}
+
+    async def forget_others(self) -> None:
+        """Of images that are gone it need not be known who may use them. Raises RuntimeFailed."""
+        self._records.forget_others({image.id for image in await self._runtime.images()})
 
     async def ensure(self, pod: Pod, asked: str, policy: str, path: str, secrets: Iterable[Mapping[str, Any]]) -> Image:
         """The image `asked` of a container (or, with no `path` for the events, of a volume), pulled if `policy` says so. Raises
@@ -50,16 +57,18 @@ class Images:
             raise StartFailed("InvalidImageName", text, asked) from error
         policy = policy or ("Always" if reference.endswith(":latest") else "IfNotPresent")
         lock = self._locks.setdefault(reference, asyncio.Lock())
+        found = list(credentials(reference, secrets))
         async with lock:
             image = await self._inspect(pod, asked, reference, path)
-            if image is not None and policy != "Always":
+            known = image is not None and self._records.may_use(image.id, reference, [each.source for each in found])
+            if image is not None and known and policy != "Always":
                 self._events.event(pod, NORMAL, "Pulled", PRESENT.format(asked), field_path=path)
                 return image
             if policy == "Never":
                 text = f'Container image "{asked}" is not present with pull policy of Never'
                 self._events.event(pod, WARNING, "ErrImageNeverPull", text, field_path=path)
                 raise StartFailed("ErrImageNeverPull", text, asked)
-            return await self._pull(pod, asked, reference, path, secrets)
+            return await self._pull(pod, asked, reference, path, found)
 
     async def _inspect(self, pod: Pod, asked: str, reference: str, path: str) -> Image | None:
         try:
@@ -69,11 +78,11 @@ class Images:
             self._events.event(pod, WARNING, "InspectFailed", text, field_path=path)
             raise StartFailed("ImageInspectError", text, asked) from error
 
-    async def _pull(self, pod: Pod, asked: str, reference: str, path: str, secrets: Iterable[Mapping[str, Any]]) -> Image:
+    async def _pull(self, pod: Pod, asked: str, reference: str, path: str, found: Sequence[Tracked]) -> Image:
         self._events.event(pod, NORMAL, "Pulling", f'Pulling image "{asked}"', field_path=path)
         began = self._clock.monotonic()
         try:
-            image = await self._try_each(reference, list(credentials(reference, secrets)) or (None,))
+            image = await self._try_each(reference, found or (ANONYMOUS,))
         except RuntimeFailed as error:
             text = f'Failed to pull image "{asked}": {error}'
             self._events.event(pod, WARNING, "Failed", text, field_path=path)
@@ -87,18 +96,19 @@ class Images:
         self._events.event(pod, NORMAL, "Pulled", text, field_path=path)
         return image
 
-    async def _try_each(self, reference: str, auths: Sequence[Auth | None]) -> Image:
+    async def _try_each(self, reference: str, found: Sequence[Tracked]) -> Image:
         """With each of the credentials in turn."""
         last: RuntimeFailed | None = None
-        for auth in auths:
+        for each in found:
             try:
-                await self._runtime.pull_image(reference, auth)
+                await self._runtime.pull_image(reference, each.auth)
             except RuntimeFailed as error:
                 last = error
                 continue
             image = await self._runtime.image(reference)
             if image is None:
                 raise RuntimeFailed(f"image {reference} is gone right after its pull", "ErrImagePull")
+            self._records.pulled(image.id, reference, each.source)
             return image
         assert last is not None
         raise last
@@ -128,13 +138,31 @@ _REMAINDER = re.compile(
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
 
 
-def credentials(reference: str, secrets: Iterable[Mapping[str, Any]]) -> Iterator[Auth]:
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A credential, and where it is from."""
+
+    auth: Auth | None
+    source: Credential
+
+
+ANONYMOUS = Tracked(None, EVERYONE)
+
+
+def credentials(reference: str, secrets: Iterable[Mapping[str, Any]]) -> Iterator[Tracked]:
     """Those of the pull secrets that are for the reference's registry, the most particular first."""
-    found: list[tuple[str, Auth]] = []
+    found: list[tuple[str, Tracked]] = []
     for secret in secrets:
-        found += [(where, auth) for where, auth in _entries(secret) if _covers(where, reference)]
-    for _, auth in sorted(found, key=lambda entry: len(entry[0]), reverse=True):
-        yield auth
+        fitting = [(where, auth) for where, auth in _entries(secret) if _covers(where, reference)]
+        found += [(where, Tracked(auth, _source(secret, auth))) for where, auth in fitting]
+    for _, tracked in sorted(found, key=lambda entry: len(entry[0]), reverse=True):
+        yield tracked
+
+
+def _source(secret: Mapping[str, Any], auth: Auth) -> Credential:
+    meta = secret.get("metadata") or {}
+    digest = hashlib.sha256(orjson.dumps(auth)).hexdigest()
+    return meta.get("uid", ""), meta.get("namespace", ""), meta.get("name", ""), digest
 
 
 def _entries(secret: Mapping[str, Any]) -> Iterator[tuple[str, Auth]]:
@@ -166,8 +194,10 @@ def _covers(where: str, reference: str) -> bool:
     host, slash, rest = reference.partition("/")
     if not slash or ("." not in host and ":" not in host and host != "localhost"):
         host, rest = "index.docker.io", reference
-    host = "index.docker.io" if host in ("docker.io", "registry-1.docker.io") else host
-    wanted, asked = split.netloc.split("."), host.split(".")
+    wanted, asked = (
+        ("index.docker.io" if name in ("docker.io", "registry-1.docker.io") else name).split(".")
+        for name in (split.netloc, host)
+    )
     same = len(wanted) == len(asked) and all(w in ("*", a) for w, a in zip(wanted, asked, strict=True))
     return same and (not path or rest == path or rest.startswith(path + "/"))
 

@@ -47,6 +47,7 @@ from minik8s.kubelet.pod import (
 )
 from minik8s.kubelet.preemption import PREEMPTED, victims
 from minik8s.kubelet.prober import Prober
+from minik8s.kubelet.pullrecords import PullRecords
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
 from minik8s.kubelet.starter import Starter
@@ -101,15 +102,16 @@ class Kubelet:
         self._sources = Sources(client, clock, rng, self._volumes_changed)
         self._actions = Actions(runtime, clock)
         self._prober = Prober(self._actions, clock, rng, self.events, self._wake)
+        records = PullRecords(site.layout.pulled if files is None else None)
         if files is None:
             files = DiskFiles(site, Volumes(site, clock, rng, self._sources, Tokens(client, clock), self._node_labels))
-        images = Images(runtime, clock, self.events)
+        self._images = Images(runtime, clock, self.events, records)
         starter = Starter(
             runtime,
             clock,
             self.events,
             site,
-            images,
+            self._images,
             self._sources,
             files,
             self._actions,
@@ -137,6 +139,7 @@ class Kubelet:
         self.events.start()
         self._tools.cgroups.create_classes(self.site.cgroup_root)
         self.features = await self.runtime.features()
+        await self._images.forget_others()
         sandboxes = await self.runtime.sandboxes()
         self._ranges.take_over(sandboxes)
         for sandbox in [s for s in sandboxes if s.annotations.get(NODE) == self.site.node]:

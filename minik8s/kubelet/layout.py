@@ -26,6 +26,11 @@ class Layout:
         return self.root / "pods"
 
     @property
+    def pulled(self) -> Path:
+        """Who may use which image."""
+        return self.root / "pulled-images.json"
+
+    @property
     def seccomp(self) -> Path:
         return self.root / "seccomp"
 

@@ -16,6 +16,7 @@ from minik8s.api.resources import PODS, Resource
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.client.transport import WatchEvent
 from minik8s.runtime.base import (
+    Auth,
     Container,
     ContainerConfig,
     ContainerEvent,
@@ -86,6 +87,7 @@ class FakeRuntime:
         self.unopenable = False  # logs
         self.unstoppable = 0  # so often stopping a sandbox has no effect
         self.pullable: set[str] = set()
+        self.passwords: dict[str, str] = {}  # of images that need one
         self._present: set[str] = set()
         self._ended: dict[str, asyncio.Event] = {}
         self._listeners: list[asyncio.Queue[ContainerEvent]] = []
@@ -290,8 +292,12 @@ class FakeRuntime:
             return None
         return Image(f"id-of-{reference}", [reference], [], 1)
 
-    async def pull_image(self, reference: str, auth: object = None) -> str:
-        if reference not in self.pullable:
+    async def images(self) -> list[Image]:
+        return [image for reference in sorted(self._present) if (image := await self.image(reference))]
+
+    async def pull_image(self, reference: str, auth: Auth | None = None) -> str:
+        password = auth.password if auth else ""
+        if reference not in self.pullable or self.passwords.get(reference, "") != password:
             self._trace(f"runtime: pull {reference} fails")
             raise RuntimeFailed("connection refused", "ErrImagePull")
         self._trace(f"runtime: pull {reference}")

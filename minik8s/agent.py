@@ -11,7 +11,7 @@ import ctypes
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random, SystemRandom
@@ -24,10 +24,12 @@ from minik8s import KUBERNETES_VERSION, config
 from minik8s.api import quantity
 from minik8s.api.resources import NODES
 from minik8s.api.storage import LOCAL_DIRECTORY
-from minik8s.base import memory, nft
+from minik8s.base import lock, memory, nft, systemd
+from minik8s.base.children import ended
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.host import default_address, node_name
 from minik8s.base.logging import configure
+from minik8s.base.proxies import Proxies
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
 from minik8s.client.http import HttpTransport
@@ -57,11 +59,15 @@ from minik8s.runtime import http as image_api
 from minik8s.runtime.base import Runtime, RuntimeFailed
 from minik8s.runtime.choose import Options as RuntimeOptions
 from minik8s.runtime.choose import choose, cni_directory
+from minik8s.runtime.images.settings import Settings as RegistrySettings
+from minik8s.runtime.images.settings import read_settings
 from minik8s.tunnel.agent import Line, Targets, websocket
 
 log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
+PREDECESSOR = 15.0
+"""Seconds that another agent on the same data directory has to end in."""
 AGAIN = -1
 """What `_serve` returns when the agent has to start anew: its certificate is to be renewed. Containers run on."""
 
@@ -76,13 +82,14 @@ def run(options: SimpleNamespace) -> int:
     _end_with_parent()
     import uvloop
 
+    tell = systemd.notifier()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        while (code := runner.run(_serve(options, RealClock(), SystemRandom()))) == AGAIN:
+        while (code := runner.run(_serve(options, tell, RealClock(), SystemRandom()))) == AGAIN:
             log.info("starting anew with a new certificate")
         return code
 
 
-async def _serve(options: SimpleNamespace, clock: Clock, rng: Random) -> int:
+async def _serve(options: SimpleNamespace, tell: Callable[[str], None], clock: Clock, rng: Random) -> int:
     end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -96,9 +103,12 @@ async def _serve(options: SimpleNamespace, clock: Clock, rng: Random) -> int:
             await asyncio.wait((starting,))
             return 0
         membership = await starting
+        tell(systemd.READY)
         renewal = asyncio.ensure_future(clock.sleep(membership.renewal()))
         await asyncio.wait((renewal, ended), return_when=asyncio.FIRST_COMPLETED)
         renewal.cancel()
+        if end.is_set():
+            tell(systemd.STOPPING)
     if end.is_set():
         return 0
     membership.forget()
@@ -111,20 +121,34 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     directory: Path = options.data_dir / "agent"
     address = options.node_ip or default_address()
     root = os.geteuid() == 0
-    owner = Owner("agent", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
-    stack.push_async_callback(owner.stop)
-    membership = Membership(options.server, options.token, name, directory / "tls", clock, rng)
     with _one_line(options):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stack.callback(os.close, await _alone(directory / "lock", clock))
+    owner = Owner("agent", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    stack.push_async_callback(owner.stop)
+    registries, proxies = _registries(options.private_registry), _proxies()
+    proxy = proxies.for_url(options.server)
+    membership = Membership(options.server, options.token, name, directory / "tls", clock, rng, proxy)
+    with _one_line(options):
         access = await membership.join()
         cluster = await membership.config(access)
         without = "it does not run as root" if not root else nft.missing()
         network = None if without else _network(name, directory, cluster, options, clock)
-        chosen = _runtime_options(options, directory, network, address)
+        chosen = RuntimeOptions(
+            wanted=options.runtime,
+            directory=directory / "runtime",
+            cni=directory / "cni",
+            hidden=(str(options.data_dir),),
+            host_ips=(address,),
+            attach=network.attach if network else None,
+            detach=network.detach if network else None,
+            registries=registries,
+            proxies=_proxies(cluster),
+        )
         runtime, described = await choose(chosen, clock, stack)
     _say("runtime", described)
 
-    client = Client(HttpTransport(access, connections=0))
+    client = Client(HttpTransport(access, connections=0, proxy=proxy))
     stack.push_async_callback(client.close)
     informers = Informers(client, clock, rng, "agent")
     stack.push_async_callback(informers.stop)
@@ -181,7 +205,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         _start_proxy(name, cluster, informers, clock, rng, stack, without)
     if "coredns" not in options.disable:
         await _start_dns(cluster, informers, clock, rng, stack, without)
-    await _connect(options, access, kubelet, machine, owner, clock, rng, stack)
+    await _connect(options, access, proxy, kubelet, machine, owner, clock, rng, stack)
     await _offer_images(runtime, directory, stack)
     return membership
 
@@ -212,20 +236,50 @@ def _network(name: str, directory: Path, cluster: ClusterConfig, options: Simple
         cluster_cidr=cluster.cluster_cidr,
         service_cidr=cluster.service_cidr,
         local=(cluster.cluster_dns,),
-        cni_directory=cni_directory(_runtime_options(options, directory, None, "")),
+        cni_directory=cni_directory(options.runtime, directory / "cni"),
     )
 
 
-def _runtime_options(options: SimpleNamespace, directory: Path, network: PodNetwork | None, address: str) -> RuntimeOptions:
-    return RuntimeOptions(
-        wanted=options.runtime,
-        directory=directory / "runtime",
-        cni=directory / "cni",
-        hidden=(str(options.data_dir),),
-        host_ips=(address,),
-        attach=network.attach if network else None,
-        detach=network.detach if network else None,
+async def _alone(file: Path, clock: Clock) -> int:
+    """A lock on the agent's directory. One before us may still be ending, with a server that was killed."""
+    try:
+        return lock.hold(file)
+    except lock.Held as held:
+        if not held.pid:
+            raise AgentFailed(str(held)) from None
+        log.warning("%s: waiting for its end", held)
+        with contextlib.suppress(TimeoutError):
+            async with clock.timeout(PREDECESSOR):
+                await ended(held.pid)
+    try:
+        return lock.hold(file)
+    except lock.Held as held:
+        raise AgentFailed(str(held)) from None
+
+
+def _registries(file: str) -> RegistrySettings:
+    """What registries.yaml says; nothing where the usual one isn't there."""
+    if file == config.REGISTRIES and not Path(file).exists():
+        return RegistrySettings()
+    try:
+        return read_settings(Path(file))
+    except OSError as error:
+        raise AgentFailed(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise AgentFailed(str(error)) from None
+
+
+def _proxies(cluster: ClusterConfig | None = None) -> Proxies:
+    """What the environment says. What is in the cluster is reached without them."""
+    within = (
+        (*cluster.cluster_cidr.split(","), *cluster.service_cidr.split(","), ".svc", f".{cluster.cluster_domain}")
+        if cluster
+        else ()
     )
+    try:
+        return Proxies.of(os.environ, within)
+    except ValueError as error:
+        raise AgentFailed(str(error)) from None
 
 
 async def _start_network(network: PodNetwork, runtime: Runtime, informers: Informers, stack: AsyncExitStack) -> None:
@@ -285,6 +339,7 @@ def _one_line(options: SimpleNamespace) -> Iterator[None]:
 async def _connect(
     options: SimpleNamespace,
     access: Access,
+    proxy: str | None,
     kubelet: Kubelet,
     machine: Machine,
     owner: Owner,
@@ -296,7 +351,7 @@ async def _connect(
     runner = web.AppRunner(application(kubelet, machine), access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl_context(access)))
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl_context(access)), proxy=proxy)
     stack.push_async_callback(session.close)
     targets = Targets(kubelet=runner.server, allows=kubelet.may_dial)
     line = Line(websocket(session, options.server, tls=ssl_context(access)), targets, clock, rng)

@@ -26,6 +26,10 @@ PARTS = ("cloud-controller", "scheduler", "controller-manager", "coredns", "kube
 """What `--disable` may name."""
 
 
+REGISTRIES = "/etc/minik8s/registries.yaml"
+"""Read where it is there; another file must be."""
+
+
 class ConfigError(Exception):
     """An option that can't be used; the text says which and why."""
 
@@ -219,6 +223,9 @@ OPTIONS: tuple[Option, ...] = (
         "what runs containers: auto, embedded, containerd, crio, or the path of a CRI socket",
         BOTH,
         metavar="RUNTIME",
+    ),
+    Option(
+        "private-registry", REGISTRIES, "mirrors of registries and access to them (k3s's registries.yaml)", BOTH, metavar="FILE"
     ),
     Option(
         "image-gc-high-threshold",

@@ -34,6 +34,7 @@ from minik8s.apiserver.provision import provision_defaults, provision_flowcontro
 from minik8s.apiserver.usage import Usage
 from minik8s.base.clock import Clock
 from minik8s.base.metrics import Metrics, watch_process
+from minik8s.base.proxies import Proxies
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
 from minik8s.client.informer import Informers
@@ -65,6 +66,8 @@ class Settings:
     unreachable_toleration: int = 300
     front_proxy: str = ""
     """The PEM file of the certificate and key that this server shows to aggregated API servers."""
+    proxies: Proxies = field(default_factory=Proxies)
+    """For webhooks that have URLs."""
     seats: int = SEATS
     metrics_api: bool = True
     """Whether this server itself answers for metrics.k8s.io."""
@@ -81,7 +84,7 @@ class ControlPlane:
         self._settings = settings
         self.desk = FrontDesk(store, clock, rng, settings.service_networks, self.metrics)
         self.tunnels = Tunnels()
-        self.caller = Caller(self.desk.reader, self.tunnels, clock, rng)
+        self.caller = Caller(self.desk.reader, self.tunnels, clock, rng, settings.proxies)
         self.desk.caller = self.caller
         accounts = ServiceAccountTokens(settings.service_account_key, self.desk.reader, clock)
         self.authenticator = authn.Authenticator(settings.static_tokens, accounts, self.desk.reader, clock, settings.issuers)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from minik8s.api.user import User
 from minik8s.base.clock import Clock
+from minik8s.base.proxies import Proxies
 from minik8s.base.tasks import Owner
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def listed_tokens(options: SimpleNamespace) -> Mapping[str, User]:
     return token_file.read(Path(options.token_auth_file))
 
 
-def issuers(options: SimpleNamespace, clock: Clock, stack: AsyncExitStack) -> list[OpenIDConnect]:
+def issuers(options: SimpleNamespace, proxies: Proxies, clock: Clock, stack: AsyncExitStack) -> list[OpenIDConnect]:
     """The issuers of the flags, or of the file."""
     if not options.oidc_issuer_url and not options.authentication_config:
         return []
@@ -55,7 +56,7 @@ def issuers(options: SimpleNamespace, clock: Clock, stack: AsyncExitStack) -> li
             algorithms=options.oidc_signing_algs,
         )
         found = [issuer]
-    verifiers = [oidc.OpenIDConnect(issuer, clock) for issuer in found]
+    verifiers = [oidc.OpenIDConnect(issuer, clock, proxies) for issuer in found]
     for each in verifiers:
         stack.push_async_callback(each.close)
     return verifiers

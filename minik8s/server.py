@@ -33,12 +33,13 @@ from minik8s.apiserver.flowcontrol import pages as flow_pages
 from minik8s.apiserver.http import Authenticate, HttpFace, PageHandler
 from minik8s.apiserver.metrics import RequestMetrics, watch_database
 from minik8s.apiserver.provision import provision_cluster_info, provision_services, provision_storage, provision_trust
-from minik8s.base import jointoken, memory
+from minik8s.base import jointoken, memory, systemd
 from minik8s.base.children import keep_running
 from minik8s.base.clock import Clock, RealClock
 from minik8s.base.host import default_address, node_name
 from minik8s.base.logging import configure
 from minik8s.base.pki import ClusterPKI, parse_request
+from minik8s.base.proxies import Proxies
 from minik8s.base.tasks import Owner
 from minik8s.client import kubeconfig
 from minik8s.controllers.manager import ControllerSettings, Start
@@ -63,9 +64,12 @@ def run(options: SimpleNamespace) -> int:
 
 
 async def _serve(options: SimpleNamespace, clock: Clock, rng: Random) -> int:
+    tell = systemd.notifier()
     async with AsyncExitStack() as stack:
         await start(options, clock, rng, stack)
+        tell(systemd.READY)
         await _told_to_end()
+        tell(systemd.STOPPING)
         print("minik8s: stopping", flush=True)
     return 0
 
@@ -92,14 +96,17 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         beside.start(_agent_beside(options, str(own), clock), "agent")
 
     networks = [ipaddress.ip_network(text) for text in options.service_cidr.split(",")]
+    with _one_line("cannot use the proxies"):
+        proxies = Proxies.of(os.environ)
     with _one_line("cannot set up access"):
         listed, issuers, pod_security = (
             security.listed_tokens(options),
-            security.issuers(options, clock, stack),
+            security.issuers(options, proxies, clock, stack),
             security.pod_security(options),
         )
     settings = Settings(
         service_networks=networks,
+        proxies=proxies,
         seats=options.max_requests_inflight + options.max_mutating_requests_inflight,
         service_account_key=pki.service_account_key,
         static_tokens=authn.static_tokens(admin_token, token, agent_token, own=own, listed=listed),

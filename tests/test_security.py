@@ -12,6 +12,7 @@ from minik8s import config, security
 from minik8s.api.resources import NAMESPACES
 from minik8s.api.user import User
 from minik8s.base.clock import RealClock
+from minik8s.base.proxies import Proxies
 from minik8s.testing.cluster import Cluster
 
 pytestmark = pytest.mark.cluster(nodes=0, scheduler=False, controllers=[])
@@ -23,7 +24,7 @@ def options(**given: Any) -> SimpleNamespace:
 
 def test_nothing_asked_for_is_nothing() -> None:
     assert security.listed_tokens(options()) == {}
-    assert security.issuers(options(), RealClock(), AsyncExitStack()) == []
+    assert security.issuers(options(), Proxies(), RealClock(), AsyncExitStack()) == []
     assert security.pod_security(options()) is None
 
 
@@ -48,4 +49,4 @@ async def test_one_option_of_the_audit_log_alone_is_a_mistake(cluster: Cluster) 
 def test_two_ways_to_name_issuers_are_one_too_many() -> None:
     both = options(oidc_issuer_url="https://i", oidc_client_id="me", authentication_config="x")
     with pytest.raises(ValueError, match="can't be used together"):
-        security.issuers(both, RealClock(), AsyncExitStack())
+        security.issuers(both, Proxies(), RealClock(), AsyncExitStack())

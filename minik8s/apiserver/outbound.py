@@ -6,7 +6,8 @@
 
 A Service is called by its name `NAME.NAMESPACE.svc` (so its certificate must say), over one of its ready endpoints: through the tunnel
 of the node on which the pod runs, or from here where the EndpointSlice names no node. Connections are kept for the next caller.
-Certificates are always checked, against the endpoint's own bundle or the system's roots. No proxies, no redirects.
+Certificates are always checked, against the endpoint's own bundle or the system's roots. URLs are called through the proxy that the
+environment names for them (base/proxies.py), Services never. No redirects.
 
 Neighbours: `connect.py` uses `places` for the proxies of Services.
 
@@ -36,6 +37,7 @@ from minik8s.api.resources import ENDPOINTSLICES, SERVICES
 from minik8s.apiserver.contract import Reader
 from minik8s.base.clock import Clock
 from minik8s.base.dialing import dial_error
+from minik8s.base.proxies import Proxies
 from minik8s.tunnel.mux import Stream
 from minik8s.tunnel.server import Tunnels
 from minik8s.tunnel.tls import TlsStream
@@ -133,8 +135,9 @@ def places(service: Mapping[str, Any], slices: list[Mapping[str, Any]], port: Ma
 class Caller:
     """All calls of one server."""
 
-    def __init__(self, reader: Reader, tunnels: Tunnels, clock: Clock, rng: Random) -> None:
+    def __init__(self, reader: Reader, tunnels: Tunnels, clock: Clock, rng: Random, proxies: Proxies | None = None) -> None:
         self._reader, self._tunnels, self._clock, self._rng = reader, tunnels, clock, rng
+        self._proxies = proxies or Proxies()
         self._contexts: OrderedDict[tuple[bytes, bool, str], ssl.SSLContext] = OrderedDict()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether it is for Services
 
@@ -193,6 +196,7 @@ class Caller:
 
     async def _ask(self, endpoint: Endpoint, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
         session, tls = await self.session(endpoint)
+        proxy = self._proxies.for_url(url) if endpoint.url else None
 
         async def once() -> bytes:
             async with session.request(
@@ -201,6 +205,7 @@ class Caller:
                 data=body,
                 headers=headers,
                 ssl=tls,
+                proxy=proxy,
                 allow_redirects=False,
                 skip_auto_headers=("Accept-Encoding",),
             ) as answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping, Sequence
 
 from minik8s.base.backoff import Backoff
@@ -32,6 +33,21 @@ async def keep_running(name: str, arguments: Sequence[str], environment: Mapping
         failures = 1 if clock.monotonic() - started > STEADY else failures + 1
         log.error("%s ended with exit code %s; it is started again", name, code)
         await clock.sleep(BACKOFF.delay(failures))
+
+
+async def ended(pid: int) -> None:
+    """Returns when a process, anybody's, is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, end.set)
+    try:
+        await end.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 async def _end(name: str, process: asyncio.subprocess.Process, clock: Clock) -> None:

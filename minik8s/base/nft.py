@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import subprocess
 
 
 class NftFailed(OSError):
@@ -35,6 +36,26 @@ def remove(table: str) -> str:
 def replace(table: str, body: str) -> str:
     """Text that makes the table hold `body` alone, without a moment between."""
     return f"{remove(table)}table ip {table} {{\n{body}}}\n"
+
+
+def tables(node: str) -> list[str]:
+    """The names of all parts' tables of a node, as the kernel has them."""
+    listed = _run("list", "tables", "ip")
+    ending = table_name("", node).removeprefix("minik8s-")
+    names = [line.split()[-1] for line in listed.splitlines()]
+    return [name for name in names if name.startswith("minik8s-") and name.endswith(ending)]
+
+
+def remove_now(table: str) -> None:
+    """As `apply` of `remove`, where there is no event loop."""
+    _run("-f", "-", given=remove(table))
+
+
+def _run(*arguments: str, given: str = "") -> str:
+    done = subprocess.run(["nft", *arguments], input=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NftFailed(f"nft: {done.stderr.strip()}")
+    return done.stdout
 
 
 async def apply(text: str) -> None:

@@ -293,6 +293,14 @@ def expiry(certificate: bytes) -> float:
     return datetime.fromisoformat(f"{digits[:8]}T{digits[8:]}").timestamp()
 
 
+def common_name(certificate: bytes) -> str:
+    """Whose certificate (PEM) it is; empty where it doesn't say."""
+    from cryptography import x509
+
+    found = x509.load_pem_x509_certificate(certificate).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""
+
+
 def subject_names(certificate: bytes) -> frozenset[str]:
     """The DNS names and IP addresses that a certificate (PEM) stands for."""
     from cryptography import x509

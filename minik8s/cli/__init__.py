@@ -24,6 +24,7 @@ COMMANDS = {
     "exec": "run a command in a container",
     "token": "show the token that agents join with",
     "image": "import, list, pull and remove images on this node",
+    "reset": "take away what a server and an agent made on this machine",
     "version": "print the version",
 }
 EXAMPLES = """examples:

@@ -27,9 +27,11 @@ USER_AGENT = "minik8s"
 
 
 class HttpTransport:
-    """Fulfils `transport.Transport`. Made within a running loop; opens connections as it needs them."""
+    """Fulfils `transport.Transport`. Made within a running loop; opens connections as it needs them, through the `proxy` (a URL) where one
+    is given.
+    """
 
-    def __init__(self, access: Access, *, connections: int = 64) -> None:
+    def __init__(self, access: Access, *, connections: int = 64, proxy: str | None = None) -> None:
         self._server = access.server
         self._tls_name = access.tls_server_name or None
         headers = {"Accept": ACCEPT, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
@@ -41,7 +43,7 @@ class HttpTransport:
         else:
             connector = aiohttp.TCPConnector(ssl=ssl_context(access), limit=connections)
         self._session = aiohttp.ClientSession(
-            connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS), trust_env=False
+            connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS), proxy=proxy
         )
 
     async def request(self, call: Call) -> Any:

@@ -66,11 +66,13 @@ class ClusterConfig:
 
 
 class Membership:
-    """A node's credentials for one server, kept in `directory`."""
+    """A node's credentials for one server, kept in `directory`. `proxy` is the URL of the one to the server, if there is one."""
 
-    def __init__(self, server: str, token: str, node: str, directory: Path, clock: Clock, rng: Random) -> None:
+    def __init__(
+        self, server: str, token: str, node: str, directory: Path, clock: Clock, rng: Random, proxy: str | None = None
+    ) -> None:
         self._server, self._token, self._node = server.rstrip("/"), token, node
-        self._directory, self._clock, self._rng = directory, clock, rng
+        self._directory, self._clock, self._rng, self._proxy = directory, clock, rng, proxy
         self._ca_file, self._key_file = directory / "server-ca.crt", directory / "client.key"
         self._certificate_file = directory / "client.crt"
 
@@ -131,7 +133,7 @@ class Membership:
             "metadata": {"generateName": "node-csr-"},
             "spec": {"request": base64.b64encode(request).decode(), "signerName": SIGNER, "usages": USAGES},
         }
-        client = Client(HttpTransport(Access(self._server, ca, token=self._token)))
+        client = Client(HttpTransport(Access(self._server, ca, token=self._token), proxy=self._proxy))
         try:
             certificate = await self._signed(client, csr)
         finally:
@@ -195,7 +197,7 @@ class Membership:
             reason: object
             try:
                 async with (
-                    aiohttp.ClientSession(timeout=timeout) as session,
+                    aiohttp.ClientSession(timeout=timeout, proxy=self._proxy) as session,
                     session.get(self._server + path, ssl=tls) as answer,
                 ):
                     if answer.status == 200:

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 
+def leases(network: Path) -> Path:
+    """Where host-local keeps who has which address, below the network's own directory."""
+    return network.resolve() / "cni"
+
+
 def conflist(pod_cidr: str, leases: Path) -> dict[str, Any]:
     """A CNI network configuration list (spec 0.4.0). host-local keeps who has which address below `leases`, which goes with the
     cluster.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,7 +27,7 @@ from minik8s.base import nft
 from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.network.addresses import Addresses, gateway
-from minik8s.network.cni import write_conflist
+from minik8s.network.cni import leases, write_conflist
 from minik8s.network.rtnetlink import Netlink, inside
 
 log = logging.getLogger(__name__)
@@ -59,9 +60,9 @@ class PodNetwork:
         self._cluster, self._services = _ipv4(cluster_cidr), _ipv4(service_cidr)
         self._local = [IPv4Interface(address) for address in local]
         self._table = nft.table_name("network", node)
-        self._remembered = directory / "pod-cidr"
+        self._remembered, self._told = directory / "pod-cidr", directory / "cluster.json"
         self._addresses = Addresses(directory / "addresses")
-        self._leases = directory / "cni"
+        self._leases = leases(directory)
         self._pods: IPv4Network | None = None
         self._has_pods = asyncio.Event()
         self._nodes: dict[str, tuple[str, str]] = {}  # podCIDR and address
@@ -88,7 +89,8 @@ class PodNetwork:
         await self.collect(())
         await self._call(self._remove)
         await nft.apply(nft.remove(self._table))
-        self._remembered.unlink(missing_ok=True)
+        for file in (self._remembered, self._told):
+            file.unlink(missing_ok=True)
         self._thread.shutdown()
 
     def not_ready(self) -> str:
@@ -205,6 +207,8 @@ class PodNetwork:
             write_conflist(self._cni_directory, pod_cidr, self._leases)
 
     def _prepare(self) -> None:
+        told = {"cluster": str(self._cluster), "services": str(self._services), "local": [str(one.ip) for one in self._local]}
+        self._told.write_text(json.dumps(told))  # for leavings.py, when there is nobody to ask
         if _FORWARDING.read_text().strip() != "1":
             _FORWARDING.write_text("1")
         with Netlink() as host:

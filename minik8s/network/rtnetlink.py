@@ -21,7 +21,7 @@ _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 4, 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
-_UNIVERSE, _LINK, _HOST = 0, 253, 254  # scopes
+_UNIVERSE, _LINK, _HOST, _NOWHERE = 0, 253, 254, 255  # scopes; the last is any, of what is to be deleted
 _MAIN_TABLE, _UNICAST = 254, 1
 _CLONE_NEWNET = 0x40000000
 
@@ -120,17 +120,29 @@ class Netlink:
         self._request(_NEWROUTE, _CREATE | _REPLACE, _route(to) + _attribute(_RTA_GATEWAY, gateway.packed))
 
     def delete_route(self, to: IPv4Network) -> None:
-        """Of ours; does nothing where there is none."""
-        _unless_gone(self, _DELROUTE, _route(to))
+        """Of ours, on whatever it leads to; does nothing where there is none."""
+        _unless_gone(self, _DELROUTE, _route(to, _NOWHERE))
 
     def routes(self) -> dict[IPv4Network, IPv4Address]:
         """Ours that lead through a gateway."""
-        found = {}
+        return {
+            to: IPv4Address(attributes[_RTA_GATEWAY])
+            for to, body, attributes in self._routes()
+            if body[5] == ROUTE_PROTOCOL and _RTA_GATEWAY in attributes
+        }
+
+    def own_routes(self) -> list[IPv4Network]:
+        """All of ours, through gateways or not."""
+        return [to for to, body, _ in self._routes() if body[5] == ROUTE_PROTOCOL]
+
+    def links_to(self, network: IPv4Network) -> set[int]:
+        """The indexes of the links that lead to single addresses of the network, whoever made those routes."""
+        found = [(to, attributes) for to, _, attributes in self._routes() if to.prefixlen == 32 and to.subnet_of(network)]
+        return {struct.unpack("=i", attributes[_RTA_OIF])[0] for _, attributes in found if _RTA_OIF in attributes}
+
+    def _routes(self) -> Iterator[tuple[IPv4Network, bytes, dict[int, bytes]]]:
         for body, attributes in self._dump(_GETROUTE, _route(IPv4Network("0.0.0.0/0")), 12):
-            if body[5] == ROUTE_PROTOCOL and _RTA_GATEWAY in attributes:
-                to = IPv4Network((attributes.get(_RTA_DST, bytes(4)), body[1]))
-                found[to] = IPv4Address(attributes[_RTA_GATEWAY])
-        return found
+            yield IPv4Network((attributes.get(_RTA_DST, bytes(4)), body[1])), body, attributes
 
     # --- messages ---
 

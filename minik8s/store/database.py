@@ -14,7 +14,6 @@ What a compaction frees is used again, the file does not shrink.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import sqlite3
@@ -27,6 +26,7 @@ from typing import Any
 import aiosqlite
 
 from minik8s.base.clock import Clock
+from minik8s.base.lock import Held, hold
 from minik8s.store.base import Change, Entry, StoreCorrupt, StoreError, StoreFailed, StoreLocked
 from minik8s.store.log import BATCH, FIRST
 
@@ -55,8 +55,7 @@ logging.getLogger("aiosqlite").setLevel(logging.INFO)
 
 async def open_database(path: Path, clock: Clock) -> Database:
     """Opens the file, made where it is missing. Raises StoreLocked, StoreCorrupt, StoreFailed."""
-    lock = _lock(path)
-    database = Database(path, clock, lock)
+    database = Database(path, clock, _lock(path))
     try:
         await database._open()
     except BaseException:
@@ -274,14 +273,8 @@ def _lock(path: Path) -> int:
     name = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(name, os.O_CREAT | os.O_RDWR, 0o600)
+        return hold(name)
+    except Held:
+        raise StoreLocked(f"{path} is in use by another process") from None
     except OSError as error:
         raise StoreFailed(f"{name}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        if isinstance(error, BlockingIOError):
-            raise StoreLocked(f"{path} is in use by another process") from None
-        raise StoreFailed(f"{name}: {error.strerror}") from error
-    return lock

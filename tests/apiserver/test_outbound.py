@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from forwarding import forward_proxy
 from links import Pipe, joined_pipes
 
 from minik8s.apiserver.outbound import Caller, CallFailed, Endpoint
 from minik8s.base.clock import RealClock
 from minik8s.base.pki import Authority, write_pair
+from minik8s.base.proxies import Proxies
 from minik8s.base.tasks import Owner
 from minik8s.tunnel.agent import Line, Targets
 from minik8s.tunnel.mux import Mux
@@ -120,6 +122,18 @@ async def _line(owner: Owner, tunnels: Tunnels, world: World) -> None:
     owner.start(line.run(), "agent")
     owner.start(tunnels.run("n", Mux(here, dials=False)), "server")
     await line.connected.wait()
+
+
+async def test_urls_are_called_through_a_proxy(world: World, tmp_path: Path) -> None:
+    """As upstream's server does (net/http ProxyFromEnvironment); Services are in the cluster."""
+    async with forward_proxy() as proxy:
+        caller = Caller(world.shelf, Tunnels(), RealClock(), random.Random(1), Proxies(https=proxy.url))
+        assert (await caller.post(world.url("/good", host=NAME), b"{}", timeout=5)) == b"heard {}"
+        assert proxy.asked == [f"CONNECT {NAME}:{world.port}"]
+        with pytest.raises(CallFailed):
+            await caller.post(SERVICE, b"{}", timeout=5)
+        assert len(proxy.asked) == 1
+        await caller.close()
 
 
 async def test_calls_a_url(world: World) -> None:

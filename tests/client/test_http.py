@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
+from forwarding import forward_proxy
 
 from minik8s.api.errors import Gone, NotFound, ServiceUnavailable
 from minik8s.api.resources import CLUSTERROLES, CONFIGMAPS, PODS
@@ -176,6 +177,23 @@ async def test_tls_with_a_client_certificate(server: Server, tmp_path: Path) -> 
         with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
             await stranger.get(PODS, "a", "ns")
         await stranger.close()
+
+
+async def test_through_a_proxy(server: Server, tmp_path: Path) -> None:
+    """TLS is with the server, whose name only the proxy has to know."""
+    authority = Authority.create("ca", RealClock())
+    pair = authority.server(["server.test"])
+    for name, content in (("cert", pair.certificate), ("key", pair.key), ("ca", authority.pair.certificate)):
+        (tmp_path / name).write_bytes(content)
+    tls = server_context(tmp_path / "cert", tmp_path / "key", tmp_path / "ca")
+    user = authority.client("alice")
+    async with serving(server, tls) as port, forward_proxy() as proxy:
+        access = Access(f"https://server.test:{port}", authority.pair.certificate, user.certificate, user.key)
+        client = Client(HttpTransport(access, proxy=proxy.url))
+        await client.get(PODS, "a", "ns")
+        await client.close()
+        assert proxy.asked == [f"CONNECT server.test:{port}"]
+        assert (("commonName", "alice"),) in server.certificate["subject"]
 
 
 async def test_unix_socket(server: Server, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ import yaml
 from machines import PREFIX, Machine, cgroups_of, eventually, kill, leavings, link, sweep
 from runtime_bench import busybox_layer, directory, docker_archive, tar
 
+from minik8s.base.clock import RealClock
+from minik8s.base.pki import Authority
 from minik8s.runtime.cri.supervise import CNI_BIN_DIRECTORIES, program
 from minik8s.runtime.embedded.node import own_cgroup
 
@@ -214,6 +216,22 @@ class Cluster:
         self.data, self.log = self.directory / "s", self.directory / "s.log"
         self.port = self.machine.free_port()
         self.kubectl = Kubectl(self.machine, self.data / "admin.kubeconfig")
+        self.registry = f"{self.machine.address}:{self.machine.free_port()}"
+        if self.agent:
+            self._write_registries()
+
+    def _write_registries(self) -> None:
+        """For a registry that `test_images.py` serves: by TLS, for who knows the password, under names of its own too."""
+        authority = Authority.create("registry", RealClock())
+        pair = authority.server([self.machine.address])
+        for name, content in (("ca", authority.pair.certificate), ("crt", pair.certificate), ("key", pair.key)):
+            (self.directory / f"registry.{name}").write_bytes(content)
+        mirrors = {
+            "mirror.e2e": {"endpoint": ["http://127.0.0.1:1", f"https://{self.registry}"]},
+            "renamed.e2e": {"endpoint": [f"https://{self.registry}"], "rewrite": {"^team/(.*)$": "e2e/$1"}},
+        }
+        access = {"auth": {"username": "user", "password": "secret"}, "tls": {"ca_file": f"{self.directory}/registry.ca"}}
+        (self.directory / "registries.yaml").write_text(json.dumps({"mirrors": mirrors, "configs": {self.registry: access}}))
 
     @property
     def url(self) -> str:
@@ -238,7 +256,8 @@ class Cluster:
         flags = [f"--data-dir={self.data}", f"--node-name={self.node}", f"--https-listen-port={self.port}"]
         flags += [f"--node-monitor-grace-period={GRACE}s", f"--default-not-ready-toleration-seconds={TOLERATION}"]
         flags += [f"--default-unreachable-toleration-seconds={TOLERATION}"]
-        flags += [f"--runtime={self.runtime}"] if self.agent else ["--disable-agent"]
+        own = [f"--runtime={self.runtime}", f"--private-registry={self.directory}/registries.yaml"]
+        flags += own if self.agent else ["--disable-agent"]
         self.process = self.machine.start(BIN / "minik8s", "server", *flags, *self.flags, output=self.log)
 
     def answers(self, seconds: float = 30) -> None:
@@ -289,6 +308,7 @@ class Cluster:
         name = f"{self.other.name}{number}"
         arguments = [f"--server={self.url}", f"--token={token}", f"--data-dir={directory}"]
         arguments += [f"--node-name={name}", f"--runtime={self.runtime}", *flags]
+        arguments += [f"--private-registry={self.directory}/registries.yaml"]
         agent = Agent(self.other, directory, name, arguments)
         self.agents.append(agent)
         agent.start()
@@ -382,6 +402,11 @@ def container_pids(machine_pods: Iterable[Any]) -> dict[str, str]:
         for p in machine_pods
         for status in p["status"].get("containerStatuses", ())
     }
+
+
+def agent_of(server: int) -> list[int]:
+    """The processes that a server started."""
+    return [int(pid) for task in Path(f"/proc/{server}/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 def now() -> float:

@@ -1,90 +1,165 @@
-"""Images from a real registry (Debian's docker-registry), on the machine's loopback."""
+"""Images from a real registry (Debian's docker-registry): over HTTP on loopback, and over TLS with a password."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from clusters import Cluster, Kubectl, busybox, pod
 from machines import eventually
-from runtime_bench import busybox_layer, config_of, sha
+from runtime_bench import busybox_layer, config_of, sha, tar
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
+PASSWORD_FILE = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"  # bcrypt of "secret"
+OCI = "application/vnd.oci.image"
 
-@pytest.fixture(scope="module")
-def registry(cluster: Cluster) -> Iterator[str]:
+
+class Registry:
+    """`index` is the digest of the image e2e/box:1 of several architectures."""
+
+    def __init__(self, cluster: Cluster, host: str, url: str, options: list[str]) -> None:
+        self.host, self._cluster, self._url, self._options = host, cluster, url, options
+        self.index = ""
+
+    def curl(self, *arguments: str | Path) -> str:
+        done = self._cluster.machine.run("curl", "-sS", "--fail-with-body", *self._options, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def answers(self) -> bool:
+        return self.curl(f"{self._url}/v2/") == "{}"
+
+    def push(self) -> None:
+        """The machine's image, and one that it can't run; layers as gzip and zstd."""
+        layers = [busybox_layer(), tar([("etc/layer", b"by zstd\n", {})])]
+        packed = [gzip.compress(layers[0], 1, mtime=0), zstd.compress(layers[1])]
+        config = config_of(layers, {"Env": ["PATH=/bin", "FROM=registry"], "Cmd": ["sh", "-c", "echo $FROM; cat /etc/layer"]})
+        machine = json.loads(config)["architecture"]
+        described = [self._blob(config, "config.v1+json")]
+        described += [self._blob(data, f"layer.v1.tar+{by}") for data, by in zip(packed, ("gzip", "zstd"), strict=True)]
+        manifest = {"schemaVersion": 2, "mediaType": f"{OCI}.manifest.v1+json", "config": described[0], "layers": described[1:]}
+        other = {**manifest, "layers": described[1:2]}
+        entries = []
+        for architecture, content in (("mips", other), (machine, manifest)):
+            entry = self._manifest(json.dumps(content).encode(), "manifest.v1+json")
+            entries.append({**entry, "platform": {"os": "linux", "architecture": architecture}})
+        index = {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": entries}
+        self.index = self._manifest(json.dumps(index).encode(), "index.v1+json", "1")["digest"]
+
+    def _blob(self, data: bytes, kind: str) -> dict[str, Any]:
+        """OCI distribution specification, "Pushing blobs"."""
+        begun = ("-o", "/dev/null", "-w", "%header{location}", "-X", "POST", f"{self._url}/v2/e2e/box/blobs/uploads/")
+        self._put(data, "application/octet-stream", f"{self.curl(*begun)}&digest={sha(data)}")
+        return {"mediaType": f"{OCI}.{kind}", "digest": sha(data), "size": len(data)}
+
+    def _manifest(self, data: bytes, kind: str, tag: str = "") -> dict[str, Any]:
+        self._put(data, f"{OCI}.{kind}", f"{self._url}/v2/e2e/box/manifests/{tag or sha(data)}")
+        return {"mediaType": f"{OCI}.{kind}", "digest": sha(data), "size": len(data)}
+
+    def _put(self, data: bytes, kind: str, url: str) -> None:
+        file = self._cluster.directory / "upload"
+        file.write_bytes(data)
+        self.curl("-T", file, "-H", f"Content-Type: {kind}", url)
+
+
+@contextmanager
+def serving(cluster: Cluster, name: str, host: str, settings: dict[str, Any], options: list[str]) -> Iterator[Registry]:
     if not shutil.which("docker-registry"):
         pytest.skip("docker-registry is not installed")
-    port = cluster.machine.free_port()
-    config = cluster.directory / "registry.yaml"
-    storage = {"filesystem": {"rootdirectory": str(cluster.directory / "registry")}}
-    config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}))
-    process = cluster.machine.start("docker-registry", "serve", config, output=cluster.directory / "registry.log")
-    host = f"127.0.0.1:{port}"
-    eventually(lambda: cluster.machine.get(f"http://{host}/v2/") == "{}")
-    push(cluster, host, "e2e/box")
-    yield host
-    process.kill()
-    process.wait()
+    directory = cluster.directory / name
+    directory.mkdir()
+    http = {"addr": host, **settings.pop("http", {})}
+    storage = {"filesystem": {"rootdirectory": str(directory)}}
+    config = directory / "config.yaml"
+    config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": http, **settings}))
+    process = cluster.machine.start("docker-registry", "serve", config, output=directory / "log")
+    try:
+        found = Registry(cluster, host, f"{'https' if 'tls' in http else 'http'}://{host}", options)
+        eventually(found.answers)
+        found.push()
+        yield found
+    finally:
+        process.kill()
+        process.wait()
 
 
-def push(cluster: Cluster, host: str, name: str) -> None:
-    """One layer, its configuration and a manifest (OCI distribution specification, "Pushing manifests")."""
-    layer = busybox_layer()
-    config = config_of([layer], {"Env": ["PATH=/bin", "FROM=registry"], "Cmd": ["sh", "-c", "echo by default $FROM"]})
-    described = [
-        {"mediaType": kind, "digest": sha(data), "size": len(data)} for kind, data in ((CONFIG, config), (LAYER, layer))
-    ]
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described[0], "layers": described[1:]}
-    for kind, data in (("", layer), ("", config), (MANIFEST, json.dumps(manifest).encode())):
-        file = cluster.directory / "upload"
-        file.write_bytes(data)
-        put = ["-T", file, "-H", f"Content-Type: {kind or 'application/octet-stream'}"]
-        if kind:
-            url = f"http://{host}/v2/{name}/manifests/1"
-        else:
-            begun = cluster.machine.run(
-                "curl",
-                "-sS",
-                "-o",
-                "/dev/null",
-                "-w",
-                "%header{location}",
-                "-X",
-                "POST",
-                f"http://{host}/v2/{name}/blobs/uploads/",
-            )
-            url = f"{begun.stdout}&digest={sha(data)}"
-        done = cluster.machine.run("curl", "-sS", "--fail-with-body", *put, url)
-        assert done.returncode == 0, done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def plain(cluster: Cluster) -> Iterator[Registry]:
+    with serving(cluster, "plain", f"127.0.0.1:{cluster.machine.free_port()}", {}, []) as found:
+        yield found
 
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG, LAYER = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar"
+@pytest.fixture(scope="module")
+def private(cluster: Cluster) -> Iterator[Registry]:
+    """Over TLS, for `user`, as the cluster's registries.yaml says (clusters.py)."""
+    files = {name: f"{cluster.directory}/registry.{name}" for name in ("ca", "crt", "key")}
+    passwords = cluster.directory / "htpasswd"
+    passwords.write_text(PASSWORD_FILE)
+    settings = {
+        "http": {"tls": {"certificate": files["crt"], "key": files["key"]}},
+        "auth": {"htpasswd": {"realm": "e2e", "path": str(passwords)}},
+    }
+    options = ["--cacert", files["ca"], "--user", "user:secret"]
+    with serving(cluster, "private", cluster.registry, settings, options) as found:
+        yield found
 
 
-def test_a_pod_of_a_pulled_image(k: Kubectl, cluster: Cluster, registry: str) -> None:
-    container = {"name": "c", "image": f"{registry}/e2e/box:1"}
-    k.apply(pod("p", container, restartPolicy="Never"))
-    k.phase("p", "Succeeded")
-    assert k("logs", "p") == "by default registry\n"
-    status = k.get("pod", "p")["status"]["containerStatuses"][0]
-    assert status["image"] == f"{registry}/e2e/box:1"
-    assert f"{registry}/e2e/box@sha256:" in status["imageID"]
+def test_pods_of_pulled_images(k: Kubectl, plain: Registry, private: Registry) -> None:
+    """One image of several architectures, by tag and digest, from a registry in plain, from one with TLS and a password, from that as a
+    mirror, and as a mirror where it has another name."""
+    images = {
+        "tag": f"{plain.host}/e2e/box:1",
+        "digest": f"{plain.host}/e2e/box@{plain.index}",
+        "private-tag": f"{private.host}/e2e/box:1",
+        "private-digest": f"{private.host}/e2e/box@{private.index}",
+        "mirror": "mirror.e2e/e2e/box:1",
+        "mirror-digest": f"mirror.e2e/e2e/box@{private.index}",
+        "renamed": "renamed.e2e/team/box:1",
+    }
+    k.apply(*(pod(name, {"name": "c", "image": image}, restartPolicy="Never") for name, image in images.items()))
+    for name in images:
+        status = k.phase(name, "Succeeded")["status"]["containerStatuses"][0]
+        assert k("logs", name) == "registry\nby zstd\n"
+        assert status["image"] in images.values()  # CRI tells one of an image's names
+        assert status["imageID"].endswith(f"@{plain.index}")
     said = k("get", "events", "--field-selector=reason=Pulled", "-o", "jsonpath={.items[*].message}")
-    assert f'Successfully pulled image "{registry}/e2e/box:1"' in said
-    k.apply(pod("none", busybox("true") | {"image": f"{registry}/e2e/none:1"}))
-    assert "not found" in eventually(
-        lambda: k("get", "events", "--field-selector=reason=Failed", "-o", "jsonpath={.items[*].message}")
-    )
+    for image in images.values():
+        assert f'Successfully pulled image "{image}"' in said
 
 
-def test_the_image_command(cluster: Cluster, registry: str) -> None:
+def test_what_a_registry_refuses(k: Kubectl, plain: Registry, private: Registry) -> None:
+    """What it does not have, and a pod's own credentials, which win over registries.yaml."""
+    wrong = ("--docker-server", private.host, "--docker-username=user", "--docker-password=wrong")
+    k("create", "secret", "docker-registry", "wrong", *wrong)
+    k.apply(pod("none", busybox("true") | {"image": f"{plain.host}/e2e/none:1"}))
+    fresh = {"image": f"{private.host}/e2e/box:1", "imagePullPolicy": "Always"}
+    k.apply(pod("wrong", busybox("true") | fresh, imagePullSecrets=[{"name": "wrong"}]))
+
+    def failed(name: str) -> str:
+        fields = f"--field-selector=reason=Failed,involvedObject.name={name}"
+        return k("get", "events", fields, "-o", "jsonpath={.items[*].message}")
+
+    assert "not found" in eventually(lambda: failed("none"))
+    assert "Failed to pull image" in eventually(lambda: failed("wrong"))
+    assert "uthoriz" in failed("wrong")
+
+
+def test_the_image_command(cluster: Cluster, plain: Registry) -> None:
     data = ("--data-dir", cluster.data)
-    name = f"{registry}/e2e/box:1"
+    name = f"{plain.host}/e2e/box:1"
     assert cluster.minik8s("image", "pull", name, *data).startswith(f"pulled {name}")
     assert name in cluster.minik8s("image", "ls", *data)
     assert cluster.minik8s("image", "rm", name, *data) == f"removed {name}\n"

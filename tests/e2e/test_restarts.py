@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from clusters import SLEEP, Cluster, Kubectl, busybox, pod
+from clusters import SLEEP, Cluster, Kubectl, agent_of, busybox, pod
 from machines import Machine, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -90,12 +90,6 @@ def test_an_agent_that_is_killed_is_started_again(k: Kubectl, cluster: Cluster) 
     k.ready("b")
     assert runs(k.pods())["a"] == before["a"]
     assert eventually(lambda: k.run("exec", "a", "--", "echo", "hi").stdout == "hi\n")
-
-
-def agent_of(server: int) -> list[int]:
-    from pathlib import Path
-
-    return [int(pid) for task in Path(f"/proc/{server}/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 def signal_to(pid: int) -> None:

@@ -17,12 +17,15 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from forwarding import forward_proxy
 from runtime_bench import config_of, sha, tar
 
+from minik8s.base.proxies import Proxies
 from minik8s.runtime.base import Auth, RuntimeFailed
 from minik8s.runtime.images.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from minik8s.runtime.images.reference import parse
-from minik8s.runtime.images.registry import Registries, Settings, basic_authorization, is_local, read_settings
+from minik8s.runtime.images.registry import Registries, basic_authorization
+from minik8s.runtime.images.settings import read_settings
 from minik8s.runtime.images.store import ImageStore
 from tests.helpers.ports import free_port
 
@@ -202,7 +205,36 @@ async def test_mirrors_are_asked_first(registry: Registry, tmp_path: Path) -> No
     assert image
     assert image.tags == ["docker.io/library/app:1"]
     await mirrored.registries.close()
-    assert read_settings(tmp_path / "none.yaml") == Settings()
+
+
+async def test_other_names_at_a_mirror(registry: Registry, tmp_path: Path) -> None:
+    """A rewrite is of the mirror's names; the image is called as it was asked for."""
+    await registry.push_image("hub/library/app", "1")
+    (tmp_path / "registries.yaml").write_text(
+        f"mirrors: {{'*': {{endpoint: ['http://{registry.host}'], rewrite: {{'^(.*)$': 'hub/$1'}}}}}}"
+    )
+    mirrored = Puller(ImageStore(tmp_path / "store"), Registries(read_settings(tmp_path / "registries.yaml")))
+    image = mirrored.store.find(await mirrored.pull("app:1"))
+    assert image
+    assert image.tags == ["docker.io/library/app:1"]
+    await mirrored.registries.close()
+
+
+async def test_through_a_proxy(registry: Registry, tmp_path: Path) -> None:
+    """But never to this machine itself, nor what NO_PROXY names."""
+    await registry.push_image("app", "1")
+    port = registry.host.rpartition(":")[2]
+    (tmp_path / "registries.yaml").write_text(f"mirrors: {{a.test: {{endpoint: ['http://b.test:{port}']}}}}")
+    async with forward_proxy() as proxy:
+        settings = read_settings(tmp_path / "registries.yaml")
+        proxies = Proxies.of({"HTTP_PROXY": proxy.url, "NO_PROXY": "direct.test"})
+        proxied = Puller(ImageStore(tmp_path / "store"), Registries(settings, proxies))
+        assert await proxied.pull("a.test/app:1") == await proxied.pull(f"{registry.host}/app:1")
+        assert proxy.asked[0] == f"HEAD http://b.test:{port}/v2/app/manifests/1?ns=a.test"
+        assert all("//b.test:" in asked for asked in proxy.asked)
+        with pytest.raises(RuntimeFailed, match=r"direct\.test"):
+            await proxied.pull(f"direct.test:{port}/app:1")
+        await proxied.registries.close()
 
 
 async def test_tokens(puller: Puller) -> None:
@@ -247,18 +279,3 @@ async def test_tokens(puller: Puller) -> None:
         "what is in stock isn't fetched again"
     )
     await runner.cleanup()
-
-
-@pytest.mark.parametrize(
-    ("registry_name", "expected"),
-    [
-        ("localhost", True),
-        ("localhost:5000", True),
-        ("127.0.0.1:5000", True),
-        ("[::1]:5000", True),
-        ("10.0.0.1:5000", False),
-        ("quay.io", False),
-    ],
-)
-def test_only_the_machine_itself_is_asked_in_plain(registry_name: str, expected: bool) -> None:
-    assert is_local(registry_name) is expected

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def unpacked(tmp_path: Path, entries: list[Entry], below: list[Path] | None = No
 
 class TestUnpack:
     pytestmark = needs_root
+
+    @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress], ids=["gzip", "zstd"])
+    def test_a_compressed_layer(self, tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+        data = tar([("file", b"content" * 1000, {})])
+        (tmp_path / "blob").write_bytes(compress(data))
+        (tmp_path / "layer").mkdir()
+        unpack(tmp_path / "blob", tmp_path / "layer", sha(data), [])
+        assert (tmp_path / "layer/file").read_bytes() == b"content" * 1000
+        for damaged in (compress(data)[:60], compress(data)[:30] + b"nonsense" + compress(data)[38:]):
+            (tmp_path / "blob").write_bytes(damaged)
+            with pytest.raises(BadImage):
+                unpack(tmp_path / "blob", tmp_path / "layer", sha(data), [])
 
     def test_what_is_kept(self, tmp_path: Path) -> None:
         layer = unpacked(
@@ -169,8 +182,9 @@ def oci_archive(name: str, layers: list[bytes], media: str = "application/vnd.oc
         (gzip.compress(docker_archive("q.io/app:1", LAYERS)), "q.io/app:1"),
         (zstd.compress(oci_archive("q.io/app:2", LAYERS)), "q.io/app:2"),
         (oci_archive("q.io/app:3", [gzip.compress(layer) for layer in LAYERS]), "q.io/app:3"),
+        (oci_archive("q.io/app:4", [zstd.compress(layer) for layer in LAYERS]), "q.io/app:4"),
     ],
-    ids=["docker", "docker.gz", "oci.zst", "oci, layers gz"],
+    ids=["docker", "docker.gz", "oci.zst", "oci, layers gz", "oci, layers zst"],
 )
 class TestArchives:
     def test_extract(self, tmp_path: Path, data: bytes, name: str) -> None:
@@ -204,6 +218,11 @@ class TestArchives:
     ("data", "message"),
     [
         (b"nonsense", "is not a readable tar archive"),
+        *(
+            (made(docker_archive("app:1", LAYERS))[:200], "is not a readable tar archive")
+            for made in (gzip.compress, zstd.compress)
+        ),
+        *((made(b"")[:4] + b"nonsense", "is not a readable tar archive") for made in (gzip.compress, zstd.compress)),
         (tar([("x", b"", {})]), "is neither a docker archive nor an OCI layout"),
         (tar([("manifest.json", b"[{}]", {})]), "the archive lacks 'Config'"),
         (tar([("manifest.json", b"[]]", {})]), "manifest.json is not JSON"),

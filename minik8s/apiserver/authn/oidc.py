@@ -21,6 +21,7 @@ from minik8s.api.user import AUTHENTICATED, User
 from minik8s.apiserver.authn.notyet import NotYet
 from minik8s.apiserver.authn.serviceaccounts import InvalidToken, NotOurs
 from minik8s.base.clock import Clock
+from minik8s.base.proxies import Proxies
 from minik8s.base.tasks import Owner
 
 log = logging.getLogger(__name__)
@@ -59,10 +60,10 @@ class _Keys:
 
 
 class OpenIDConnect:
-    """Verifies the tokens of one issuer."""
+    """Verifies the tokens of one issuer, whose keys may have to be fetched through a proxy."""
 
-    def __init__(self, issuer: Issuer, clock: Clock) -> None:
-        self.issuer = issuer
+    def __init__(self, issuer: Issuer, clock: Clock, proxies: Proxies | None = None) -> None:
+        self.issuer, self._proxies = issuer, proxies or Proxies()
         self._clock = clock
         self._keys = _Keys()
         self._fetched_at = float("-inf")
@@ -144,10 +145,12 @@ class OpenIDConnect:
         tls = ssl.create_default_context(cadata=self.issuer.authority or None)
         try:
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
-                document = await _document(session, self.issuer.discovery or self.issuer.url.rstrip("/") + DISCOVERY)
+                document = await _document(
+                    session, self._proxies, self.issuer.discovery or self.issuer.url.rstrip("/") + DISCOVERY
+                )
                 if document.get("issuer") != self.issuer.url:
                     raise ValueError(f"its discovery document is that of {document.get('issuer')!r}")
-                published = await _document(session, str(document.get("jwks_uri", "")))
+                published = await _document(session, self._proxies, str(document.get("jwks_uri", "")))
         except aiohttp.ClientError as error:
             raise OSError(str(error)) from None
         keys = _Keys()
@@ -165,10 +168,10 @@ class OpenIDConnect:
         return keys
 
 
-async def _document(session: Any, url: str) -> Mapping[str, Any]:
+async def _document(session: Any, proxies: Proxies, url: str) -> Mapping[str, Any]:
     if not url.startswith("https://"):
         raise ValueError(f"{url!r} is no https address")
-    async with session.get(url, allow_redirects=False) as answer:
+    async with session.get(url, allow_redirects=False, proxy=proxies.for_url(url)) as answer:
         if answer.status != 200:
             raise ValueError(f"{url} answered {answer.status}")
         body = await answer.content.read(DOCUMENT_LIMIT)

@@ -1,4 +1,5 @@
-"""Image archives into a containerd, over its own API on the CRI socket: CRI itself has no import.
+"""Images into a containerd, over its own API on the CRI socket: CRI itself has no import. From archives, and from registries that the
+agent has to ask itself (hosts.py says which).
 
 What `ctr images import` does, without the program: blobs into the content store (under a lease, so that none is collected meanwhile;
 then held by labels on the manifests), then a name for each image. containerd's CRI part hears of the name and unpacks at first use.
@@ -18,7 +19,7 @@ import grpc
 import grpc.aio
 
 from minik8s.base.clock import Clock, rfc3339
-from minik8s.runtime.base import RuntimeFailed
+from minik8s.runtime.base import Auth, RuntimeFailed
 from minik8s.runtime.cri.client import NAMESPACE, TIMEOUT, Client, NotImplementedThere, failure
 from minik8s.runtime.cri.wire import CONTAINERD
 from minik8s.runtime.images import worker
@@ -31,6 +32,8 @@ from minik8s.runtime.images.manifests import (
     is_index,
     parse_manifest,
 )
+from minik8s.runtime.images.reference import Reference
+from minik8s.runtime.images.registry import Registries
 
 _WRITE, _COMMIT = 1, 2
 _CHUNK = 1 << 20
@@ -54,6 +57,31 @@ async def import_archive(client: Client, archive: Path, clock: Clock) -> list[st
     finally:
         await asyncio.to_thread(shutil.rmtree, blobs)
     return list(named)
+
+
+async def pull(client: Client, registries: Registries, reference: Reference, auth: Auth | None, clock: Clock) -> list[str]:
+    """The names that the image then has: as it was asked for, and by its digest. Raises RuntimeFailed, as a runtime's pull does."""
+    blobs = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="minik8s-pull-"))
+    try:
+        (blobs / "sha256").mkdir()
+        target = await registries.pull(reference, auth, blobs, _Nothing())
+        names = list(dict.fromkeys([str(reference), f"{reference.name}@{target.digest}"]))
+        await _push(client, blobs, dict.fromkeys(names, target), clock)
+    except BadImage as error:
+        raise RuntimeFailed(f'failed to pull and unpack image "{reference}": {error}', "ErrImagePull") from None
+    finally:
+        await asyncio.to_thread(shutil.rmtree, blobs)
+    return names
+
+
+class _Nothing:
+    """What is in stock (registry.py: Stock)."""
+
+    def has_layer(self, diff_id: str) -> bool:
+        return False
+
+    def document(self, digest: str) -> bytes | None:
+        return None
 
 
 async def _push(client: Client, blobs: Path, named: Mapping[str, Descriptor], clock: Clock) -> None:

@@ -35,10 +35,12 @@ from minik8s.runtime.base import (
     Stats,
     Streams,
 )
-from minik8s.runtime.cri import changes, convert, pause, streaming
+from minik8s.runtime.cri import changes, convert, importing, pause, streaming
 from minik8s.runtime.cri.client import TIMEOUT, Client, timed_out, whole_text
-from minik8s.runtime.cri.importing import import_archive
+from minik8s.runtime.cri.hosts import is_beyond
 from minik8s.runtime.cri.wire import CRI
+from minik8s.runtime.images.reference import InvalidReference, Reference, parse
+from minik8s.runtime.images.registry import Registries
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +51,11 @@ _CONDITIONS = {"RuntimeReady": "container runtime not ready", "NetworkReady": "c
 _PULL_REASONS = ("RegistryUnavailable", "SignatureValidationFailed")
 
 
-async def connect(socket: str, clock: Clock, *, host_ports: bool = True) -> CriRuntime:
+async def connect(socket: str, clock: Clock, *, host_ports: bool = True, registries: Registries | None = None) -> CriRuntime:
     """The runtime behind a unix socket. Raises RuntimeFailed where none answers.
 
-    `host_ports` False: the runtime opens no host ports, since the network room does.
+    `host_ports` False: the runtime opens no host ports, since the network room does. Through `registries` images are pulled that the
+    runtime, set up by their settings, can't.
     """
     client = Client(socket, clock)
     try:
@@ -60,14 +63,15 @@ async def connect(socket: str, clock: Clock, *, host_ports: bool = True) -> CriR
     except BaseException:
         await client.close()
         raise
-    return CriRuntime(client, found.runtime_name, clock, host_ports)
+    return CriRuntime(client, found.runtime_name, clock, host_ports, registries)
 
 
 class CriRuntime:
     """Fulfils `base.Runtime`. Made by `connect`."""
 
-    def __init__(self, client: Client, name: str, clock: Clock, host_ports: bool) -> None:
+    def __init__(self, client: Client, name: str, clock: Clock, host_ports: bool, registries: Registries | None) -> None:
         self.name = name
+        self._registries = registries
         self._client, self._clock = client, clock
         self._host_ports = host_ports
         self._busy = asyncio.Event()  # something may run: changes.py
@@ -241,6 +245,12 @@ class CriRuntime:
         return convert.image(found.image, found.info) if found.image.id else None
 
     async def pull_image(self, reference: str, auth: Auth | None = None) -> str:
+        if self._registries and (name := _parsed(reference)) and is_beyond(self._registries.settings, name):
+            *_, by_digest = names = await importing.pull(self._client, self._registries, name, auth, self._clock)
+            for each in names:
+                await self._listed(each)
+            found = await self.image(by_digest)
+            return found.id if found else by_digest
         request = CRI["PullImageRequest"](image=CRI["ImageSpec"](image=reference), auth=convert.auth_config(auth))
         try:
             answer = await self._client.call("PullImage", request, timeout=None)
@@ -253,7 +263,7 @@ class CriRuntime:
         await self._client.call_if_there("RemoveImage", CRI["ImageRequest"](image=CRI["ImageSpec"](image=reference)))
 
     async def import_image(self, archive: str) -> Sequence[str]:
-        names = await import_archive(self._client, Path(archive), self._clock)
+        names = await importing.import_archive(self._client, Path(archive), self._clock)
         for name in names:
             await self._listed(name)
         return names
@@ -265,6 +275,8 @@ class CriRuntime:
 
     async def close(self) -> None:
         await self._client.close()
+        if self._registries:
+            await self._registries.close()
 
     # ------------------------------------------------------------------ inside
 
@@ -311,3 +323,11 @@ def _temporary(content: bytes) -> Path:
     with tempfile.NamedTemporaryFile(prefix="minik8s-pause-", suffix=".tar", delete=False) as file:
         file.write(content)
     return Path(file.name)
+
+
+def _parsed(reference: str) -> Reference | None:
+    """None where it is no name: the runtime says so."""
+    try:
+        return parse(reference)
+    except InvalidReference:
+        return None

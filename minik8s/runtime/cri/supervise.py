@@ -1,7 +1,8 @@
 """A containerd of the agent's own, for machines that have the program but run none: started, watched, and started again when it dies.
 
-It outlives the agent: its own session, found again by its pid file and socket; its containers outlive it, as containerd's do. All that it
-writes is below one directory (but for shims' sockets in /run/containerd). The configuration holds for containerd 1.6 to 2.x.
+It outlives the agent: its own session, found again by its pid file and socket; its containers outlive it, as containerd's do. One whose
+configuration or proxies have changed meanwhile is started anew. All that it writes is below one directory (but for shims' sockets in
+/run/containerd). The configuration holds for containerd 1.6 to 2.x.
 
 Limits: needs root. The directory's path must be short (a unix socket's name has at most 107 bytes).
 """
@@ -14,14 +15,19 @@ import logging
 import os
 import shutil
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from minik8s.base.backoff import Backoff
+from minik8s.base.children import ended
 from minik8s.base.clock import Clock
+from minik8s.base.pki import write_private
+from minik8s.base.proxies import Proxies
 from minik8s.base.tasks import Owner
 from minik8s.runtime.base import RuntimeFailed
 from minik8s.runtime.cri import pause
+from minik8s.runtime.cri.hosts import credentials, write_hosts
+from minik8s.runtime.images.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -34,24 +40,48 @@ _LONG_LIVED = 60.0
 _HOUR = 3600.0
 _LONGEST_LOG = 10 << 20
 _LONGEST_SOCKET = 107
+_CAP_SYS_RESOURCE = 24
+_PROXIES = (b"HTTP_PROXY=", b"HTTPS_PROXY=", b"NO_PROXY=")
 _LOOK = Backoff(initial=0.02, maximum=0.2)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the agent's containerd lives: `directory` is its own; `network` is where CNI's configuration is (or will be) written."""
+    """Where the agent's containerd lives: `directory` is its own; `network` is where CNI's configuration is (or will be) written;
+    `settings` and `proxies` are how it asks registries.
+    """
 
     directory: Path
     network: Path
+    settings: Settings = field(default_factory=Settings)
+    proxies: Proxies = field(default_factory=Proxies)
 
     @property
     def socket(self) -> str:
         return str(self.directory / "containerd.sock")
 
+    @property
+    def hosts(self) -> Path:
+        return self.directory / "certs.d"
+
 
 def program() -> str:
     """The containerd on this machine; empty where there is none."""
-    return shutil.which("containerd", path=os.environ.get("PATH", os.defpath) + ":/usr/local/bin:/usr/bin:/usr/sbin") or ""
+    return shutil.which("containerd", path=_path()) or ""
+
+
+def missing() -> str:
+    """What a containerd of our own would need that is not installed; empty where all is there."""
+    wanted = {"containerd": program(), "runc": shutil.which("runc", path=_path()), "the CNI plugin ptp": _plugins()}
+    return ", ".join(name for name, found in wanted.items() if not found)
+
+
+def _path() -> str:
+    return os.environ.get("PATH", os.defpath) + ":/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin"
+
+
+def _plugins() -> str:
+    return next((path for path in CNI_BIN_DIRECTORIES if Path(path, "ptp").exists()), "")
 
 
 class OwnContainerd:
@@ -74,9 +104,13 @@ class OwnContainerd:
         self.place.directory.mkdir(parents=True, exist_ok=True)
         self.place.directory.chmod(0o711)
         self.place.network.mkdir(parents=True, exist_ok=True)  # containerd watches it from its start
-        self._config.write_text(configuration(self.place))
+        write_hosts(self.place.hosts, self.place.settings)
         self._pid = self._running()
+        if self._pid and not self._is_as_wanted():
+            log.info("containerd is started anew: its configuration has changed")
+            await self.shut_down()
         if not self._pid:
+            write_private(self._config, configuration(self.place).encode())
             self._spawn()
         try:
             await self._answers()
@@ -117,9 +151,10 @@ class OwnContainerd:
     async def _ended_within(self, seconds: float) -> bool:
         try:
             async with self._clock.timeout(seconds):
-                await _ended(self._pid)
+                await ended(self._pid)
         except TimeoutError:
             return False
+        _reap(self._pid)
         return True
 
     def _bound_log(self) -> None:
@@ -136,13 +171,22 @@ class OwnContainerd:
             return 0
         return pid if os.fsencode(self._config) in arguments and _state(pid) != "Z" else 0
 
+    def _is_as_wanted(self) -> bool:
+        """Whether the running one was started as it would be now."""
+        given = Path(f"/proc/{self._pid}/environ").read_bytes().split(b"\0")
+        proxies = {entry for entry in given if entry.startswith(_PROXIES)}
+        wanted = {f"{name}={value}".encode() for name, value in self.place.proxies.environment().items()}
+        return proxies == wanted and self._config.read_text() == configuration(self.place)
+
     def _spawn(self) -> None:
         binary = program()
         if not binary:
             raise RuntimeFailed("containerd is not installed")
         self._bound_log()
         output = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MINIK8S_")}  # tokens, for one
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MINIK8S_")}  # tokens, for one
+        environment = {name: value for name, value in kept.items() if not name.upper().endswith("_PROXY")}
+        environment |= self.place.proxies.environment() | {"PATH": _path()}
         try:
             self._pid = os.posix_spawn(
                 binary,
@@ -178,8 +222,7 @@ class OwnContainerd:
 
 
 def configuration(place: Place) -> str:
-    """config.toml, in the version that containerd 1.6 and all later ones read."""
-    plugins = next((path for path in CNI_BIN_DIRECTORIES if Path(path, "ptp").exists()), CNI_BIN_DIRECTORIES[0])
+    """config.toml, in the version that containerd 1.6 and all later ones read. It may hold passwords."""
     text = json.dumps  # a JSON string is a TOML string
     return f"""version = 2
 root = {text(str(place.directory / "root"))}
@@ -196,7 +239,7 @@ state = {text(str(place.directory / "state"))}
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = {text(pause.NAME)}
-  restrict_oom_score_adj = true
+  restrict_oom_score_adj = {text(not may_lower_oom_scores())}
   netns_mounts_under_state_dir = true
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
@@ -212,9 +255,19 @@ state = {text(str(place.directory / "state"))}
         SystemdCgroup = false
 
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = {text(plugins)}
+    bin_dir = {text(_plugins() or CNI_BIN_DIRECTORIES[0])}
     conf_dir = {text(str(place.network))}
-"""
+
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = {text(str(place.hosts))}
+{credentials(place.settings)}"""
+
+
+def may_lower_oom_scores() -> bool:
+    """Whether a process here may have an oom_score_adj below its own, as guaranteed pods' have: CAP_SYS_RESOURCE (capabilities(7))."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> _CAP_SYS_RESOURCE & 1)
 
 
 async def _listens(socket: str) -> bool:
@@ -224,22 +277,6 @@ async def _listens(socket: str) -> bool:
         return False
     writer.close()
     return True
-
-
-async def _ended(pid: int) -> None:
-    """Returns when the process is gone; takes its exit code if it is our child."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-    _reap(pid)
 
 
 def _reap(pid: int) -> None:

@@ -12,6 +12,7 @@ import os
 import posixpath
 import sys
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +65,21 @@ def open_decompressed(path: Path) -> IO[bytes]:
     if magic.startswith(_GZIP):
         return cast(IO[bytes], gzip.open(path, "rb"))
     if magic == _ZSTD:
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
-        return cast(IO[bytes], zstd.open(path, "rb"))
+        return cast(IO[bytes], _zstd().open(path, "rb"))
     return path.open("rb")
+
+
+def unreadable() -> tuple[type[Exception], ...]:
+    """What reading a damaged file raises, for `except`."""
+    return (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, _zstd().ZstdError)
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
 
 
 def _spill(archive: Path, blobs: Path) -> dict[str, Descriptor]:
@@ -88,7 +98,7 @@ def _spill(archive: Path, blobs: Path) -> dict[str, Descriptor]:
                     links[name] = posixpath.normpath(member.linkname)
                 elif member.isfile() and (content := tar.extractfile(member)):
                     files[name] = _store(content, target)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except unreadable() as error:
         raise BadImage(f"{archive.name} is not a readable tar archive: {error}") from None
     for name, linked in links.items():
         if linked in files:

@@ -1,8 +1,9 @@
 """Pulling images: the OCI distribution API over aiohttp, with token and basic authentication, mirrors, and every digest checked.
 
 `Registries.pull` brings an image's documents and the layers that are not unpacked yet into a directory of blobs, for
-`ImageStore.add`. Registries on the machine itself are spoken to by plain HTTP, as container tools do. Texts of failures are containerd's,
-since users and the kubelet's events know them. Sources: opencontainers/distribution-spec, distribution/docs/spec/auth/token.md.
+`ImageStore.add`. Whom it asks, and how, is in settings.py (registries.yaml); through which proxy, in base/proxies.py. Texts of failures are
+containerd's, since users and the kubelet's events know them. Sources: opencontainers/distribution-spec,
+distribution/docs/spec/auth/token.md; the query `ns` tells a mirror whom it stands for (containerd, docs/hosts.md).
 """
 
 from __future__ import annotations
@@ -10,23 +11,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
-import yaml
 
+from minik8s.base.proxies import Proxies
 from minik8s.runtime.base import Auth, RuntimeFailed
 from minik8s.runtime.images.manifests import (
     ACCEPTED,
     LONGEST_DOCUMENT,
+    OCI_INDEX,
+    OCI_MANIFEST,
     BadImage,
     Descriptor,
     choose,
@@ -36,9 +37,9 @@ from minik8s.runtime.images.manifests import (
     is_index,
     parse_manifest,
 )
-from minik8s.runtime.images.reference import DEFAULT_REGISTRY, Reference
+from minik8s.runtime.images.reference import Reference
+from minik8s.runtime.images.settings import Endpoint, Settings, Tls
 
-_HUB = "https://registry-1.docker.io"
 _PARALLEL = 3
 _CHUNK = 1 << 18
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
@@ -56,39 +57,11 @@ class _NotFound(RuntimeFailed):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a registry is really asked: `url` without a trailing slash."""
-
-    url: str
-    auth: Auth | None = None
-    ssl: ssl.SSLContext | bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """k3s's registries.yaml: `mirrors` (registry -> URLs to ask before it; `*` for all) and `configs` (host -> auth, tls)."""
-
-    mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-def read_settings(path: Path) -> Settings:
-    """Of a registries.yaml; ValueError where it isn't one. A missing file is no settings."""
-    if not path.exists():
-        return Settings()
-    found = yaml.load(path.read_bytes(), yaml.CSafeLoader) or {}
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is not a mapping")  # noqa: TRY004 - a user's mistake in a file
-    mirrors = {name: list((entry or {}).get("endpoint") or ()) for name, entry in (found.get("mirrors") or {}).items()}
-    return Settings(mirrors, found.get("configs") or {})
-
-
 class Registries:
     """All registries; one HTTP session for all of them, made at first use."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self._settings = settings or Settings()
+    def __init__(self, settings: Settings | None = None, proxies: Proxies | None = None) -> None:
+        self.settings, self._proxies = settings or Settings(), proxies or Proxies()
         self._session: aiohttp.ClientSession | None = None
 
     async def pull(self, reference: Reference, auth: Auth | None, into: Path, stock: Stock) -> Descriptor:
@@ -99,9 +72,9 @@ class Registries:
         RuntimeFailed with reason ErrImagePull, or RegistryUnavailable where nobody answers.
         """
         failure: RuntimeFailed | None = None
-        for endpoint in self._endpoints(reference.registry, auth):
+        for endpoint in self.settings.endpoints(reference.registry):
             try:
-                return await self._pull_from(endpoint, reference, into, stock)
+                return await self._pull_from(endpoint, reference, auth, into, stock)
             except RuntimeFailed as error:
                 failure = error
         raise RuntimeFailed(
@@ -113,8 +86,11 @@ class Registries:
             await self._session.close()
             self._session = None
 
-    async def _pull_from(self, endpoint: Endpoint, reference: Reference, into: Path, stock: Stock) -> Descriptor:
-        repository = _Repository(self._http(), endpoint, reference.repository, stock)
+    async def _pull_from(
+        self, endpoint: Endpoint, reference: Reference, auth: Auth | None, into: Path, stock: Stock
+    ) -> Descriptor:
+        known = (auth if endpoint.own else None) or endpoint.config.auth
+        repository = _Repository(self._http(), self._proxies, endpoint, reference, known, stock)
         try:
             digest = reference.digest or await repository.resolve(reference.tag)
             data = await repository.document("manifests", digest or reference.tag)
@@ -123,8 +99,11 @@ class Registries:
         except RuntimeFailed as error:
             raise RuntimeFailed(f'failed to resolve reference "{reference}": {error}', error.reason) from None
         try:
-            target = Descriptor("", _save(into, data, digest), len(data))
+            digest = _save(into, data, digest)
             content = document(data, "the manifest")
+            target = Descriptor(
+                str(content.get("mediaType") or (OCI_INDEX if is_index(content) else OCI_MANIFEST)), digest, len(data)
+            )
             if is_index(content):
                 entry = choose(content)
                 data = await repository.document("manifests", entry.digest)
@@ -142,39 +121,41 @@ class Registries:
             raise RuntimeFailed(str(error)) from None
         return target
 
-    def _endpoints(self, registry: str, auth: Auth | None) -> list[Endpoint]:
-        mirrors = self._settings.mirrors.get(registry, self._settings.mirrors.get("*", ()))
-        own = _HUB if registry == DEFAULT_REGISTRY else f"{'http' if is_local(registry) else 'https'}://{registry}"
-        found = [self._endpoint(url.rstrip("/"), None) for url in mirrors]
-        return [*found, self._endpoint(own, auth)]
-
-    def _endpoint(self, url: str, auth: Auth | None) -> Endpoint:
-        config = self._settings.configs.get(url.partition("://")[2].partition("/")[0]) or {}
-        given, tls = config.get("auth") or {}, config.get("tls") or {}
-        if auth is None and given:
-            both = base64.b64decode(given.get("auth", "")).decode().partition(":")
-            auth = Auth(given.get("username", both[0]), given.get("password", both[2]), given.get("identity_token", ""))
-        context = False if tls.get("insecure_skip_verify") else _trust(tls.get("ca_file"))
-        return Endpoint(url, auth, context)
-
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True, auto_decompress=False)
+            self._session = aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
         return self._session
 
 
 @cache
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    """TLS that trusts the file's authorities, without one the system's (aiohttp's own context knows none: base/memory.py)."""
-    return ssl.create_default_context(cafile=ca_file)
+def _context(tls: Tls) -> ssl.SSLContext:
+    """Its authorities or the system's (aiohttp's own context knows none: base/memory.py), and the certificate that is asked for."""
+    context = ssl.create_default_context(cafile=tls.ca_file or None)
+    if tls.insecure_skip_verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if tls.cert_file:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    return context
 
 
 class _Repository:
     """One repository at one endpoint, with the token that it gave."""
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, name: str, stock: Stock) -> None:
-        self._session, self._endpoint, self._name, self._stock = session, endpoint, name, stock
-        self._authorization = f"Bearer {endpoint.auth.registry_token}" if endpoint.auth and endpoint.auth.registry_token else ""
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        proxies: Proxies,
+        endpoint: Endpoint,
+        reference: Reference,
+        auth: Auth | None,
+        stock: Stock,
+    ) -> None:
+        self._session, self._proxies, self._auth, self._stock = session, proxies, auth, stock
+        self._name = endpoint.repository(reference.repository)
+        self._url = f"{endpoint.url}/{self._name}"
+        self._query = {} if endpoint.own else {"ns": reference.registry}
+        self._tls = endpoint.config.tls
+        self._authorization = f"Bearer {auth.registry_token}" if auth and auth.registry_token else ""
 
     async def resolve(self, tag: str) -> str:
         """The digest that the tag stands for; empty where the registry does not say."""
@@ -212,14 +193,14 @@ class _Repository:
         fresh.rename(path)
 
     async def _request(self, method: str, path: str) -> aiohttp.ClientResponse:
-        url = f"{self._endpoint.url}/v2/{self._name}/{path}"
+        url = f"{self._url}/{path}"
         accept = ", ".join(ACCEPTED) if path.startswith("manifests/") else "*/*"
-        response = await self._ask(method, url, accept=accept)
+        response = await self._ask(method, url, accept=accept, params=self._query)
         if response.status == 401:
             challenge = response.headers.get("WWW-Authenticate", "")
             response.release()
             self._authorization = await self._authorize(challenge)
-            response = await self._ask(method, url, accept=accept)
+            response = await self._ask(method, url, accept=accept, params=self._query)
         if response.status == 200:
             return response
         status = response.status
@@ -241,13 +222,13 @@ class _Repository:
             headers["Authorization"] = value
         try:
             return await self._session.request(
-                method, url, headers=headers, ssl=self._endpoint.ssl, allow_redirects=True, **options
+                method, url, headers=headers, ssl=_context(self._tls), proxy=self._proxies.for_url(url), **options
             )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise RuntimeFailed(f'failed to do request: {method.capitalize()} "{url}": {_explained(error)}') from None
 
     async def _authorize(self, challenge: str) -> str:
-        auth = self._endpoint.auth
+        auth = self._auth
         basic = basic_authorization(auth.username, auth.password) if auth and auth.username else ""
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() == "basic":
@@ -273,15 +254,6 @@ class _Repository:
 def basic_authorization(username: str, password: str) -> str:
     """The header's value (RFC 7617)."""
     return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
-
-
-def is_local(registry: str) -> bool:
-    """On this machine: asked by plain HTTP."""
-    host = registry.removeprefix("[").partition("]")[0] if registry.startswith("[") else registry.partition(":")[0]
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _fetch_all(repository: _Repository, layers: Sequence[Descriptor], into: Path) -> None:

@@ -7,18 +7,16 @@ Synchronous and slow: run it in a worker process (worker.py).
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import posixpath
 import shutil
 import tarfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from minik8s.runtime.images.archive import open_decompressed
+from minik8s.runtime.images.archive import open_decompressed, unreadable
 from minik8s.runtime.images.manifests import BadImage
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
@@ -41,7 +39,7 @@ def unpack(blob: Path, layer: Path, diff_id: str, below: Sequence[Path]) -> None
                 _Unpacker(layer, below).take(tar)
             while stream.read(_CHUNK):
                 pass
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except unreadable() as error:
             raise BadImage(f"layer {diff_id} is not a readable tar: {error}") from None
     if f"sha256:{stream.digest.hexdigest()}" != diff_id:
         raise BadImage(

@@ -1,0 +1,81 @@
+"""`minik8s reset` after a server and its agent were killed: nothing of them is left on the machine, which is counted."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusters import BIN, SLEEP, Cluster, agent_of, busybox, pod
+from machines import cgroups_of, eventually, leavings, processes_in
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+
+@pytest.fixture
+def fresh(runtime: str) -> Iterator[Cluster]:
+    """One of the test's own, not started yet."""
+    cluster = Cluster(runtime)
+    try:
+        yield cluster
+    finally:
+        cluster.remove()
+
+
+def counted(cluster: Cluster) -> dict[str, int]:
+    """What there is of a cluster on its machine."""
+    on, groups = cluster.machine, cgroups_of(cluster.names)
+    shims = {f.read_text().removeprefix("unix://") for f in cluster.data.glob("agent/runtime/containerd/state/*/*/*/address")}
+    return {
+        "processes": len({*on.processes(), *processes_in(groups)}),
+        "mounts": sum(entry.startswith("mount ") for entry in leavings(cluster.data, cluster.names)),
+        "cgroups": len(groups),
+        "links": len(re.findall(r"^\d+: veth", on.run("ip", "-o", "link").stdout, re.MULTILINE)),
+        "addresses": len(on.run("ip", "-o", "-4", "address", "show", "dev", "lo").stdout.splitlines()),
+        "routes": len(on.run("ip", "route").stdout.splitlines()),
+        "tables": len(on.run("nft", "list", "tables").stdout.splitlines()),
+        "shims": sum(Path(path).exists() for path in shims),
+        "files": len(list(cluster.data.glob("*"))),
+    }
+
+
+def test_nothing_is_left(fresh: Cluster) -> None:
+    before = counted(fresh)
+    fresh.start()
+    fresh.import_image()
+    memory = {"volumes": [{"name": "memory", "emptyDir": {"medium": "Memory"}}]}
+    mounted = busybox(SLEEP, volumeMounts=[{"name": "memory", "mountPath": "/memory"}])
+    fresh.kubectl.apply(pod("a", mounted, busybox(SLEEP, "second"), **memory), pod("host", SLEEP, hostNetwork=True))
+    fresh.kubectl("create", "service", "clusterip", "a", "--tcp=80:80")
+    fresh.kubectl.ready("a", "host")
+    assert fresh.process is not None
+    command = (BIN / "minik8s", "reset", "--force", "--data-dir", fresh.data)
+    refused = fresh.machine.run(*command)
+    assert refused.returncode == 1
+    assert f"a server (process {fresh.process.pid}) runs on {fresh.data}: end it first" in refused.stderr
+    agents = agent_of(fresh.process.pid)
+    for pid in (fresh.process.pid, *agents):
+        os.kill(pid, signal.SIGKILL)
+    fresh.process.wait()
+    fresh.process = None
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in agents))
+    shims = [
+        file.read_text().removeprefix("unix://") for file in fresh.data.glob("agent/runtime/containerd/state/*/*/*/address")
+    ]
+    made = counted(fresh)
+    assert {kind for kind in made if made[kind] > before[kind]} >= {
+        "processes",
+        "mounts",
+        "cgroups",
+        "links",
+        "addresses",
+        "tables",
+    }
+    done = fresh.machine.run(*command)
+    assert done.stdout.endswith("\nnothing is left\n"), done.stdout + done.stderr
+    assert done.returncode == 0
+    assert eventually(lambda: counted(fresh) == before, 2), f"{counted(fresh)}, before {before}"
+    assert not any(Path(path).exists() for path in shims)

@@ -44,7 +44,7 @@ from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.loads import Machinery
 from minik8s.kubelet.localpath import LocalPath
-from minik8s.kubelet.machine import Machine, has_apparmor, inspect
+from minik8s.kubelet.machine import Machine, has_apparmor, inspect, threads
 from minik8s.kubelet.node import NodeConfig, NodeReporter
 from minik8s.kubelet.rotation import Policy, Rotation
 from minik8s.kubelet.server import application
@@ -166,6 +166,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         cgroup_root=f"/minik8s-{name}" if root else "",
         capacity=machine.capacity,
         allocatable=machine.allocatable,
+        together=settings.enforced({**machine.capacity, "pid": quantity.of(threads()[1])}),
+        pod_pids=settings.pod_max_pids,
         unsafe_sysctls=settings.unsafe_sysctls,
         seccomp_default=settings.seccomp_default,
         apparmor=has_apparmor(),
@@ -223,8 +225,7 @@ def _keep_house(kubelet: Kubelet, settings: Settings, options: SimpleNamespace, 
     itself = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}}
     collector = ImageCollector(kubelet.runtime, kubelet.clock, kubelet.events, itself, kubelet.pods, images)
     owner.start(collector.run(), "images")
-    together = settings.enforced(kubelet.site.capacity)["memory"].value if settings.enforce and kubelet.site.root else 0
-    evictor = Evictor(kubelet, Machinery(kubelet, together), settings, itself, collector.free)
+    evictor = Evictor(kubelet, Machinery(kubelet), settings, itself, collector.free)
     owner.start(evictor.run(), "eviction")
 
 

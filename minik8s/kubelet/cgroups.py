@@ -7,7 +7,7 @@ once in the log, and pods run without. Source: Documentation/admin-guide/cgroup-
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MOUNT = Path("/sys/fs/cgroup")
 QUALITIES = ("", "burstable", "besteffort")
-V2_CONTROLLERS = ("cpu", "memory", "pids")
+V2_CONTROLLERS = ("cpu", "memory", "pids", "hugetlb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +41,49 @@ class Cgroups:
         self._complained = False
 
     def create(self, path: str, resources: Resources) -> None:
-        """Makes the cgroup `path` (`/kubepods/burstable/podUID`) with its limits."""
+        """Makes the cgroup `path` (`/kubepods/burstable/podUID`) with its limits; huge pages of which nothing is said are none."""
         if not path:
             return
         try:
-            for directory, values in self._values(path, resources):
-                directory.mkdir(parents=True, exist_ok=True)
-                for name, value in values.items():
-                    if (directory / name).exists():
-                        (directory / name).write_text(value)
+            self._set(self._values(path, resources))
+            self._limit_hugepages(path, resources.hugepage_limits)
         except OSError as error:
             self._complain(error)
 
-    def create_classes(self, root: str) -> None:
-        """The cgroups of the QoS classes: all best-effort pods together weigh as little as can be."""
-        if root:
-            self.create(f"{root}/besteffort", Resources(cpu_shares=MIN_SHARES))
+    def create_classes(self, root: str, together: Resources) -> None:
+        """The cgroup of all pods, which may have so much `together`, and those of the QoS classes: all best-effort pods weigh as little as
+        can be, the burstable ones what they asked for (`weigh`).
+        """
+        self.create(root, together)
+        self.weigh(root, "besteffort", MIN_SHARES)
+        self.weigh(root, "burstable", MIN_SHARES)
+
+    def weigh(self, root: str, quality: str, shares: int) -> None:
+        """How much processor time the class gets where others want some, too."""
+        if not root:
+            return
+        try:
+            files = ("cpu.weight",) if self._unified else ("cpu.shares",)
+            values = self._values(f"{root}/{quality}", Resources(cpu_shares=shares))
+            self._set((directory, {name: text for name, text in found.items() if name in files}) for directory, found in values)
+        except OSError as error:
+            self._complain(error)
+
+    def _set(self, settings: Iterable[tuple[Path, Mapping[str, str]]]) -> None:
+        for directory, values in settings:
+            directory.mkdir(parents=True, exist_ok=True)
+            for name, value in values.items():
+                if (directory / name).exists():
+                    (directory / name).write_text(value)
+
+    def _limit_hugepages(self, path: str, limits: Mapping[str, int]) -> None:
+        base, limit = (self._mount, "max") if self._unified else (self._mount / "hugetlb", "limit_in_bytes")
+        if not base.is_dir():
+            return
+        directory = base / path.lstrip("/")
+        directory.mkdir(parents=True, exist_ok=True)
+        for file in directory.glob(f"hugetlb.*.{limit}"):
+            file.write_text(str(limits.get(file.name.split(".")[1], 0)))
 
     def usage(self, path: str) -> Usage | None:
         """What the cgroup `path` uses; None where there is none, or nobody counts."""
@@ -114,6 +141,7 @@ class Cgroups:
                     "cpu.weight": weight,
                     "cpu.max": quota,
                     "memory.max": str(wanted.memory_limit or "max"),
+                    "pids.max": str(wanted.pids_limit or "max"),
                 },
             )
             return
@@ -128,6 +156,8 @@ class Cgroups:
             )
         if (self._mount / "memory").is_dir():
             yield self._mount / "memory" / relative, {"memory.limit_in_bytes": str(wanted.memory_limit or -1)}
+        if (self._mount / "pids").is_dir():
+            yield self._mount / "pids" / relative, {"pids.max": str(wanted.pids_limit or "max")}
 
     def _delegate(self, relative: str) -> None:
         """v2: each cgroup on the way must hand its controllers down."""

@@ -8,6 +8,7 @@ Neighbours: `worker.py` for a pod's life, `node.py` for the node object, `server
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ from minik8s.kubelet.pod import (
 from minik8s.kubelet.preemption import PREEMPTED, victims
 from minik8s.kubelet.prober import Prober
 from minik8s.kubelet.pullrecords import PullRecords
+from minik8s.kubelet.resources import burstable_shares, pods_cgroup
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
 from minik8s.kubelet.starter import Starter
@@ -62,6 +64,7 @@ from minik8s.runtime.base import Features, Runtime, RuntimeFailed, Sandbox
 log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(initial=1, maximum=30)
+WEIGHED_AFTER = 1.0  # seconds
 
 
 class Kubelet:
@@ -88,6 +91,8 @@ class Kubelet:
         """The kinds of pressure that the node is under, as `evictor.py` finds them."""
         self._stopped = self._synced = False
         self._owner = Owner("kubelet")
+        self._weighing: asyncio.Task[Any] | None = None
+        self._shares = 0
         self._workers: dict[str, Worker] = {}
         self._orphans: dict[str, list[Sandbox]] = {}
         self._pods = informers.of(PODS, fields=f"spec.nodeName={site.node}")
@@ -137,7 +142,7 @@ class Kubelet:
     async def start(self) -> None:
         """Adopts what runs, then follows pods and runtime in the background. Raises RuntimeFailed where the runtime is away."""
         self.events.start()
-        self._tools.cgroups.create_classes(self.site.cgroup_root)
+        self._tools.cgroups.create_classes(self.site.cgroup_root, pods_cgroup(self.site.together))
         self.features = await self.runtime.features()
         await self._images.forget_others()
         sandboxes = await self.runtime.sandboxes()
@@ -287,6 +292,7 @@ class Kubelet:
 
     def _resize(self) -> None:
         """Resizes that wait for room are looked at again, the most urgent first: some pod has changed, or is gone."""
+        self._weigh_soon()
         if not self._synced:
             return  # who else is here is not known yet
         waiting = [(urgency, w) for w in self._workers.values() if (urgency := w.resize_waits) is not None]
@@ -318,6 +324,19 @@ class Kubelet:
         if (static := self._static.get(key(worker.pod))) and not self._stopped:
             self._start_static(static)
         self._resize()
+
+    def _weigh_soon(self) -> None:
+        """The class of burstable pods weighs as much as they: many changes are one."""
+        if self._weighing is None and self.site.cgroup_root:
+            self._weighing = self._owner.start(self._weigh(), "weights")
+
+    async def _weigh(self) -> None:
+        await self.clock.sleep(WEIGHED_AFTER)
+        self._weighing = None
+        shares = burstable_shares(worker.pod for worker in self._workers.values() if not worker.is_over)
+        if shares != self._shares:
+            self._shares = shares
+            self._tools.cgroups.weigh(self.site.cgroup_root, "burstable", shares)
 
     def _wake(self, pod_uid: str) -> None:
         if (worker := self._workers.get(pod_uid)) and not self._stopped:

@@ -23,10 +23,10 @@ LOCAL = ("emptyDir", "configMap", "secret", "downwardAPI", "projected")
 
 
 class Machinery:
-    """Of one kubelet. `enforced`: bytes of memory that all pods together may have, 0 for no such limit."""
+    """Of one kubelet."""
 
-    def __init__(self, kubelet: Kubelet, enforced: int) -> None:
-        self._kubelet, self._enforced = kubelet, enforced
+    def __init__(self, kubelet: Kubelet) -> None:
+        self._kubelet = kubelet
         self._collector = Collector(kubelet)
         self._images: str | None = None
 
@@ -54,10 +54,9 @@ class Machinery:
             if disk is not None:
                 found[f"{name}.available"] = Observation(disk.available, disk.capacity)
                 found[f"{name}.inodesFree"] = Observation(disk.inodes_free, disk.inodes)
-        used = self._kubelet.cgroups.usage(self._kubelet.site.cgroup_root)
-        if used is not None and self._enforced:
-            left = max(self._enforced - used.working_set, 0)
-            found["allocatableMemory.available"] = Observation(left, self._enforced)
+        used, most = self._kubelet.cgroups.usage(self._kubelet.site.cgroup_root), self._kubelet.site.together.get("memory")
+        if used is not None and most is not None:
+            found["allocatableMemory.available"] = Observation(max(most.value - used.working_set, 0), most.value)
         return found
 
     async def loads(self, workers: Sequence[Worker]) -> list[Candidate]:

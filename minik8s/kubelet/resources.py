@@ -5,7 +5,7 @@ Sources: v1.ResourceRequirements, the QoS classes, KEP-2837 (pod-level resources
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from minik8s.api import quantity
@@ -122,7 +122,24 @@ def _page_size(resource: str) -> str:
     return f"{kilobytes}KB"
 
 
-def pod_cgroup(pod: Pod) -> Resources:
+def pods_cgroup(together: Mapping[str, Quantity]) -> Resources:
+    """The limits of the cgroup around all pods: what is not reserved for others on the machine."""
+    cpu, memory, pids = together.get("cpu"), together.get("memory"), together.get("pid")
+    return Resources(
+        cpu_shares=cpu_shares(cpu.milli if cpu else 0),
+        memory_limit=memory.value if memory else 0,
+        pids_limit=pids.value if pids else 0,
+        hugepage_limits=_hugepages(together),
+    )
+
+
+def burstable_shares(pods: Iterable[Pod]) -> int:
+    """What the class of burstable pods weighs: as much as its pods together requested."""
+    found = (pod_amounts(pod, "requests").get("cpu") for pod in pods if qos_class(pod) == "Burstable")
+    return cpu_shares(sum(cpu.milli for cpu in found if cpu))
+
+
+def pod_cgroup(pod: Pod, pids: int = 0) -> Resources:
     """The limits of the cgroup around all of the pod's containers; memory and quota only where every container has them."""
     requests, limits = pod_amounts(pod, "requests"), pod_amounts(pod, "limits")
 
@@ -136,6 +153,8 @@ def pod_cgroup(pod: Pod) -> Resources:
         cpu_quota=cpu_quota(limits["cpu"].milli) if "cpu" in limits and bounded("cpu") else 0,
         cpu_shares=cpu_shares(cpu.milli if cpu else 0),
         memory_limit=limits["memory"].value if "memory" in limits and bounded("memory") else 0,
+        pids_limit=pids,
+        hugepage_limits=_hugepages(requests),
     )
 
 
@@ -149,6 +168,11 @@ def oom_score_adj(pod: Pod, container: ContainerSpec, machine_memory: int) -> in
     request = amounts(container, "requests").get("memory")
     score = 1000 - 1000 * (request.value if request else 0) // max(machine_memory, 1)
     return min(max(score, 1000 + GUARANTEED_OOM), BESTEFFORT_OOM - 1)
+
+
+def _hugepages(found: Mapping[str, Quantity]) -> dict[str, int]:
+    """Bytes by the size of a page."""
+    return {_page_size(name): amount.value for name, amount in found.items() if _is_huge_page(name)}
 
 
 def _compute(found: Mapping[str, Quantity]) -> Amounts:

@@ -42,12 +42,17 @@ class Settings:
     seccomp_default: bool = False  # containers that name no profile run under the runtime's
 
     def enforced(self, capacity: Amounts) -> dict[str, Quantity]:
-        """What all pods together may have: all that is not reserved."""
+        """What all pods together may have: all that is not reserved, where that is enforced."""
+        if not self.enforce:
+            return dict(capacity)
+        return self._unreserved(capacity)
+
+    def _unreserved(self, capacity: Amounts) -> dict[str, Quantity]:
         return {name: _less(amount, self._reserved(name)) for name, amount in capacity.items()}
 
     def allocatable(self, capacity: Amounts) -> dict[str, Quantity]:
         """What pods are promised: not what hard eviction thresholds keep free either."""
-        found = self.enforced(capacity)
+        found = self._unreserved(capacity)
         for name, signal in (("memory", "memory.available"), ("ephemeral-storage", "nodefs.available")):
             if name in found:
                 kept = thresholds.reserved(self.thresholds, signal, capacity[name].value)

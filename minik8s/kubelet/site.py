@@ -23,6 +23,8 @@ class Site:
     cgroup_root: str = ""
     capacity: Mapping[str, Quantity] = field(default_factory=dict)
     allocatable: Mapping[str, Quantity] = field(default_factory=dict)
+    together: Mapping[str, Quantity] = field(default_factory=dict)  # what all pods may have: that of which is said nothing, all
+    pod_pids: int = 0  # how many processes a pod may have, 0 for any number
     unsafe_sysctls: Sequence[str] = ()  # that pods may set besides the safe ones
     seccomp_default: bool = False  # containers that name no profile run under the runtime's
     apparmor: bool = False  # the kernel has it

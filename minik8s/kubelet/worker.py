@@ -477,7 +477,7 @@ class Worker:
 
     async def _run_sandbox(self, attempt: int) -> None:
         tools, pod = self._tools, self.pod
-        tools.cgroups.create(cgroup_parent(pod, tools.site), pod_cgroup(pod))
+        tools.cgroups.create(cgroup_parent(pod, tools.site), pod_cgroup(pod, tools.site.pod_pids))
         self._unsure = True  # also where the runtime ends halfway, or this step is given up
         try:
             self._sandboxes.add(await tools.starter.run_sandbox(pod, attempt))
@@ -509,7 +509,7 @@ class Worker:
         assert found is not None
         path, whole, own = (
             cgroup_parent(pod, tools.site),
-            pod_cgroup(pod),
+            pod_cgroup(pod, tools.site.pod_pids),
             container_resources(pod, found[1], tools.site.memory),
         )
         try:

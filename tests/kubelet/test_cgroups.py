@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from minik8s.api import quantity
 from minik8s.kubelet.cgroups import Cgroups
+from minik8s.kubelet.resources import pod_cgroup, pods_cgroup
 from minik8s.runtime.base import Resources
+
+from .pods import container, pod
 
 POD = "/kubepods/burstable/poduid-a"
 LIMITED = Resources(cpu_quota=50_000, cpu_shares=102, memory_limit=1 << 25)
@@ -39,10 +45,53 @@ def test_v2(tmp_path: Path) -> None:
         assert (parent / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
 
 
-def test_the_class_of_those_who_asked_for_nothing(tmp_path: Path) -> None:
-    made(tmp_path, "cpu/kubepods/besteffort/cpu.shares")
-    Cgroups(tmp_path).create_classes("/kubepods")
-    assert (tmp_path / "cpu/kubepods/besteffort/cpu.shares").read_text() == "2"
+TOGETHER = {
+    name: quantity.parse(text)
+    for name, text in {"cpu": "3500m", "memory": "6Gi", "pid": "1000", "hugepages-2Mi": "64Mi", "hugepages-1Gi": "0"}.items()
+}
+
+
+def test_all_pods_together_and_the_classes_on_v1(tmp_path: Path) -> None:  # Node Allocatable
+    names = ["cpu.shares", "memory.limit_in_bytes", "pids.max", "hugetlb.2MB.limit_in_bytes", "hugetlb.1GB.limit_in_bytes"]
+    files = [f"{name.split('.', maxsplit=1)[0]}/kubepods/{name}" for name in names]
+    classes = [f"cpu/kubepods/{quality}/cpu.shares" for quality in ("besteffort", "burstable")]
+    made(tmp_path, *files, *classes, "memory/kubepods/burstable/memory.limit_in_bytes")
+    cgroups = Cgroups(tmp_path)
+    cgroups.create_classes("/kubepods", pods_cgroup(TOGETHER))
+    assert [(tmp_path / f).read_text() for f in files] == ["3584", str(6 << 30), "1000", str(64 << 20), "0"]
+    assert [(tmp_path / f).read_text() for f in classes] == ["2", "2"]
+    cgroups.weigh("/kubepods", "burstable", 512)
+    assert (tmp_path / classes[1]).read_text() == "512"
+    assert (tmp_path / "memory/kubepods/burstable/memory.limit_in_bytes").read_text() == "", "a class has no limit"
+
+
+def test_all_pods_together_and_the_classes_on_v2(tmp_path: Path) -> None:
+    names = ["cpu.weight", "memory.max", "pids.max", "hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"]
+    made(tmp_path, *(f"kubepods/{name}" for name in names), "kubepods/burstable/cpu.weight", "kubepods/burstable/memory.max")
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids hugetlb")
+    cgroups = Cgroups(tmp_path)
+    cgroups.create_classes("/kubepods", pods_cgroup(TOGETHER))
+    huge = str(64 << 20)
+    assert [(tmp_path / f"kubepods/{n}").read_text() for n in names] == ["137", str(6 << 30), "1000", huge, huge]
+    cgroups.weigh("/kubepods", "burstable", 1024)
+    found = [(tmp_path / f"kubepods/burstable/{name}").read_text() for name in ("cpu.weight", "memory.max")]
+    assert found == ["39", ""]
+    assert (tmp_path / "kubepods/cgroup.subtree_control").read_text() == "+cpu +memory +pids +hugetlb"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_processes_and_huge_pages_of_a_pod(tmp_path: Path, version: int) -> None:
+    if version == 2:
+        (tmp_path / "cgroup.controllers").write_text("pids hugetlb")
+    pids, huge = (f"{base}{POD}" for base in (("pids", "hugetlb") if version == 1 else (".", ".")))
+    limit = "limit_in_bytes" if version == 1 else "max"
+    made(tmp_path, f"{pids}/pids.max", f"{huge}/hugetlb.2MB.{limit}", f"{huge}/hugetlb.1GB.{limit}")
+    asked = {"requests": {"hugepages-2Mi": "4Mi", "cpu": "1"}, "limits": {"hugepages-2Mi": "4Mi"}}
+    Cgroups(tmp_path).create(POD, pod_cgroup(pod(container(resources=asked)), 100))
+    assert (tmp_path / pids / "pids.max").read_text() == "100"
+    assert [(tmp_path / huge / f"hugetlb.{size}.{limit}").read_text() for size in ("2MB", "1GB")] == [str(4 << 20), "0"]
+    Cgroups(tmp_path).create(POD, pod_cgroup(pod()))
+    assert (tmp_path / pids / "pids.max").read_text() == "max"
 
 
 def test_removal_takes_all_controllers_and_what_is_below(tmp_path: Path) -> None:

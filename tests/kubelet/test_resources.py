@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from minik8s.kubelet.resources import container_resources, oom_score_adj, pod_cgroup, pod_resources, qos_class
+from minik8s.kubelet.resources import burstable_shares, container_resources, oom_score_adj, pod_cgroup, pod_resources, qos_class
 
 from .pods import container, pod
 
@@ -79,3 +79,16 @@ def test_a_pod_is_only_limited_where_all_of_it_is() -> None:
     assert pod_cgroup(bare(of(BOTH, BOTH), of())).memory_limit == 0
     found = pod_cgroup(bare(of(BOTH, BOTH), of(BOTH, BOTH)))
     assert (found.memory_limit, found.cpu_quota, found.cpu_shares) == (2 * 33554432, 20000, 204)
+
+
+def test_huge_pages_have_the_kernels_names() -> None:
+    huge = {"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi", "hugepages-64Ki": "64Ki"}
+    one = of(huge, huge)
+    wanted = {"2MB": 4 << 20, "1GB": 1 << 30, "64KB": 64 << 10}
+    assert container_resources(bare(one), one, GIB).hugepage_limits == pod_cgroup(bare(one)).hugepage_limits == wanted
+
+
+def test_burstable_pods_weigh_what_they_asked_for() -> None:
+    pods = [bare(of({"cpu": "300m"})), bare(of({"cpu": "200m"}), of()), bare(of(BOTH, BOTH)), bare(of())]
+    assert burstable_shares(pods) == 512
+    assert burstable_shares([]) == 2

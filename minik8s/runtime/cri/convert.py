@@ -194,6 +194,11 @@ def features(found: Any) -> Features:
     )
 
 
+def state_directory(info: Mapping[str, str]) -> str:
+    """Where containerd keeps what runs (in a verbose Status); empty where the runtime doesn't tell."""
+    return str(_configuration(info).get("stateDir") or "")
+
+
 def state(number: int) -> State:
     return _STATES[number] if 0 <= number < len(_STATES) else State.UNKNOWN
 
@@ -242,11 +247,16 @@ def has_terminal(info: Mapping[str, str]) -> bool:
 
 def sandbox_image(info: Mapping[str, str]) -> str:
     """The image that the runtime's configuration (in a verbose Status) wants for sandboxes; empty where it doesn't tell."""
-    try:
-        config = orjson.loads(info.get("config") or "{}")
-    except orjson.JSONDecodeError:
-        return ""  # another runtime's own form
+    config = _configuration(info)
     return str(config.get("sandboxImage") or (config.get("pinnedImages") or {}).get("sandbox") or "")
+
+
+def _configuration(info: Mapping[str, str]) -> Mapping[str, Any]:
+    try:
+        found = orjson.loads(info.get("config") or "{}")
+    except orjson.JSONDecodeError:
+        return {}  # another runtime's own form
+    return found if isinstance(found, dict) else {}
 
 
 def _security(security: Security) -> Any:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,14 @@ class CriRuntime:
         return ""
 
     async def features(self) -> Features:
-        return convert.features(await self._client.call("Status", CRI["VerboseRequest"]()))
+        """A containerd whose directory nobody else may enter (as in our own data directory) can't have user namespaces: containers are
+        made there by their own root."""
+        found = await self._client.call("Status", CRI["VerboseRequest"](verbose=True))
+        features = convert.features(found)
+        state = convert.state_directory(found.info)
+        if not state or await asyncio.to_thread(_may_be_entered, Path(state)):
+            return features
+        return replace(features, handlers=[replace(handler, user_namespaces=False) for handler in features.handlers])
 
     async def ensure_sandbox_image(self, known: str = "") -> str:
         """Imports a pause image of our own under the name that the runtime's configuration wants, if it has none; that name.
@@ -317,6 +326,11 @@ class CriRuntime:
                 return
             await self._clock.sleep(changes.SETTLE.delay(failures))
         raise RuntimeFailed(f"containerd has the image {name}, but its CRI part does not list it")
+
+
+def _may_be_entered(directory: Path) -> bool:
+    """By any user, as far as it is there."""
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in directory.parents if parent.exists())
 
 
 def _temporary(content: bytes) -> Path:

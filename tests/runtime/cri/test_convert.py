@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import orjson
 import pytest
 
+from minik8s.base.clock import RealClock
 from minik8s.runtime.base import (
     MASKED_PATHS,
     READONLY_PATHS,
@@ -24,6 +29,7 @@ from minik8s.runtime.base import (
     User,
 )
 from minik8s.runtime.cri import convert
+from minik8s.runtime.cri.runtime import CriRuntime
 from minik8s.runtime.cri.wire import CRI
 
 SANDBOX: dict[str, Any] = {
@@ -72,6 +78,18 @@ def test_what_a_runtime_is_able_to_do() -> None:
         features=CRI["RuntimeFeatures"](supplemental_groups_policy=True),
     )
     assert convert.features(told) == Features(True, [Handler("", True, True), Handler("kata", False, False)])
+
+
+@pytest.mark.parametrize(("mode", "entered"), [(0o711, True), (0o700, False)])
+async def test_where_nobody_else_may_enter_there_are_no_user_namespaces(mode: int, entered: bool) -> None:
+    """runc makes a container as the pod's own root, who must get to its file system."""
+    able = CRI["RuntimeHandler"](name="", features=CRI["RuntimeHandlerFeatures"](user_namespaces=True))
+    with TemporaryDirectory() as directory:
+        Path(directory).chmod(mode)
+        info = {"config": orjson.dumps({"stateDir": f"{directory}/state/io.containerd.grpc.v1.cri"}).decode()}
+        client = SimpleNamespace(call=AsyncMock(return_value=CRI["StatusResponse"](runtime_handlers=[able], info=info)))
+        runtime = CriRuntime(cast(Any, client), "containerd", RealClock(), True)
+        assert (await runtime.features()).handlers == [Handler("", False, entered)]
 
 
 def test_users_of_a_pod_s_own() -> None:

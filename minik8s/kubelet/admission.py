@@ -1,13 +1,14 @@
 """Which pods a node turns down although they were bound to it (by hand, or while something else took the room). Pure.
 
 Source: the kubelet's admit handlers and the scheduler's GeneralPredicates; golden nw-unfit-*, ns-sysctl-forbidden, ns-groups-strict.
-Not checked: taints (their NoExecute is the node lifecycle controller's), host ports (two pods on one fail to start).
+Of taints those with the effect NoExecute count; they bind static pods to nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from minik8s.api import quantity
 from minik8s.api.quantity import Quantity
@@ -15,10 +16,11 @@ from minik8s.api.selectors import matches_terms, of_labels
 from minik8s.api.taints import tolerates
 from minik8s.kubelet import profiles, sysctls
 from minik8s.kubelet.eviction import REASON, pressed
-from minik8s.kubelet.pod import Pod, is_critical
+from minik8s.kubelet.pod import Pod, Role, containers, is_critical, is_sidecar, is_static
 from minik8s.kubelet.resources import pod_amounts, qos_class
 from minik8s.kubelet.thresholds import MEMORY
 
+OS = "kubernetes.io/os"
 MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
 
 
@@ -43,6 +45,7 @@ class Room:
     pressures: Sequence[str] = ()  # the node's conditions
     unsafe_sysctls: Sequence[str] = ()  # allowed besides the safe ones
     apparmor: bool = False  # the kernel has it
+    taints: Sequence[Mapping[str, Any]] = ()
 
 
 def admit(pod: Pod, room: Room) -> Rejection | None:
@@ -104,13 +107,53 @@ def _affinity(pod: Pod, room: Room) -> Rejection | None:
     return Rejection("NodeAffinity", text)
 
 
+def _system(pod: Pod, room: Room) -> Rejection | None:
+    wanted = (pod["spec"].get("nodeSelector") or {}).get(OS)
+    if wanted is not None and room.labels is not None and room.labels.get(OS, wanted) != wanted:
+        text = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return Rejection("PodOSSelectorNodeLabelDoesNotMatch", text)
+    if (pod["spec"].get("os") or {}).get("name", "linux") != "linux":
+        return Rejection("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    return None
+
+
+def _ports(pod: Pod, room: Room) -> Rejection | None:
+    """Two addresses are the same where one of them is all of them."""
+    taken = [port for other in room.pods for port in _host_ports(other)]
+    for kind, number, address in _host_ports(pod):
+        if any((kind, number) == (k, n) and (address == a or "0.0.0.0" in (address, a)) for k, n, a in taken):
+            text = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+            return Rejection("NodePorts", text)
+    return None
+
+
+def _host_ports(pod: Pod) -> Iterator[tuple[str, int, str]]:
+    """Plain init containers end before the pod runs: theirs do not count."""
+    for container in (*containers(pod), *filter(is_sidecar, containers(pod, Role.INIT))):
+        for port in container.get("ports") or ():
+            if port.get("hostPort"):
+                yield port.get("protocol") or "TCP", port["hostPort"], port.get("hostIP") or "0.0.0.0"
+
+
+def _taints(pod: Pod, room: Room) -> Rejection | None:
+    if is_static(pod):
+        return None
+    tolerations = pod["spec"].get("tolerations") or ()
+    binding = [taint for taint in room.taints if taint.get("effect") == "NoExecute"]
+    if all(any(tolerates(toleration, taint) for toleration in tolerations) for taint in binding):
+        return None
+    return Rejection("TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate")
+
+
 def _apparmor(pod: Pod, room: Room) -> Rejection | None:
     if room.apparmor or not profiles.wants_apparmor(pod):
         return None
     return Rejection("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
 
 
-_CHECKS: Sequence[Callable[[Pod, Room], Rejection | None]] = (_pressure, _sysctls, _groups, _resources, _affinity, _apparmor)
+_CHECKS: Sequence[Callable[[Pod, Room], Rejection | None]] = (
+    _pressure, _sysctls, _system, _groups, _resources, _affinity, _ports, _taints, _apparmor,
+)  # fmt: skip
 
 
 def _sum(pods: Collection[Pod], name: str) -> Quantity:

@@ -310,6 +310,7 @@ class Kubelet:
             self.pressures,
             self.site.unsafe_sysctls,
             self.site.apparmor,
+            ((self._node.get("", self.site.node) or {}).get("spec") or {}).get("taints") or (),
         )
 
     def _node_labels(self) -> Mapping[str, str] | None:

@@ -363,7 +363,7 @@ class Cluster:
         self.kubectl("delete", "deployments,pods,services", "--all", "--wait=false")
         try:
             eventually(lambda: not self.kubectl.get("pods", "-A")["items"], 30, 0.3)
-            eventually(lambda: not self._pod_cgroups(), 10)
+            eventually(lambda: not self._pod_cgroups(), 30)
         except AssertionError as error:
             return [f"pods: {error}", *map(str, self._pod_cgroups())]
         return []

@@ -49,9 +49,51 @@ def near(*terms: dict[str, Any]) -> dict[str, Any]:
     return pod(affinity={"nodeAffinity": required})
 
 
+def on_port(number: int, **fields: Any) -> dict[str, Any]:
+    return pod(container(ports=[{"containerPort": 80, "hostPort": number, **fields}]))
+
+
+NO_PORT = Rejection("NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports")
+TAINTED = Rejection("TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate")
+
+
 @pytest.mark.parametrize(
     ("one", "rejection"),
     [
+        (pod(), TAINTED),
+        (pod(tolerations=[{"operator": "Exists", "effect": "NoSchedule"}]), TAINTED),
+        (pod(tolerations=[{"operator": "Exists"}]), None),
+        (pod(metadata={"annotations": {"kubernetes.io/config.source": "file"}}), None),
+    ],
+)
+def test_taints(one: dict[str, Any], rejection: Rejection | None) -> None:
+    """The kubelet's generalFilter."""
+    taints = [{"key": "gone", "effect": "NoExecute"}, {"key": "other", "effect": "NoSchedule"}]
+    assert admit(one, replace(ROOM, taints=taints)) == rejection
+
+
+@pytest.mark.parametrize(
+    ("one", "rejection"),
+    [
+        (on_port(81), None),
+        (on_port(80), NO_PORT),
+        (on_port(80, protocol="UDP"), None),
+        (on_port(80, hostIP="127.0.0.2"), None),
+        (on_port(80, hostIP="0.0.0.0"), NO_PORT),
+    ],
+)
+def test_host_ports(one: dict[str, Any], rejection: Rejection | None) -> None:
+    """The scheduler's NodePorts, which the kubelet asks too."""
+    assert admit(one, replace(ROOM, pods=[on_port(80, hostIP="127.0.0.1")])) == rejection
+
+
+@pytest.mark.parametrize(
+    ("one", "rejection"),
+    [
+        (
+            pod(os={"name": "windows"}),
+            Rejection("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"),
+        ),
         (pod(), None),
         (asking(cpu="1850m", memory="1Gi"), None),
         (

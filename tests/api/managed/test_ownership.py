@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from minik8s.api import schema
@@ -319,3 +320,20 @@ def test_paths_are_told_in_order() -> None:
         ".list[port=80]",
         ".list[port=80].x",
     ]
+
+
+def test_entries_are_written_in_order() -> None:
+    """As upstream writes FieldsV1: clients compare it byte for byte (conformance, "resize pod via the replace endpoint")."""
+    ports = [{"protocol": "TCP", "port": port, "name": f"p{port}"} for port in (443, 80)]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "labels": {"z": "1", "a": "1"}}}
+    made = apply(None, service | {"spec": {"selector": {"x": "y"}, "ports": ports}}, "one", context("", "v1", "Service"))
+    own = {".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}}
+    assert orjson.dumps(made["metadata"]["managedFields"][0]["fieldsV1"]) == orjson.dumps(
+        {
+            "f:metadata": {"f:labels": {"f:a": {}, "f:z": {}}},
+            "f:spec": {
+                "f:ports": {f'k:{{"port":{port},"protocol":"TCP"}}': own for port in (80, 443)},
+                "f:selector": {},
+            },
+        }
+    )

@@ -29,7 +29,8 @@ METHODS = {
 @dataclass(frozen=True, slots=True)
 class Call:
     """`verb` is one of METHODS; `query` has upstream's parameter names (`labelSelector`, `resourceVersion`, ...); `body` is a
-    decoded object, for a JSON patch a list.
+    decoded object, for a JSON patch a list. `held`: the caller keeps every object that a list or watch shows it, so that a server in
+    the same process may keep it decoded too.
     """
 
     verb: str
@@ -40,6 +41,7 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     content_type: str = "application/json"
+    held: bool = False
 
     @property
     def path(self) -> str:

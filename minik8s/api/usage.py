@@ -32,6 +32,9 @@ ALL_DEVICES = 32
 BY_PLURAL = (SERVICES, SECRETS, CONFIGMAPS, PERSISTENTVOLUMECLAIMS, REPLICATIONCONTROLLERS, RESOURCEQUOTAS)
 """Kinds that a quota may count by their bare name too."""
 
+MEASURED = frozenset((PODS, SERVICES, PERSISTENTVOLUMECLAIMS, RESOURCECLAIMS))
+"""Kinds whose objects use different amounts; of the others only the number counts."""
+
 
 def usage_of(resource: Resource, obj: Object, now: float) -> dict[str, Quantity]:
     """By the names that spec.hard uses."""
@@ -61,9 +64,23 @@ def in_scope(quota: Object, resource: Resource, obj: Object) -> bool:
     return not terms
 
 
-def used(quota: Object, objects: Iterable[tuple[Resource, Object]], now: float) -> dict[str, str]:
-    """status.used: the sum over all objects of the namespace, for each name in spec.hard."""
+def counted_by(quota: Object, resource: Resource) -> bool:
+    """Whether a quota counts the objects of a kind that isn't measured."""
+    hard = quota["spec"].get("hard") or {}
+    return in_scope(quota, resource, {}) and any(name in hard for name in usage_of(resource, {}, 0))
+
+
+def used(
+    quota: Object, objects: Iterable[tuple[Resource, Object]], numbers: Mapping[Resource, int], now: float
+) -> dict[str, str]:
+    """status.used: the sum over the measured objects of the namespace, and the numbers of the others that it counts (`counted_by`), for
+    each name in spec.hard.
+    """
     total = dict.fromkeys(quota["spec"].get("hard") or (), quantity.ZERO)
+    for resource, number in numbers.items():
+        for name in usage_of(resource, {}, now):
+            if name in total:
+                total[name] += quantity.of(number)
     for resource, obj in objects:
         if in_scope(quota, resource, obj):
             for name, amount in usage_of(resource, obj, now).items():

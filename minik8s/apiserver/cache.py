@@ -9,7 +9,8 @@ Invariants:
  3. An event reaches a watcher once: it is in the history when the watcher registers, or pushed afterwards.
 
 Objects are served as bytes: an item is the JSON without kind and apiVersion, as typed lists have it; `full` puts them in front.
-A dict is decoded at first use, and kept only where an informer in this process holds the kind (`keep_decoded`).
+A dict is decoded at first use, and kept where an informer in this process holds all of the kind (`keep_decoded`). What a writer had
+decoded stays for as long as its change is among the newest, unless it is big.
 
 Neighbours: `registry.py` writes through it, `listing.py` reads lists, `watching.py` turns events into streams.
 """
@@ -44,6 +45,8 @@ FORGET_EVERY = 60.0
 PENDING_LIMIT = 20_000
 """Events that a watcher may lag behind before it is cut off."""
 _ITEM_START = b'{"metadata":{"resourceVersion":"'
+DECODED_LIMIT = 16 * 1024
+"""Bytes up to which a state stays decoded for as long as its change is new."""
 LABEL_INDEXES = 16
 """Label keys of a collection that are indexed at a time; the oldest makes room."""
 
@@ -105,6 +108,11 @@ class Entry:
         """Who asks for the object again, decodes it again."""
         self._obj = None
 
+    def cool(self) -> None:
+        """Its change is among the newest no longer."""
+        if not self.collection.keep_decoded:
+            self._obj = None
+
 
 class Event:
     """One change of a collection. `entry` is the new state, for a deletion the last one at the deletion's revision."""
@@ -128,6 +136,7 @@ class Event:
             self.previous.forget_decoded()
         if self.deleted:
             self.entry.forget_decoded()
+        self.entry.cool()
 
 
 class Watcher:
@@ -272,7 +281,11 @@ class Collection:
         """The entry of a stored value."""
         start = len(self.head) + len(b'"metadata":{')
         item = b'%s%d",%s' % (_ITEM_START, stored.revision, stored.value[start:])
-        return self.entry_type(self, _name_of(stored.key), stored.revision, item, obj if self.keep_decoded else None)
+        return self.entry_type(self, _name_of(stored.key), stored.revision, item, self.kept(item, obj))
+
+    def kept(self, item: bytes, obj: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """What a writer had decoded, where a new state keeps it."""
+        return obj if self.keep_decoded or len(item) <= DECODED_LIMIT else None
 
     def load(self, entries: Iterable[Stored]) -> None:
         """The first state, sorted by key."""
@@ -439,7 +452,7 @@ class Cache:
             collection = self._collections.get(_prefix(change.key))
             if collection is not None and change.revision > loaded:
                 value, obj = self._offered.pop(change.key, (None, None))
-                if obj is not None and value is change.value and collection.keep_decoded:
+                if obj is not None and value is change.value:
                     collection.apply(change, _with_revision(obj, change.revision))
                 else:
                     collection.apply(change, None)

@@ -25,6 +25,10 @@ class Reader(Protocol):
         """All objects of the kind (in one namespace), sorted by namespace and name."""
         ...
 
+    def count(self, resource: Resource, namespace: str = "") -> int:
+        """How many `list` would give."""
+        ...
+
     def on_change(self, resource: Resource, callback: Callable[[], None]) -> None:
         """Calls back after any change of the kind (for who keeps something derived)."""
         ...

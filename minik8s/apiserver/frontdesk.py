@@ -78,6 +78,9 @@ class CacheReader:
         collection = self._cache.of(resource)
         return [collection.entries[key].obj for key in collection.keys(namespace)]
 
+    def count(self, resource: Resource, namespace: str = "") -> int:
+        return len(self._cache.of(resource).keys(namespace))
+
     def on_change(self, resource: Resource, callback: Callable[[], None]) -> None:
         self._cache.of(resource).changed.append(callback)
 
@@ -207,8 +210,10 @@ class FrontDesk:
         reply = await (self.audit.follow(request, attributes_of(request), answered) if self.audit else answered(request))
         answer = reply.answer
         if isinstance(answer, Page):
-            metadata = {"resourceVersion": str(answer.revision)} | ({"continue": answer.continue_} if answer.continue_ else {})
-            items = [entry.shared for entry in answer.entries]
+            metadata: dict[str, Any] = {"resourceVersion": str(answer.revision)}
+            if answer.continue_:
+                metadata |= {"continue": answer.continue_, "remainingItemCount": answer.remaining}
+            items = [entry.shared if call.held else entry.obj for entry in answer.entries]
             resource = request.resource
             return {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
         return answer.obj if isinstance(answer, Entry) else answer
@@ -231,8 +236,8 @@ class FrontDesk:
         request = self._request_of(user, call)
         async with self._audited_watch(request):
             self.authorize(request)
-            collection = self.cache.of(request.resource)
-            collection.keep_decoded = True
+            if call.held:
+                self.cache.of(request.resource).keep_decoded = True
             watch = await watching.open_watch(self.cache, request, self.clock)
             try:
                 yield self._events(watch, request.resource)

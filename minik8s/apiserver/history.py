@@ -67,4 +67,4 @@ class History:
         while self._packs and self._packs[0].revision <= revision:
             self._packs.popleft()
         while not self._packs and self._fresh and self._fresh[0].entry.revision <= revision:
-            self._fresh.popleft()
+            self._fresh.popleft().cool()

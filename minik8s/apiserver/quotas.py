@@ -18,7 +18,7 @@ from minik8s.api.errors import object_forbidden
 from minik8s.api.kind import Frozen, Object
 from minik8s.api.quantity import Quantity
 from minik8s.api.resources import PODS, RESOURCEQUOTAS, Resource
-from minik8s.api.usage import in_scope, usage_of
+from minik8s.api.usage import MEASURED, in_scope, usage_of
 from minik8s.apiserver.contract import Reader
 from minik8s.apiserver.request import Request
 from minik8s.base.clock import Clock
@@ -93,6 +93,8 @@ class Quotas:
     def _used(self, request: Request, quota: Frozen, names: Usage, uid: str) -> dict[str, Quantity]:
         """What there is uses, together with the object as it was before, if it was."""
         resource, namespace = request.resource, request.namespace
+        if resource not in MEASURED:
+            return dict.fromkeys(names, quantity.of(self._number(resource, namespace, uid)))
         there = {obj["metadata"]["uid"]: obj for obj in self._reader.list(resource, namespace)}
         there |= {
             held: obj
@@ -107,6 +109,17 @@ class Quotas:
                     if name in usage:
                         total[name] += usage[name]
         return total
+
+    def _number(self, resource: Resource, namespace: str, uid: str) -> int:
+        """How many there are, and are about to be."""
+        coming = sum(
+            of.group_resource == resource.group_resource
+            and obj["metadata"].get("namespace") == namespace
+            and held != uid
+            and self._reader.get(resource, namespace, _name(obj)) is None
+            for held, (of, obj) in self._held.items()
+        )
+        return self._reader.count(resource, namespace) + int(coming)
 
     def _usage(self, resource: Resource, obj: Frozen, *, remember: bool = True) -> Usage:
         metadata = obj["metadata"]

@@ -87,7 +87,7 @@ async def tend(clock: Clock) -> None:
     """Collects for as long as the process runs."""
     give_back = _giver()
     gc.freeze()
-    frozen, pause = 0, QUICK
+    frozen, pause = OLD, QUICK  # what imports left behind (classes made twice) is worth a full one
     while True:
         before = time.process_time()
         await clock.sleep(pause)

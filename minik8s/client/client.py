@@ -34,8 +34,9 @@ class Client:
         resource_version: str = "",
         limit: int = 0,
         continue_: str = "",
+        held: bool = False,
     ) -> Mapping[str, Any]:
-        """The List object (`items`, `metadata.resourceVersion`, `metadata.continue`)."""
+        """The List object (`items`, `metadata.resourceVersion`, `metadata.continue`). `held`: see Call."""
         query = _query(
             labelSelector=labels,
             fieldSelector=fields,
@@ -43,7 +44,7 @@ class Client:
             limit=limit or "",
             **{"continue": continue_},
         )
-        return await self._object(Call("list", resource, namespace, query=query))
+        return await self._object(Call("list", resource, namespace, query=query, held=held))
 
     def watch(
         self,
@@ -54,8 +55,9 @@ class Client:
         fields: str = "",
         resource_version: str = "",
         timeout: float = 0,
+        held: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[WatchEvent]]]:
-        """Batches of events after `resource_version`, bookmarks included."""
+        """Batches of events after `resource_version`, bookmarks included. `held`: see Call."""
         query = _query(
             watch="true",
             allowWatchBookmarks="true",
@@ -64,7 +66,7 @@ class Client:
             resourceVersion=resource_version,
             timeoutSeconds=int(timeout) or "",
         )
-        return self._transport.watch(Call("watch", resource, namespace, query=query))
+        return self._transport.watch(Call("watch", resource, namespace, query=query, held=held))
 
     async def create(
         self, resource: Resource, obj: Mapping[str, Any], namespace: str = "", *, name: str = "", subresource: str = ""

@@ -5,6 +5,10 @@ the object before and after (None where there was or is none), and always see a 
 A change may be skipped (two writes become one call), never reordered. After `410 Gone` the kind is listed again and handlers get
 the difference. What is handed out is shared: nobody changes it.
 
+An informer with `keep` (client-go's transform) holds of each object only what that function gives, of many nothing. Handlers are told of
+all changes, the object before them being None where nothing was held; what happened to such objects before the kind was listed
+again, nobody knows: `on_relist` tells that it was.
+
 Limits: no persistence; a part that needs every write must watch by itself.
 Neighbours: `client.py` for the calls; `workqueue.py` for what to do about a change.
 """
@@ -31,6 +35,8 @@ Object = Mapping[str, Any]
 Handler = Callable[[Object | None, Object | None], None]
 """on_change(old, new)"""
 IndexFunction = Callable[[Object], Iterable[str]]
+Keep = Callable[[Object], Object | None]
+"""What of an object the cache holds; its metadata names it as before."""
 
 PAGE = 500
 WATCH_SECONDS = (300, 600)  # client-go's reflector: a watch is renewed after 5 to 10 minutes
@@ -38,22 +44,24 @@ BACKOFF = Backoff(initial=0.8, maximum=30, jitter=1.0)  # client-go's reflector
 
 
 class Informers:
-    """Informers of one part or one process, shared by all who ask for the same resource, namespace and selectors."""
+    """Informers of one part or one process, shared by all who ask for the same resource, namespace, selectors and `keep`."""
 
     def __init__(self, client: Client, clock: Clock, rng: Random, name: str = "informers") -> None:
         self._client = client
         self._clock = clock
         self._rng = rng
         self._owner = Owner(name)
-        self._informers: dict[tuple[Resource, str, str, str], Informer] = {}
-        self._tasks: dict[tuple[Resource, str, str, str], asyncio.Task[None]] = {}
+        self._informers: dict[_Selection, Informer] = {}
+        self._tasks: dict[_Selection, asyncio.Task[None]] = {}
 
-    def of(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> Informer:
+    def of(
+        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "", keep: Keep | None = None
+    ) -> Informer:
         """The informer of that kind and selection; the first to ask starts it."""
-        key = (resource, namespace, labels, fields)
+        key = (resource, namespace, labels, fields, keep)
         if (informer := self._informers.get(key)) is None:
             informer = Informer(
-                self._client, resource, namespace, labels=labels, fields=fields, clock=self._clock, rng=self._rng
+                self._client, resource, namespace, labels=labels, fields=fields, keep=keep, clock=self._clock, rng=self._rng
             )
             self._informers[key] = informer
             self._tasks[key] = self._owner.start(informer.run(), resource.plural)
@@ -87,18 +95,22 @@ class Informer:
         *,
         labels: str = "",
         fields: str = "",
+        keep: Keep | None = None,
         clock: Clock,
         rng: Random,
     ) -> None:
         self.resource = resource
         self._client = client
         self._namespace = namespace
+        self._keep = keep
+        self._held = keep is None and not (namespace or labels or fields)
         self._selectors = {"labels": labels, "fields": fields}
         self._clock = clock
         self._rng = rng
         self._objects: dict[str, dict[str, Object]] = {}
         self._indexes: dict[str, _Index] = {}
         self._handlers: list[Handler] = []
+        self._relisted: list[Callable[[], None]] = []
         self._synced = asyncio.Event()
         self._resource_version = ""
         self._moved: asyncio.Future[None] | None = None
@@ -152,6 +164,10 @@ class Informer:
         for obj in list(self.list()):
             self._tell([handler], None, obj)
 
+    def on_relist(self, callback: Callable[[], None]) -> None:
+        """Calls back after each list but the first."""
+        self._relisted.append(callback)
+
     def add_index(self, name: str, function: IndexFunction) -> None:
         """Keeps the values that `function` gives for each object findable by `indexed(name, value)`; the same name twice is one."""
         if name not in self._indexes:
@@ -186,7 +202,9 @@ class Informer:
         page: Mapping[str, Any] = {"metadata": {}}
         token = ""
         while True:
-            page = await self._client.list(self.resource, self._namespace, **self._selectors, limit=PAGE, continue_=token)
+            page = await self._client.list(
+                self.resource, self._namespace, **self._selectors, limit=PAGE, continue_=token, held=self._held
+            )
             for obj in page.get("items") or ():
                 meta = obj["metadata"]
                 seen.add((meta.get("namespace", ""), meta["name"]))
@@ -199,6 +217,9 @@ class Informer:
         for namespace, name in gone:
             self._drop(namespace, name)
         self._move(page["metadata"]["resourceVersion"])
+        if self._synced.is_set():
+            for callback in self._relisted:
+                callback()
         self._synced.set()
 
     async def _follow(self) -> int:
@@ -206,7 +227,12 @@ class Informer:
         count = 0
         timeout = self._rng.uniform(*WATCH_SECONDS)
         async with self._client.watch(
-            self.resource, self._namespace, **self._selectors, resource_version=self._resource_version, timeout=timeout
+            self.resource,
+            self._namespace,
+            **self._selectors,
+            resource_version=self._resource_version,
+            timeout=timeout,
+            held=self._held,
         ) as batches:
             async for batch in batches:
                 for event in batch:
@@ -232,29 +258,34 @@ class Informer:
 
     def _put(self, obj: Object) -> None:
         meta = obj["metadata"]
-        objects = self._objects.setdefault(meta.get("namespace", ""), {})
-        old = objects.get(meta["name"])
+        namespace, name = meta.get("namespace", ""), meta["name"]
+        old = self.get(namespace, name)
         if old is not None and old["metadata"]["resourceVersion"] == meta["resourceVersion"]:
             return
         if old is not None and old["metadata"].get("uid") != meta.get("uid"):
-            self._drop(meta.get("namespace", ""), meta["name"])  # deleted and made anew while nobody watched
-            objects, old = self._objects.setdefault(meta.get("namespace", ""), {}), None
-        objects[meta["name"]] = obj
-        self._changed(old, obj)
+            self._drop(namespace, name)  # deleted and made anew while nobody watched
+            old = None
+        kept = obj if self._keep is None else self._keep(obj)
+        self._hold(namespace, name, old, kept)
+        self._tell(self._handlers, old, kept or obj)
 
     def _drop(self, namespace: str, name: str, last: Object | None = None) -> None:
         """`last` is the object's final state, where the server told it."""
-        objects = self._objects.get(namespace, {})
-        if (old := objects.pop(name, None)) is None:
-            return
-        if not objects:
-            del self._objects[namespace]
-        self._changed(old, None, last)
+        old = self.get(namespace, name)
+        self._hold(namespace, name, old, None)
+        if old is not None or (last is not None and self._keep is not None):
+            self._tell(self._handlers, last or old, None)
 
-    def _changed(self, old: Object | None, new: Object | None, last: Object | None = None) -> None:
+    def _hold(self, namespace: str, name: str, old: Object | None, new: Object | None) -> None:
+        if new is not None:
+            self._objects.setdefault(namespace, {})[name] = new
+        elif old is not None:
+            objects = self._objects[namespace]
+            del objects[name]
+            if not objects:
+                del self._objects[namespace]
         for index in self._indexes.values():
             index.change(old, new)
-        self._tell(self._handlers, last or old, new)
 
     def _tell(self, handlers: Iterable[Handler], old: Object | None, new: Object | None) -> None:
         for handler in handlers:
@@ -284,6 +315,7 @@ class _Index:
 
 
 _NONE: Mapping[str, Object] = {}
+_Selection = tuple[Resource, str, str, str, Keep | None]
 
 
 def _key(obj: Object) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from minik8s.controllers.manager import Context, enqueue
 
 Object = Mapping[str, Any]
 CLUSTER_INFO: Key = ("kube-public", "cluster-info")
+OF_BOOTSTRAP_TOKENS = f"type={TYPE}"
 KUBECONFIG, SIGNATURE = "kubeconfig", "jws-kubeconfig-"
 
 
@@ -51,11 +52,11 @@ def signed(info: Object, tokens: Mapping[str, str]) -> Object:
 
 
 def start_cleaner(context: Context) -> list[Reconciler[Key]]:
-    secrets = context.informer(SECRETS)
+    secrets = context.informers.of(SECRETS, NAMESPACE, fields=OF_BOOTSTRAP_TOKENS)
 
     async def reconcile(key: Key) -> float | None:
         secret = secrets.get(*key)
-        if secret is None or secret.get("type") != TYPE:
+        if secret is None:
             return None
         wait = expiry(texts(secret)) - context.clock.now()
         if wait > 0:
@@ -67,45 +68,33 @@ def start_cleaner(context: Context) -> list[Reconciler[Key]]:
         return None
 
     reconciler: Reconciler[Key] = Reconciler("token-cleaner", reconcile, context.clock)
-    queue = enqueue(reconciler)
-
-    def changed(old: Object | None, new: Object | None) -> None:
-        if new is not None and new["metadata"]["namespace"] == NAMESPACE and new.get("type") == TYPE:
-            queue(old, new)
-
-    secrets.on_change(changed)
+    secrets.on_change(enqueue(reconciler))
     return [reconciler]
 
 
 def start_signer(context: Context) -> list[Reconciler[Key]]:
-    secrets, infos = context.informer(SECRETS), context.informer(CONFIGMAPS)
+    secrets = context.informers.of(SECRETS, NAMESPACE, fields=OF_BOOTSTRAP_TOKENS)
+    infos = context.informers.of(CONFIGMAPS, CLUSTER_INFO[0], fields=f"metadata.name={CLUSTER_INFO[1]}")
 
     async def reconcile(key: Key) -> float | None:
         info = infos.get(*key)
         if info is None:
             return None
         now = context.clock.now()
-        kept = [secret for secret in secrets.list(NAMESPACE) if secret.get("type") == TYPE]
-        tokens = dict(found for secret in kept if (found := signing_token(secret, now)))
+        tokens = dict(found for secret in secrets.list() if (found := signing_token(secret, now)))
         if (wanted := signed(info, tokens)) != info:
             await context.client.update(CONFIGMAPS, wanted)
-        ends = [expiry(texts(secret)) - now for secret in kept if signing_token(secret, now)]
+        ends = [expiry(texts(secret)) - now for secret in secrets.list() if signing_token(secret, now)]
         soonest = min(ends, default=float("inf"))
         return soonest if soonest != float("inf") else None
 
     reconciler: Reconciler[Key] = Reconciler("bootstrap-signer", reconcile, context.clock)
 
-    def info_changed(_: Object | None, new: Object | None) -> None:
-        if new is not None and (new["metadata"]["namespace"], new["metadata"]["name"]) == CLUSTER_INFO:
-            reconciler.add(CLUSTER_INFO)
+    def changed(old: Object | None, new: Object | None) -> None:
+        reconciler.add(CLUSTER_INFO)
 
-    def secret_changed(old: Object | None, new: Object | None) -> None:
-        obj = new or old
-        if obj is not None and obj["metadata"]["namespace"] == NAMESPACE and obj.get("type") == TYPE:
-            reconciler.add(CLUSTER_INFO)
-
-    infos.on_change(info_changed)
-    secrets.on_change(secret_changed)
+    infos.on_change(changed)
+    secrets.on_change(changed)
     return [reconciler]
 
 

@@ -4,6 +4,8 @@ those that orphan them are forgotten by them first.
 `decide` is pure: an object, its owners as far as they exist, and its dependents in; writes out. Whether an owner exists is asked of the
 server, not of the cache, before anything is deleted for want of it.
 
+Of most objects nothing is held: only of those that have owners or are being deleted, and of these what `owned` gives.
+
 Source: kubernetes.io "Garbage Collection", "Owners and Dependents".
 """
 
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api.errors import NotFound
-from minik8s.api.resources import BY_KIND, EVENTS, NAMESPACES, RESOURCES, Resource
+from minik8s.api.resources import BY_KIND, EVENTS, RESOURCES, Resource
 from minik8s.client.events import WARNING
 from minik8s.client.informer import Informer
 from minik8s.client.workqueue import Reconciler
@@ -23,12 +25,28 @@ from minik8s.controllers.manager import Context
 Object = Mapping[str, Any]
 Id = tuple[Resource, str, str]
 """(resource, namespace, name)"""
+Owner = tuple[Resource, str, str, str]
+"""(resource, namespace, name, uid): a uid alone may be given with the name of something else."""
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+ABSENT_LIMIT = 500
+"""Owners that are remembered as gone, as upstream does."""
 
 
 def collected() -> list[Resource]:
     """The kinds that have owners or dependents; Events are neither worth the memory."""
     return [r for r in RESOURCES if "delete" in r.verbs and not r.stored_as and r is not EVENTS]
+
+
+def owned(obj: Object) -> Object | None:
+    """What informers of objects of every kind keep of one: what owners and deletions are about."""
+    metadata = obj["metadata"]
+    if not metadata.get("ownerReferences") and "deletionTimestamp" not in metadata:
+        return None
+    kept = {name: metadata[name] for name in _KEPT if name in metadata}
+    return {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": kept}
+
+
+_KEPT = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp", "finalizers", "ownerReferences")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +127,28 @@ class _Controller:
         self._context = context
         self.reconciler: Reconciler[Id] = Reconciler("garbage-collector", self._reconcile, context.clock, workers=8)
         self._informers: dict[Resource, Informer] = {}
+        self._alive: set[Owner] = set()  # of which nothing is held
+        self._absent: dict[Owner, None] = {}  # a uid does not come back
         for resource in collected():
             self._follow(resource)
         context.custom.follow(self._follow, self._forget)
 
     def _forget(self, resource: Resource) -> None:
         del self._informers[resource]
+        self._alive = {each for each in self._alive if each[0] is not resource}
 
     def _follow(self, resource: Resource) -> None:
-        informer = self._informers[resource] = self._context.informer(resource)
+        informer = self._informers[resource] = self._context.informers.of(resource, keep=owned)
         informer.add_index("owners", _owner_uids)
         informer.on_change(self._handler(resource))
+        informer.on_relist(self._look_at_all)
+
+    def _look_at_all(self) -> None:
+        """Owners may be gone without a word."""
+        self._alive.clear()
+        for resource, informer in self._informers.items():
+            for obj in informer.list():
+                self.reconciler.add(_id(resource, obj))
 
     def _resource_of(self, reference: Object) -> Resource | None:
         group, _, version = reference["apiVersion"].rpartition("/")
@@ -130,11 +159,13 @@ class _Controller:
         def handler(old: Object | None, new: Object | None) -> None:
             if new is None:
                 if old is not None:
+                    self._alive.discard((*_id(resource, old), old["metadata"]["uid"]))
                     self._queue_dependents(old["metadata"]["uid"])
                     self._queue_owners(old)
                 return
             metadata = new["metadata"]
             if "deletionTimestamp" in metadata:
+                self._alive.discard((*_id(resource, new), metadata["uid"]))
                 if metadata.get("finalizers"):
                     self.reconciler.add(_id(resource, new))
                     self._queue_dependents(metadata["uid"])
@@ -182,46 +213,64 @@ class _Controller:
     async def _owner_states(self, obj: Object) -> tuple[list[str], list[str]]:
         missing, waiting = [], []
         for reference in obj["metadata"].get("ownerReferences") or ():
-            resource = self._resource_of(reference)
+            uid, resource = reference["uid"], self._resource_of(reference)
             if resource is None:
                 continue  # a kind that is not served: nobody can say that its object is gone
             namespace = obj["metadata"].get("namespace", "") if resource.namespaced else ""
             if resource.namespaced and not namespace:
-                self._tell_if_elsewhere(resource, obj, reference)
+                await self._tell_if_elsewhere(resource, obj, reference)
                 continue  # a cluster-scoped object can't be owned by a namespaced one: the reference is void, not dangling
-            cached = self._informers[resource].get(namespace, reference["name"]) if resource in self._informers else None
-            if cached is None or cached["metadata"]["uid"] != reference["uid"]:
-                try:
-                    cached = await self._context.client.get(resource, reference["name"], namespace)
-                except NotFound:
-                    cached = None
-            if cached is None or cached["metadata"]["uid"] != reference["uid"]:
-                missing.append(reference["uid"])
-                self._tell_if_elsewhere(resource, obj, reference)
-            elif "deletionTimestamp" in cached["metadata"] and FOREGROUND in (cached["metadata"].get("finalizers") or ()):
-                waiting.append(reference["uid"])
+            owner = await self._owner((resource, namespace, reference["name"], uid))
+            if owner is None:
+                missing.append(uid)
+                await self._tell_if_elsewhere(resource, obj, reference)
+            elif "deletionTimestamp" in owner and FOREGROUND in (owner.get("finalizers") or ()):
+                waiting.append(uid)
         return missing, waiting
 
-    def _tell_if_elsewhere(self, resource: Resource, obj: Object, reference: Object) -> None:
+    async def _owner(self, owner: Owner) -> Object | None:
+        """An owner's metadata, empty where it is only known to be alive; None where it is gone."""
+        if owner in self._absent:
+            return None
+        if owner in self._alive:
+            return {}
+        resource, namespace, name, uid = owner
+        informer = self._informers.get(resource)
+        found = informer.get(namespace, name) if informer is not None else None
+        if found is None or found["metadata"]["uid"] != uid:
+            try:
+                found = await self._context.client.get(resource, name, namespace)
+            except NotFound:
+                return None
+            if found["metadata"]["uid"] != uid:
+                return None
+            if informer is not None and owned(found) is None:
+                self._alive.add(owner)
+        metadata: Object = found["metadata"]
+        return metadata
+
+    async def _tell_if_elsewhere(self, resource: Resource, obj: Object, reference: Object) -> None:
         """An Event where an owner is in another namespace than its dependent, which means nothing."""
-        informer, own = self._informers.get(resource), obj["metadata"].get("namespace", "")
-        if informer is None or not resource.namespaced:
+        uid, own = reference["uid"], obj["metadata"].get("namespace", "")
+        missed = (resource, own, reference["name"], uid)
+        if not resource.namespaced or missed in self._absent:
             return
-        for namespace in self._informers[NAMESPACES].list():
-            name = namespace["metadata"]["name"]
-            found = informer.get(name, reference["name"]) if name != own else None
-            if found is not None and found["metadata"]["uid"] == reference["uid"]:
-                owner = ", ".join(
-                    (
-                        f"{reference['apiVersion']}/{reference['kind']}",
-                        f"namespace: {own}",
-                        f"name: {reference['name']}",
-                        f"uid: {reference['uid']}",
-                    )
-                )
-                text = f'ownerRef [{owner}] does not exist in namespace "{own}"'
-                self._context.events.event(obj, WARNING, "OwnerRefInvalidNamespace", text)
-                return
+        named = await self._context.client.list(resource, fields=f"metadata.name={reference['name']}")
+        if not any(found["metadata"]["uid"] == uid for found in named["items"]):
+            self._absent[missed] = None
+            if len(self._absent) > ABSENT_LIMIT:
+                del self._absent[next(iter(self._absent))]
+            return
+        owner = ", ".join(
+            (
+                f"{reference['apiVersion']}/{reference['kind']}",
+                f"namespace: {own}",
+                f"name: {reference['name']}",
+                f"uid: {uid}",
+            )
+        )
+        text = f'ownerRef [{owner}] does not exist in namespace "{own}"'
+        self._context.events.event(obj, WARNING, "OwnerRefInvalidNamespace", text)
 
     async def _perform(
         self, resource: Resource, obj: Object, instruction: Instruction, dependents: Sequence[tuple[Resource, Object]]

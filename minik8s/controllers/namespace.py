@@ -17,6 +17,7 @@ from minik8s.api.resources import APISERVICES, CONFIGMAPS, EVENTS, NAMESPACES, P
 from minik8s.base.backoff import Backoff
 from minik8s.base.clock import rfc3339
 from minik8s.client.workqueue import Key, Reconciler, Retry
+from minik8s.controllers.garbage import owned
 from minik8s.controllers.manager import Context, enqueue
 
 Object = Mapping[str, Any]
@@ -60,8 +61,8 @@ def start_root_ca(context: Context) -> list[Reconciler[Key]]:
 
 def _keeper(context: Context, name: str, resource: Resource, content: Mutable) -> Reconciler[Key]:
     """Keeps an object with that content (as far as it has data) in every namespace."""
-    namespaces, kept = context.informer(NAMESPACES), context.informer(resource)
     kept_name = content["metadata"]["name"]
+    namespaces, kept = context.informer(NAMESPACES), context.informers.of(resource, fields=f"metadata.name={kept_name}")
 
     async def reconcile(key: Key) -> float | None:
         namespace = namespaces.get("", key[1])
@@ -80,7 +81,7 @@ def _keeper(context: Context, name: str, resource: Resource, content: Mutable) -
     def changed(old: Object | None, new: Object | None) -> None:
         """Deleted or changed, it comes back."""
         obj = new or old
-        if obj is not None and old is not None and obj["metadata"]["name"] == kept_name:
+        if obj is not None and old is not None:
             reconciler.add(("", obj["metadata"]["namespace"]))
 
     reconciler: Reconciler[Key] = Reconciler(name, reconcile, context.clock, workers=4)
@@ -128,17 +129,18 @@ def start_deletion(context: Context) -> list[Reconciler[Key]]:
         if namespace is not None and "deletionTimestamp" in namespace["metadata"]:
             reconciler.add(("", obj["metadata"]["namespace"]))
 
-    def server_changed(old: Object | None, new: Object | None) -> None:
-        """Another API server has come, gone, or answers again."""
+    def look_at_all() -> None:
         for namespace in namespaces.list():
             changed(None, namespace)
 
     namespaces.on_change(changed)
-    context.informer(APISERVICES).on_change(server_changed)
+    context.informer(APISERVICES).on_change(lambda old, new: look_at_all())  # it has come, gone, or answers again
 
     def follow(resource: Resource) -> None:
         if resource.namespaced:
-            context.informer(resource).on_change(content_changed)
+            informer = context.informers.of(resource, keep=owned)
+            informer.on_change(content_changed)
+            informer.on_relist(look_at_all)
 
     for resource in namespaced_kinds():
         if resource is not EVENTS:  # they go at once, and are too many to be kept

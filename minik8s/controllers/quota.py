@@ -11,10 +11,9 @@ from typing import Any
 
 from minik8s.api.errors import NotFound
 from minik8s.api.resources import RESOURCEQUOTAS, Resource
-from minik8s.api.usage import in_scope, usage_of, used
-from minik8s.client.informer import Informer
+from minik8s.api.usage import MEASURED, counted_by, in_scope, usage_of, used
 from minik8s.client.workqueue import Key, Reconciler
-from minik8s.controllers.garbage import collected
+from minik8s.controllers.garbage import collected, owned
 from minik8s.controllers.manager import Context, enqueue, key_of
 
 Object = Mapping[str, Any]
@@ -22,15 +21,17 @@ Object = Mapping[str, Any]
 
 def start(context: Context) -> list[Reconciler[Key]]:
     quotas = context.informer(RESOURCEQUOTAS)
-    informers: dict[Resource, Informer] = {}
+    measured = {resource: context.informer(resource) for resource in collected() if resource in MEASURED}
+    others: set[Resource] = set()
 
     async def reconcile(key: Key) -> float | None:
         quota = quotas.get(*key)
         if quota is None:
             return None
-        there = ((resource, obj) for resource, informer in informers.items() for obj in informer.list(key[0]))
         hard = quota["spec"].get("hard") or {}
-        status = {"hard": hard, "used": used(quota, there, context.clock.now())} if hard else {}
+        numbers = {resource: await _number(context, resource, key[0]) for resource in others if counted_by(quota, resource)}
+        there = ((resource, obj) for resource, informer in measured.items() for obj in informer.list(key[0]))
+        status = {"hard": hard, "used": used(quota, there, numbers, context.clock.now())} if hard else {}
         if status == quota.get("status", {}):
             return None
         try:
@@ -57,16 +58,27 @@ def start(context: Context) -> list[Reconciler[Key]]:
 
         return changed
 
-    def come(resource: Resource) -> None:
-        if resource.namespaced:
-            informer = informers[resource] = context.informer(resource)
-            informer.on_change(follow(resource))
+    def count_all() -> None:
+        for quota in quotas.list():
+            reconciler.add(key_of(quota))
 
-    def gone(resource: Resource) -> None:
-        informers.pop(resource, None)
+    def come(resource: Resource) -> None:
+        if resource.namespaced and resource not in measured:
+            others.add(resource)
+            informer = context.informers.of(resource, keep=owned)
+            informer.on_change(follow(resource))
+            informer.on_relist(count_all)
 
     quotas.on_change(enqueue(reconciler))
+    for resource, informer in measured.items():
+        informer.on_change(follow(resource))
     for resource in collected():
         come(resource)
-    context.custom.follow(come, gone)
+    context.custom.follow(come, others.discard)
     return [reconciler]
+
+
+async def _number(context: Context, resource: Resource, namespace: str) -> int:
+    """How many objects there are, without looking at them."""
+    page = await context.client.list(resource, namespace, limit=1)
+    return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)

@@ -42,11 +42,11 @@ def start(context: Context) -> list[Reconciler[Key]]:
     make = context.settings.account_token
     if make is None:
         return []
-    secrets, accounts = context.informer(SECRETS), context.informer(SERVICEACCOUNTS)
+    secrets, accounts = context.informers.of(SECRETS, fields=f"type={TYPE}"), context.informer(SERVICEACCOUNTS)
 
     async def reconcile(key: Key) -> None:
         secret = secrets.get(*key)
-        if secret is None or not _is_token(secret) or "deletionTimestamp" in secret["metadata"]:
+        if secret is None or "deletionTimestamp" in secret["metadata"]:
             return
         name = (secret["metadata"].get("annotations") or {}).get(ACCOUNT, "")
         account = accounts.get(key[0], name)
@@ -66,25 +66,16 @@ def start(context: Context) -> list[Reconciler[Key]]:
             return
 
     reconciler: Reconciler[Key] = Reconciler("service-account-tokens", reconcile, context.clock, workers=2)
-    queue = enqueue(reconciler)
-
-    def secret_changed(old: Object | None, new: Object | None) -> None:
-        if new is not None and _is_token(new):
-            queue(old, new)
 
     def account_changed(old: Object | None, new: Object | None) -> None:
         if old is not None and (new is None or new["metadata"]["uid"] != old["metadata"]["uid"]):
             for secret in secrets.list(old["metadata"]["namespace"]):
-                if _is_token(secret) and secret["metadata"]["annotations"].get(ACCOUNT) == old["metadata"]["name"]:
+                if secret["metadata"]["annotations"].get(ACCOUNT) == old["metadata"]["name"]:
                     reconciler.add(key_of(secret))
 
-    secrets.on_change(secret_changed)
+    secrets.on_change(enqueue(reconciler))
     accounts.on_change(account_changed)
     return [reconciler]
-
-
-def _is_token(secret: Object) -> bool:
-    return secret.get("type") == TYPE
 
 
 def _base64(text: str) -> str:

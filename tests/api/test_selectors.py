@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -214,8 +213,8 @@ def test_many_requirements_mean_what_each_of_them_means(made: list[selectors.Req
     assert many.matches(labels) == all(requirement.matches(labels) for requirement in made)
 
 
-def test_what_a_selector_costs_depends_on_the_labels_alone() -> None:
+def test_what_a_selector_costs_depends_on_the_labels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     long = selectors.parse_labels(",".join(f"!a{i}" for i in range(1500)))
-    begun = time.perf_counter()
-    assert all(long.matches({"x": "y"}) for _ in range(5000))
-    assert time.perf_counter() - begun < 1  # one by one it is 5 s
+    monkeypatch.delattr(selectors.Requirement, "matches")  # which asks them one by one
+    assert long.matches({"x": "y"})
+    assert not long.matches({"a7": "y"})

@@ -35,6 +35,9 @@ class Shelf:
         found = sorted(self._objects.get(resource, {}).items())
         return [obj for (home, _), obj in found if not namespace or home == namespace]
 
+    def count(self, resource: Resource, namespace: str = "") -> int:
+        return len([*self.list(resource, namespace)])
+
     def on_change(self, resource: Resource, callback: Callable[[], None]) -> None:
         self._callbacks.setdefault(resource, []).append(callback)
 

@@ -211,3 +211,24 @@ def test_what_is_stored_takes_no_more_than_its_size() -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 3 * sum(map(sys.getsizeof, kept))
+
+
+@pytest.mark.parametrize(
+    ("held", "size", "kept"), [(False, 1, (True, False)), (True, 1, (True, True)), (False, 20_000, (False, False))]
+)
+async def test_what_writers_decoded_stays_while_it_is_new(owner: Owner, held: bool, size: int, kept: tuple[bool, bool]) -> None:
+    """Memory for 10,000 objects of a kind is that of their bytes, but where an informer in the process holds them all."""
+    store = MemoryStore()
+    cache = await started(store, owner)
+    collection = cache.of(CONFIGMAPS)
+    collection.keep_decoded = held
+    content = value("x", k="v" * size)
+    cache.offer(key("x"), content, orjson.loads(content))
+    await cache.wait(await store.write(key("x"), content, 0))
+    entry = collection.entries["a/x"]
+    found = [entry._obj is not None]
+    for i in range(2 * PACK):
+        await cache.wait(await store.write(key(f"later{i}"), value(f"later{i}"), 0))
+    found.append(entry._obj is not None)
+    assert tuple(found) == kept
+    assert entry.obj["data"] == {"k": "v" * size}

@@ -26,12 +26,14 @@ class Api:
         self.compacted = 0
         self.faults: deque[Exception] = deque()  # raised by the next calls, one each
         self.calls: list[str] = []
+        self.held: set[bool] = set()
         self.changed = asyncio.Event()
         self.page = 0
         self.epoch = 0
 
     async def handle(self, user: User, call: Call) -> Any:
         self.calls.append(f"{call.verb} {call.path}")
+        self.held.add(call.held)
         if self.faults:
             raise self.faults.popleft()
         key = (call.resource.plural, call.namespace, call.name)
@@ -100,6 +102,7 @@ class Api:
     @asynccontextmanager
     async def watch(self, user: User, call: Call) -> AsyncIterator[AsyncIterator[Sequence[WatchEvent]]]:
         self.calls.append(f"watch {call.path} from {call.query['resourceVersion']}")
+        self.held.add(call.held)
         if self.faults:
             raise self.faults.popleft()
         yield self.events(call.resource.plural, call.namespace, int(call.query["resourceVersion"]))

@@ -194,3 +194,54 @@ async def test_a_namespace_alone(api: Any, informers: Informers) -> None:
     await informer.synced()
     assert [obj["metadata"]["name"] for obj in informer.list()] == ["a"]
     assert api.calls[0] == "list /api/v1/namespaces/x/pods"
+
+
+def labelled(obj: Any) -> Any:
+    return {"metadata": {**obj["metadata"], "labels": None}} if obj["metadata"]["labels"]["app"] else None
+
+
+async def test_what_is_not_kept_is_told_all_the_same(api: Any, informers: Informers, clock: VirtualClock) -> None:
+    api.put(("pods", NS, "a"), pod("web"))
+    api.put(("pods", NS, "b"), pod())
+    informer = informers.of(PODS, keep=labelled)
+    informer.add_index("name", lambda obj: [obj["metadata"]["name"]])
+    seen, lists = record(informer), list[str]()
+    informer.on_relist(lambda: lists.append(informer.resource_version))
+    await informer.synced()
+    assert [obj["metadata"] for obj in informer.list()] == [informer.get(NS, "a")["metadata"]]  # type: ignore[index]
+    assert informer.get(NS, "b") is None
+    assert "spec" not in (informer.get(NS, "a") or {})
+    seen.clear()
+    api.put(("pods", NS, "b"), pod())
+    api.remove(("pods", NS, "b"))
+    api.put(("pods", NS, "a"), pod())
+    await clock.settle()
+    assert seen == ["- > b@103", "b@104 > -", "a@101 > a@105"]
+    assert len(informer) == len(informer.indexed("name", "a")) == 0
+    assert lists == []
+    await clock.advance(60)
+    api.faults += [Gone("too old")]
+    api.end_watches()
+    await clock.advance(10)
+    assert lists == ["105"]  # what happened meanwhile to what is not held, nobody knows
+
+
+@pytest.mark.parametrize(
+    ("namespace", "selection", "held"),
+    [
+        ("", {}, True),
+        (NS, {}, False),
+        ("", {"fields": "spec.nodeName=n"}, False),
+        ("", {"labels": "app=web"}, False),
+        ("", {"keep": labelled}, False),
+    ],
+)
+async def test_only_who_holds_everything_says_so(
+    api: Any, informers: Informers, clock: VirtualClock, namespace: str, selection: dict[str, Any], held: bool
+) -> None:
+    """A server in the same process keeps decoded what an informer holds anyway."""
+    informers.of(PODS, namespace, **selection)
+    await informers.synced()
+    await clock.settle()
+    assert len(api.calls) == 2
+    assert api.held == {held}

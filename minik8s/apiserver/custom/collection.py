@@ -104,7 +104,7 @@ class CustomCollection(Collection):
         at = stored.value.index(_METADATA) + len(_METADATA)
         item = b'%s"resourceVersion":"%d",%s' % (stored.value[:at], stored.revision, stored.value[at:])
         name = stored.key.split("/", 4)[4]
-        return CustomEntry(self, name, stored.revision, item, obj if self.keep_decoded else None)
+        return CustomEntry(self, name, stored.revision, item, self.kept(item, obj))
 
     # --- showing -----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import stat
-import time
 from pathlib import Path
 from typing import Any
 
@@ -369,20 +368,8 @@ def test_the_constrained_right_covers_what_it_names(shelf: Any) -> None:
         impersonate(User("bob", (MASTERS,)), LIST_NODES, authorizer)
 
 
-# --- speed -----------------------------------------------------------------------------------------------------------------
-
-
-def test_a_repeated_request_is_cheap(chain: Authenticator, tokens: ServiceAccountTokens, shelf: Any) -> None:
-    """The design's 10 us for both, with room for a slow and busy machine."""
-    grant(shelf, ("get", "", "pods"))
-    authorizer = authorizer_for(shelf)
+def test_a_token_is_verified_once(chain: Authenticator, tokens: ServiceAccountTokens, monkeypatch: pytest.MonkeyPatch) -> None:
     header = "Bearer " + tokens.issue(account(), API_AUDIENCES, 600, pod())
-
-    def once() -> float:
-        start = time.perf_counter()
-        for _ in range(1000):
-            chain.authenticate(header)
-            authorizer.authorize(Attributes(JANE, "get", "", "v1", "pods", "", "ns", "p"))
-        return (time.perf_counter() - start) * 1000
-
-    assert min(once() for _ in range(5)) < 50
+    first = chain.authenticate(header)
+    monkeypatch.delattr(ServiceAccountTokens, "verify")
+    assert chain.authenticate(header) == first

@@ -36,9 +36,11 @@ from minik8s.client.http import HttpTransport
 from minik8s.client.informer import Informers
 from minik8s.client.kubeconfig import Access, ssl_context
 from minik8s.dns.server import ClusterDns
+from minik8s.kubelet import rootdir
 from minik8s.kubelet.evictor import Evictor
 from minik8s.kubelet.imagegc import ImageCollector
 from minik8s.kubelet.imagegc import Policy as ImagePolicy
+from minik8s.kubelet.inuse import InUse
 from minik8s.kubelet.join import ClusterConfig, JoinFailed, Membership
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.layout import Layout
@@ -124,12 +126,18 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     with _one_line(options):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         stack.callback(os.close, await _alone(directory / "lock", clock))
+    settings = parse_settings(options.kubelet_arg)
     owner = Owner("agent", on_failure=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     stack.push_async_callback(owner.stop)
     registries, proxies = _registries(options.private_registry), _proxies()
     proxy = proxies.for_url(options.server)
     membership = Membership(options.server, options.token, name, directory / "tls", clock, rng, proxy)
     with _one_line(options):
+        files = settings.root_dir or rootdir.default(
+            options.data_dir, usual=root and options.data_dir == Path(config.default_data_dir())
+        )
+        rootdir.claim(files, options.data_dir, may_mount=root)
+        stack.callback(rootdir.let_go, files)
         access = await membership.join()
         cluster = await membership.config(access)
         without = "it does not run as root" if not root else nft.missing()
@@ -138,7 +146,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
             wanted=options.runtime,
             directory=directory / "runtime",
             cni=directory / "cni",
-            hidden=(str(options.data_dir),),
+            hidden=(str(options.data_dir), str(files)),
             host_ips=(address,),
             attach=network.attach if network else None,
             detach=network.detach if network else None,
@@ -153,9 +161,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     informers = Informers(client, clock, rng, "agent")
     stack.push_async_callback(informers.stop)
 
-    layout = Layout(directory, directory / "logs")
+    layout = Layout(files, directory / "logs", directory / "storage")
     keeps = "local-storage" not in options.disable
-    settings = parse_settings(options.kubelet_arg)
     machine = inspect(options.data_dir, settings)
     site = Site(
         node=name,
@@ -174,7 +181,8 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         root=root,
     )
     manifests = settings.manifests or directory / "pod-manifests"
-    kubelet = Kubelet(site, runtime, client, informers, clock, rng, manifests=manifests)
+    in_use = InUse()
+    kubelet = Kubelet(site, runtime, client, informers, clock, rng, manifests=manifests, in_use=in_use)
     node = NodeConfig(
         name=name,
         addresses=(address,),
@@ -188,7 +196,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     )
     if network is not None:
         await _start_network(network, runtime, informers, stack)
-    reporter = NodeReporter(node, runtime, client, clock)
+    reporter = NodeReporter(node, runtime, client, clock, in_use)
     await reporter.start()
     stack.push_async_callback(reporter.stop)
     _say("node", f"{name} ({address})")
@@ -196,7 +204,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
     await kubelet.start()
     stack.push_async_callback(kubelet.stop)
     _keep_house(kubelet, settings, options, owner)
-    _say("kubelet", f"pods' files and logs in {directory}")
+    _say("kubelet", f"pods' files in {layout.root}, logs in {layout.logs}")
     if keeps:
         local = LocalPath(name, layout, client, informers, clock)
         local.start()
@@ -333,6 +341,8 @@ def _one_line(options: SimpleNamespace) -> Iterator[None]:
         raise AgentFailed(str(error)) from None
     except RuntimeFailed as error:
         raise AgentFailed(f"the container runtime: {error}") from None
+    except rootdir.Occupied as error:
+        raise AgentFailed(str(error)) from None
     except OSError as error:
         raise AgentFailed(f"cannot use the data directory {options.data_dir}: {error.strerror or error}") from None
 

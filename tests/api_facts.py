@@ -22,7 +22,6 @@ def acts(what: str, by: str, shown: str) -> Fact:
     return Fact(what, tuple(by.split()), tuple(shown.split()))
 
 
-CSI = "no volume plugin is driven yet"
 DEVICES, ROUTED = "checked; no pod gets a device yet", "no ingress controller comes along; one that is installed finds it"
 RBAC = "grants rights; nobody may grant more than they have"
 WEBHOOKS = (
@@ -71,7 +70,7 @@ FACTS: dict[tuple[str, str], Fact] = {
         "kubelet/test_node.py scheduler/test_scheduler.py controllers/test_nodes.py cloud/test_cloud.py",
     ),
     ("", "PersistentVolume"): acts(
-        "bound to a claim, kept while it is used; hostPath and local ones are mounted, those of local-path made and removed",
+        "bound to a claim, kept while it is used; hostPath, local, nfs and csi ones are mounted, those of local-path made and removed",
         "controllers/volumes.py controllers/protection.py controllers/localpath.py",
         "controllers/test_volumes.py controllers/test_protection.py",
     ),
@@ -223,15 +222,25 @@ FACTS: dict[tuple[str, str], Fact] = {
         "apiserver/admission/pods.py",
         "apiserver/admission/test_admission.py",
     ),
-    ("storage.k8s.io", "CSIDriver"): Fact(CSI),
-    ("storage.k8s.io", "CSINode"): Fact(CSI),
-    ("storage.k8s.io", "CSIStorageCapacity"): Fact(CSI),
+    ("storage.k8s.io", "CSIDriver"): acts(
+        "says how its driver's volumes are attached and mounted; seLinuxMount and nodeAllocatableUpdatePeriodSeconds are stored only",
+        "kubelet/volumes/csi/volumes.py kubelet/volumes/csi/wanted.py controllers/attachdetach.py",
+        "kubelet/test_csi.py controllers/test_attachdetach.py",
+    ),
+    ("storage.k8s.io", "CSINode"): acts(
+        "made by each node, lists the drivers that registered there", "kubelet/volumes/csi/drivers.py", "kubelet/test_csi.py"
+    ),
+    ("storage.k8s.io", "CSIStorageCapacity"): Fact("the scheduler does not mind it yet"),
     ("storage.k8s.io", "StorageClass"): acts(
         "the default one is given to claims; says when they are bound; local-path is built in",
         "apiserver/admission/storage.py controllers/volumes.py",
         "apiserver/admission/test_storage.py controllers/test_volumes.py",
     ),
-    ("storage.k8s.io", "VolumeAttachment"): Fact(CSI),
+    ("storage.k8s.io", "VolumeAttachment"): acts(
+        "made and deleted as pods on nodes want the volume; the driver's external-attacher acts on it",
+        "controllers/attachdetach.py kubelet/volumes/csi/volumes.py",
+        "controllers/test_attachdetach.py kubelet/test_csi.py",
+    ),
     ("storage.k8s.io", "VolumeAttributesClass"): acts(
         "kept while a claim names it",
         "controllers/protection.py apiserver/admission/storage.py",

@@ -6,6 +6,7 @@ Source: kubernetes.io "Persistent Volumes" (binding, reserving), "Ephemeral Volu
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -153,6 +154,24 @@ def bound_volume(volume: Object, claim: Object) -> Object:
         return volume
     bound = {**volume, "spec": {**volume["spec"], "claimRef": reference}}
     return bound if before is not None else noted(bound, {BOUND_BY_CONTROLLER: "yes"})
+
+
+# --- volumes of CSI drivers, attached to nodes -----------------------------------------------------------------------
+
+
+def needs_attach(driver: Object | None) -> bool:
+    """Of a CSIDriver: whether its volumes are attached to nodes before they are mounted. Where there is none, they are."""
+    return driver is None or driver["spec"].get("attachRequired") is not False
+
+
+def attached_name(driver: str, handle: str) -> str:
+    """The volume's name in `volumesInUse` and `volumesAttached` of nodes."""
+    return f"kubernetes.io/csi/{driver}^{handle}"
+
+
+def attachment_name(driver: str, handle: str, node: str) -> str:
+    """The name of the VolumeAttachment for the volume on that node; attachers rely on it."""
+    return f"csi-{hashlib.sha256(f'{handle}{driver}{node}'.encode()).hexdigest()}"
 
 
 def _gives_modes(volume: Object, claim: Object) -> bool:

@@ -60,6 +60,12 @@ def methods(
     return found
 
 
+def status_text(error: grpc.aio.AioRpcError) -> str:
+    """A failed call as Go prints it, which events quote: `rpc error: code = NotFound desc = no such volume`."""
+    code = "".join(part.title() for part in error.code().name.split("_"))
+    return f"rpc error: code = {code} desc = {error.details()}"
+
+
 def _add_field(message: DescriptorProto, name: str, number: int, kind: str, table: Mapping[str, Fields], package: str) -> None:
     repeated = kind.startswith(("repeated ", "map<"))
     label = FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL

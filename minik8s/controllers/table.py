@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from minik8s.controllers import (
     admissionpolicies,
     aggregation,
+    attachdetach,
     autoscaler,
     bootstrap,
     certificates,
@@ -55,6 +56,7 @@ CONTROLLERS: Mapping[str, Start] = {
     "persistent-volume-binder": volumes.start,
     "ephemeral-volume-controller": ephemeral.start,
     "local-path-provisioner": localpath.start,
+    "attachdetach-controller": attachdetach.start,
     "pvc-protection-controller": protection.start_claims,
     "pv-protection-controller": protection.start_volumes,
     "volumeattributesclass-protection-controller": protection.start_classes,

@@ -31,6 +31,7 @@ from minik8s.kubelet.site import Site
 from minik8s.kubelet.sysctls import normalized
 from minik8s.runtime.base import (
     ContainerConfig,
+    Device,
     Dns,
     IdMap,
     Image,
@@ -88,6 +89,7 @@ class Ingredients:
     mounts: Sequence[Mount]
     target_id: str = ""  # the container whose processes an ephemeral container wants to see
     users: IdMap | None = None  # the pod's own
+    devices: Sequence[Device] = ()
 
 
 def container_config(
@@ -105,6 +107,7 @@ def container_config(
         working_dir=container.get("workingDir", ""),
         env=list(found.env.items()),
         mounts=found.mounts,
+        devices=found.devices,
         labels=_identity(pod) | {names.CONTAINER_NAME: name},
         annotations={
             names.CONTAINER_HASH: container_hash(container),

@@ -19,7 +19,7 @@ from minik8s.kubelet.names import hosts, parse_resolv_conf
 from minik8s.kubelet.pod import ContainerSpec, Pod, find_container, is_host_network, uid
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.volumes import Volumes, mounting
-from minik8s.runtime.base import Container, Dns, Mount, Sandbox
+from minik8s.runtime.base import Container, Device, Dns, Mount, Sandbox
 
 
 class Files(Protocol):
@@ -49,6 +49,10 @@ class Files(Protocol):
         """
         ...
 
+    def devices(self, pod: Pod, container: ContainerSpec) -> list[Device]:
+        """The block devices that are given to a container."""
+        ...
+
     def read(self, pod: Pod, volume: str, path: str) -> str | None:
         """A file of an emptyDir volume."""
         ...
@@ -69,8 +73,10 @@ class Files(Protocol):
         """Takes all that is left of the pod away."""
         ...
 
-    async def remove_others(self, known: Collection[str]) -> None:
-        """Takes the files and logs of pods away whose uid is not `known`."""
+    def left(self, known: Collection[str]) -> list[tuple[str, str, str]]:
+        """(namespace, name, uid) of the pods that have files or logs here and whose uid is not `known`; a name that nothing tells is the
+        uid.
+        """
         ...
 
 
@@ -78,6 +84,7 @@ class DiskFiles:
     def __init__(self, site: Site, volumes: Volumes) -> None:
         self._site, self._volumes = site, volumes
         self.mount, self.read, self.unmount = volumes.mount, volumes.read, volumes.unmount
+        self.devices = volumes.devices
 
     def host_dns(self) -> Dns:
         path = Path(self._site.resolv_conf)
@@ -118,11 +125,13 @@ class DiskFiles:
         layout = self._site.layout
         await asyncio.get_running_loop().run_in_executor(None, _remove, layout.pod(uid(pod)), layout.pod_logs(pod))
 
-    async def remove_others(self, known: Collection[str]) -> None:
+    def left(self, known: Collection[str]) -> list[tuple[str, str, str]]:
         layout = self._site.layout
-        pods = [path for path in layout.pods.iterdir() if path.name not in known] if layout.pods.is_dir() else []
-        logs = [path for path in layout.logs.iterdir() if layout.uid_of_logs(path) not in known] if layout.logs.is_dir() else []
-        await asyncio.get_running_loop().run_in_executor(None, _remove, *pods + logs)
+        found = {path.name: ("", path.name, path.name) for path in layout.pods.iterdir()} if layout.pods.is_dir() else {}
+        for path in layout.logs.iterdir() if layout.logs.is_dir() else ():
+            namespace, name, pod_uid = layout.pod_of_logs(path)
+            found[pod_uid] = (namespace, name, pod_uid)
+        return [pod for pod_uid, pod in found.items() if pod_uid not in known]
 
     def _write_hosts(self, pod: Pod, sandbox: Sandbox) -> Path:
         path = self._site.layout.hosts(uid(pod))
@@ -167,6 +176,9 @@ class NoFiles:
     ) -> list[Mount]:
         return []
 
+    def devices(self, pod: Pod, container: ContainerSpec) -> list[Device]:
+        return []
+
     def read(self, pod: Pod, volume: str, path: str) -> str | None:
         return None
 
@@ -182,5 +194,5 @@ class NoFiles:
     async def remove(self, pod: Pod) -> None:
         """Nothing to take away."""
 
-    async def remove_others(self, known: Collection[str]) -> None:
-        """Nothing to take away."""
+    def left(self, known: Collection[str]) -> list[tuple[str, str, str]]:
+        return []

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from minik8s.base.clock import Clock
-from minik8s.base.protobuf import messages, methods
+from minik8s.base.protobuf import messages, methods, status_text
 
 SERVICE = "grpc.health.v1.Health"
 METHODS = {"Check": ("HealthCheckRequest", "HealthCheckResponse")}
@@ -46,8 +46,7 @@ async def check(clock: Clock, address: str, service: str, timeout: float, user_a
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return False, f"error: this server does not implement the grpc health protocol ({SERVICE}): {error.details()}"
-        code = "".join(part.title() for part in error.code().name.split("_"))
-        return False, f"error: health rpc probe failed: rpc error: code = {code} desc = {error.details()}"
+        return False, f"error: health rpc probe failed: {status_text(error)}"
     finally:
         await channel.close()
     if answer.status != SERVING:

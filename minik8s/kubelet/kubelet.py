@@ -30,6 +30,7 @@ from minik8s.kubelet.cgroups import Cgroups
 from minik8s.kubelet.configs import uid_of
 from minik8s.kubelet.files import DiskFiles, Files
 from minik8s.kubelet.images import Images
+from minik8s.kubelet.inuse import InUse
 from minik8s.kubelet.manifests import Manifests
 from minik8s.kubelet.mirrors import Mirrors
 from minik8s.kubelet.pod import (
@@ -57,6 +58,7 @@ from minik8s.kubelet.status import rejected
 from minik8s.kubelet.statuses import Statuses
 from minik8s.kubelet.userns import Ranges
 from minik8s.kubelet.volumes import Volumes
+from minik8s.kubelet.volumes.csi.node import CsiNode
 from minik8s.kubelet.volumes.tokens import Tokens
 from minik8s.kubelet.worker import Tools, Worker
 from minik8s.runtime.base import Features, Runtime, RuntimeFailed, Sandbox
@@ -82,6 +84,7 @@ class Kubelet:
         cgroups: Cgroups | None = None,
         files: Files | None = None,
         manifests: Path | None = None,
+        in_use: InUse | None = None,
     ) -> None:
         self.site, self.runtime, self.clock = site, runtime, clock
         self.features = Features()
@@ -108,8 +111,11 @@ class Kubelet:
         self._actions = Actions(runtime, clock)
         self._prober = Prober(self._actions, clock, rng, self.events, self._wake)
         records = PullRecords(site.layout.pulled if files is None else None)
+        tokens = Tokens(client, clock)
+        self.in_use = in_use or InUse()
+        self._csi = CsiNode(site, client, informers, tokens, clock, self.events, self.in_use, self._volumes_changed)
         if files is None:
-            files = DiskFiles(site, Volumes(site, clock, rng, self._sources, Tokens(client, clock), self._node_labels))
+            files = DiskFiles(site, Volumes(site, clock, rng, self._sources, tokens, self._csi.volumes, self._node_labels))
         self._images = Images(runtime, clock, self.events, records)
         starter = Starter(
             runtime,
@@ -149,6 +155,7 @@ class Kubelet:
         self._ranges.take_over(sandboxes)
         for sandbox in [s for s in sandboxes if s.annotations.get(NODE) == self.site.node]:
             self._orphans.setdefault(uid_of(sandbox), []).append(sandbox)
+        await self._csi.start()
         if self._manifests:
             await self._manifests.look()
             self._owner.start(self._manifests.run(), "manifests")
@@ -163,6 +170,7 @@ class Kubelet:
         self._stopped = True  # an informer that is shared lives on
         await self._owner.stop()
         await self._prober.stop()
+        await self._csi.stop()
         await self._sources.stop()
         await self._statuses.stop()
         await self.events.stop()
@@ -377,15 +385,21 @@ class Kubelet:
             self._add(_departed(sandboxes[0]), gone=True)
         known = {uid(pod) for pod in self._pods.list()} | self._workers.keys()
         self._tools.cgroups.remove_others(self.site.cgroup_root, known)
-        await self._tools.files.remove_others(known)
+        for namespace, name, pod_uid in self._tools.files.left(known):
+            log.info("pod %s/%s is gone: what it left on disk goes too", namespace, name)
+            self._add(_gone(namespace, name, pod_uid), gone=True)
 
 
 def _departed(sandbox: Sandbox) -> Pod:
     """What is known of a pod of which only a sandbox is left."""
     grace = sandbox.annotations.get(GRACE_PERIOD, "")
+    return _gone(sandbox.namespace, sandbox.name, uid_of(sandbox), int(grace) if grace.isdecimal() else 30)
+
+
+def _gone(namespace: str, name: str, pod_uid: str, grace: int = 0) -> Pod:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"namespace": sandbox.namespace, "name": sandbox.name, "uid": uid_of(sandbox)},
-        "spec": {"containers": [], "terminationGracePeriodSeconds": int(grace) if grace.isdecimal() else 30},
+        "metadata": {"namespace": namespace, "name": name, "uid": pod_uid},
+        "spec": {"containers": [], "terminationGracePeriodSeconds": grace},
     }

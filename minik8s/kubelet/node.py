@@ -7,6 +7,7 @@ Sources: KEP-589 (node leases), the kubelet's nodestatus and kubelet_node_status
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock, rfc3339, rfc3339_micro
 from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
+from minik8s.kubelet.inuse import InUse
 from minik8s.kubelet.machine import Machine
 from minik8s.kubelet.thresholds import DISK, MEMORY, PIDS
 from minik8s.runtime.base import Features, Image, Runtime, RuntimeFailed
@@ -59,8 +61,11 @@ class NodeConfig:
 
 
 class NodeReporter:
-    def __init__(self, config: NodeConfig, runtime: Runtime, client: Client, clock: Clock) -> None:
+    """`in_use`: the attachable volumes that its pods use, told at once when they change."""
+
+    def __init__(self, config: NodeConfig, runtime: Runtime, client: Client, clock: Clock, in_use: InUse | None = None) -> None:
         self._config, self._runtime, self._client, self._clock = config, runtime, client, clock
+        self._in_use = in_use or InUse()
         self._owner = Owner("node")
         self._told: Object = {}
         self._told_at = 0.0
@@ -87,7 +92,10 @@ class NodeReporter:
 
     async def _beat(self) -> None:
         while True:
-            await self._clock.sleep(self._config.lease_seconds / RENEWALS)
+            with contextlib.suppress(TimeoutError):
+                async with self._clock.timeout(self._config.lease_seconds / RENEWALS):
+                    await self._in_use.changed.wait()
+            self._in_use.changed.clear()
             for step in (self._renew, self._report):
                 try:
                     await step()
@@ -136,7 +144,9 @@ class NodeReporter:
         short = self._config.pressure()
         version = await self._runtime.version() if not problem else "unknown"
         told = {} if problem else features_status(await self._runtime.features())
-        return node_status(self._config, f"{self._runtime.name}://{version}", problem, short, images) | told
+        names = self._in_use.names()
+        used = {"volumesInUse": names} if names or self._told.get("volumesInUse") else {}
+        return node_status(self._config, f"{self._runtime.name}://{version}", problem, short, images) | told | used
 
     async def _problem(self) -> str:
         try:

@@ -37,6 +37,7 @@ class Settings:
     image_gc_low: int | None = None
     log_max_size: str | None = None
     log_max_files: int | None = None
+    root_dir: Path | None = None
     manifests: Path | None = None
     unsafe_sysctls: tuple[str, ...] = ()  # that pods may set besides the safe ones
     seccomp_default: bool = False  # containers that name no profile run under the runtime's
@@ -177,6 +178,7 @@ _FLAGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "allowed-unsafe-sysctls": ("unsafe_sysctls", _sysctls),
     "seccomp-default": ("seccomp_default", _boolean),
     "pod-manifest-path": ("manifests", _directory),
+    "root-dir": ("root_dir", _directory),
 }
 
 

@@ -53,7 +53,7 @@ class SimulatedNode:
         machine = Machine(capacity, capacity, "amd64", "simulated", "simulated", "", "", "")
         site = Site(
             node=name,
-            layout=Layout(NOWHERE, NOWHERE),
+            layout=Layout(NOWHERE, NOWHERE, NOWHERE),
             host_ips=[address],
             cluster_dns=["10.96.0.10"],
             capacity=capacity,

@@ -85,7 +85,7 @@ class Starter:
             env = await self._environment(pod, container, sandbox)
             mounts = await self._files.mounts(pod, container, step.attempt, sandbox, env, volumes)
             mounts = with_recursion(container, mounts, possible=self._able(config.runtime_handler).recursive_readonly)
-            found_out = Ingredients(image, env, mounts, target_id, config.namespaces.users)
+            found_out = Ingredients(image, env, mounts, target_id, config.namespaces.users, self._files.devices(pod, container))
             wanted = container_config(pod, role, container, step.attempt, found_out, self._site)
         except (ConfigError, ValueError, OSError) as error:
             raise self._failed(pod, path, "CreateContainerConfigError", str(error)) from error

@@ -175,6 +175,15 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """`permissions` are of r(ead), w(rite) and m(knod)."""
+
+    container_path: str
+    host_path: str
+    permissions: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerConfig:
     """What to run in a sandbox. `command` and `args` empty: the image's own. `log_path` is relative to the sandbox's log directory."""
 
@@ -187,7 +196,7 @@ class ContainerConfig:
     working_dir: str = ""
     env: Sequence[tuple[str, str]] = ()
     mounts: Sequence[Mount] = ()
-    devices: Sequence[str] = ()
+    devices: Sequence[Device] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     log_path: str = ""

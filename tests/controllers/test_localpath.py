@@ -93,15 +93,15 @@ def test_when_a_volume_is_let_go(phase: str, policy: str, deleted: bool, let_go:
 
 @pytest.mark.parametrize("path", ["/data/storage", "/data/storage/a/b", "/data/storage/..", "/etc", "", "storage/a"])
 def test_only_its_own_directories_are_kept(path: str) -> None:
-    assert Layout(Path("/data"), Path("/logs")).kept(path) is None
-    assert Layout(Path("/data"), Path("/logs")).kept("/data/storage/a") == Path("/data/storage/a")
+    assert Layout(Path("/data"), Path("/logs"), Path("/data/storage")).kept(path) is None
+    assert Layout(Path("/data"), Path("/logs"), Path("/data/storage")).kept("/data/storage/a") == Path("/data/storage/a")
 
 
 @pytest.mark.cluster(nodes=0)
 async def test_from_claim_to_end(cluster: Cluster, clock: VirtualClock, tmp_path: Path) -> None:
     """The claim is bound on the node of its pod; once it is gone the agent removes the directory, and the volume goes."""
     await provision_storage(cluster.plane.desk)
-    layout = Layout(tmp_path, tmp_path / "logs")
+    layout = Layout(tmp_path, tmp_path / "logs", tmp_path / "storage")
     room = {"cpu": "4", "memory": "8Gi", "pods": "10"}
     labels, notes = {"kubernetes.io/hostname": "n"}, {storage.LOCAL_DIRECTORY: str(layout.storage)}
     metadata = {"name": "n", "labels": labels, "annotations": notes}

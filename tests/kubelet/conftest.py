@@ -85,7 +85,7 @@ def made(clock: Any, tmp_path: Path) -> Stage:
     trace = Trace(clock)
     site = Site(
         node="n1",
-        layout=Layout(tmp_path / "kubelet", tmp_path / "logs"),
+        layout=Layout(tmp_path / "kubelet", tmp_path / "logs", tmp_path / "storage"),
         host_ips=["192.0.2.1"],
         cluster_dns=["10.96.0.10"],
         resolv_conf=str(tmp_path / "resolv.conf"),

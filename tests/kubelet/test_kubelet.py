@@ -88,13 +88,13 @@ async def test_volumes_follow_their_sources(stage: Stage, clock: VirtualClock) -
     stage.add(pod(spec, volumes=volumes, metadata={"labels": {"a": "1"}}))
     await clock.settle()
     base = stage.site.layout.pod("uid-a") / "volumes"
-    assert (base / "configMap/v/a").read_text() == "old"
+    assert (base / "kubernetes.io~configmap/v/a").read_text() == "old"
     stage.api.put(CONFIGMAPS, {**conf, "data": {"a": "new"}})
     await clock.settle()
-    assert (base / "configMap/v/a").read_text() == "new"
+    assert (base / "kubernetes.io~configmap/v/a").read_text() == "new"
     stage.api.change(PODS, "ns", "a", labels={"a": "2"})
     await clock.settle()
-    assert (base / "downwardAPI/d/l").read_text() == 'a="2"'
+    assert (base / "kubernetes.io~downward-api/d/l").read_text() == 'a="2"'
 
 
 async def test_tokens_are_renewed_in_time(stage: Stage, clock: VirtualClock) -> None:  # KEP-1205: at 80 % of their life
@@ -102,7 +102,7 @@ async def test_tokens_are_renewed_in_time(stage: Stage, clock: VirtualClock) -> 
     await stage.start()
     stage.add(pod(container(volumeMounts=[{"name": "t", "mountPath": "/t"}]), volumes=[volume]))
     await clock.settle()
-    token = stage.site.layout.pod("uid-a") / "volumes/projected/t/token"
+    token = stage.site.layout.pod("uid-a") / "volumes/kubernetes.io~projected/t/token"
     assert token.read_text() == "t0ken-0"
     await clock.advance(2879)
     assert token.read_text() == "t0ken-0"

@@ -21,6 +21,7 @@ from minik8s.kubelet.volumes import MountFailed, Volumes
 from minik8s.testing.clock import VirtualClock
 
 from .pods import container, pod
+from .test_volumes import NoDrivers
 
 UNBOUND = "Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[v]: "
 NOT_FOUND = 'failed to fetch PVC from API server: persistentvolumeclaims "c" not found'
@@ -60,8 +61,8 @@ class Tokens:
 
 
 def volumes(tmp_path: Path, clock: VirtualClock, objects: Objects, *, root: bool = False) -> Volumes:
-    site = Site("n1", Layout(tmp_path / "kubelet", tmp_path / "logs"), root=root)
-    return Volumes(site, clock, Random(1), objects, Tokens(), lambda: {"zone": "a"})  # type: ignore[arg-type]  # stand-ins
+    site = Site("n1", Layout(tmp_path / "kubelet", tmp_path / "logs", tmp_path / "storage"), root=root)
+    return Volumes(site, clock, Random(1), objects, Tokens(), NoDrivers(), lambda: {"zone": "a"})  # type: ignore[arg-type]  # stand-ins
 
 
 def user(name: str = "a", kind: str = "volumeMounts", source: Any = None, mount: Any = None, **spec: Any) -> dict[str, Any]:
@@ -123,8 +124,8 @@ DELETED = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
         ),
         (
             claim(),
-            {"metadata": {"name": "pv"}, "spec": {"claimRef": {"uid": "u"}, "capacity": {}, "nfs": {}}},
-            'MountVolume.SetUp failed for volume "pv" : volumes of kind nfs are not supported by this node',
+            {"metadata": {"name": "pv"}, "spec": {"claimRef": {"uid": "u"}, "capacity": {}, "rbd": {}}},
+            'MountVolume.SetUp failed for volume "pv" : volumes of kind rbd are not supported by this node',
         ),
     ],
 )
@@ -136,10 +137,38 @@ async def test_why_there_is_nothing_to_mount(
     assert error.value.failures == [message]
 
 
-async def test_block_devices_are_refused(tmp_path: Path, clock: VirtualClock) -> None:
-    objects = Objects(claim(), local("/dev/sda", volumeMode="Block"))
-    with pytest.raises(MountFailed, match="block volumes are not supported by this node"):
-        await volumes(tmp_path, clock, objects).mount(user(kind="volumeDevices"), Surroundings())
+@pytest.mark.parametrize(
+    ("volume", "message"),
+    [
+        (
+            local("/no/such", volumeMode="Block"),
+            'MapVolume.SetUpDevice failed for volume "pv" : path "/no/such" does not exist',
+        ),
+        (local("/etc", volumeMode="Block"), 'MapVolume.MapBlockVolume failed for volume "pv" : /etc is not a block device'),
+        (
+            host_path("/dev", volumeMode="Block"),
+            'MapVolume.FindMapperPluginBySpec failed for volume "pv" : no block volume plugin matched for volumes of kind hostPath',
+        ),
+    ],
+)
+async def test_what_is_no_block_device(volume: Any, message: str, tmp_path: Path, clock: VirtualClock) -> None:
+    with pytest.raises(MountFailed) as error:
+        await volumes(tmp_path, clock, Objects(claim(), volume)).mount(user(kind="volumeDevices"), Surroundings())
+    assert error.value.failures == [message]
+
+
+@pytest.mark.skipif(not Path("/dev/loop0").is_block_device(), reason="needs a block device")
+@pytest.mark.parametrize(("readonly", "permissions"), [(False, "rwm"), (True, "rm")])
+async def test_a_block_device_is_given_to_the_container(
+    readonly: bool, permissions: str, tmp_path: Path, clock: VirtualClock
+) -> None:
+    (tmp_path / "disk").symlink_to("/dev/loop0")
+    manager = volumes(tmp_path, clock, Objects(claim(), local(tmp_path / "disk", volumeMode="Block")))
+    one = user(kind="volumeDevices", source={"persistentVolumeClaim": {"claimName": "c", "readOnly": readonly}})
+    await manager.mount(one, Surroundings())
+    [device] = manager.devices(one, one["spec"]["containers"][0])
+    assert (device.container_path, device.host_path, device.permissions) == ("/v", "/dev/loop0", permissions)
+    assert await manager.mounts(one, one["spec"]["containers"][0], {}) == []
 
 
 async def test_an_ephemeral_volume_needs_a_claim_of_its_own(tmp_path: Path, clock: VirtualClock) -> None:  # KEP-1698
@@ -167,8 +196,8 @@ async def test_a_bound_claim_is_its_directory(volume: Any, tmp_path: Path, clock
 
 
 async def test_the_directory_of_the_built_in_provisioner_is_made(tmp_path: Path, clock: VirtualClock) -> None:
-    kept = Layout(tmp_path / "kubelet", tmp_path / "logs").storage / "pvc-u_ns_c"
-    kept.parent.parent.mkdir()
+    kept = Layout(tmp_path / "kubelet", tmp_path / "logs", tmp_path / "storage").storage / "pvc-u_ns_c"
+
     found = local(kept)
     found["metadata"] |= {"labels": {storage.LOCAL_NODE: "n1"}, "annotations": {storage.PROVISIONED_BY: storage.LOCAL_PATH}}
     await volumes(tmp_path, clock, Objects(claim(), found)).mount(user(), Surroundings())

@@ -22,7 +22,7 @@ from .conftest import Stage
 from .pods import container, pod
 
 IMAGE = Image("sha256:1", [], [], 1, uid=0)
-SITE = Site("n1", Layout(Path("/data"), Path("/logs")))
+SITE = Site("n1", Layout(Path("/data"), Path("/logs"), Path("/data/storage")))
 
 
 def security(own: dict[str, Any], of_pod: dict[str, Any] | None = None, image: Image = IMAGE, **notes: str) -> Security:

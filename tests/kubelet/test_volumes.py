@@ -208,9 +208,14 @@ class NoTokens:
         pass
 
 
+class NoDrivers:
+    async def unpublish(self, pod_uid: str) -> None:
+        pass
+
+
 def volumes(tmp_path: Path, clock: VirtualClock, *, root: bool) -> Volumes:
-    site = Site("n1", Layout(tmp_path / "kubelet", tmp_path / "logs"), root=root)
-    return Volumes(site, clock, Random(1), NoSources(), NoTokens())  # type: ignore[arg-type]  # stand-ins
+    site = Site("n1", Layout(tmp_path / "kubelet", tmp_path / "logs", tmp_path / "storage"), root=root)
+    return Volumes(site, clock, Random(1), NoSources(), NoTokens(), NoDrivers())  # type: ignore[arg-type]  # stand-ins
 
 
 def mounting_pod(**spec: Any) -> dict[str, Any]:
@@ -240,17 +245,17 @@ async def test_mounts_without_root(tmp_path: Path, clock: VirtualClock) -> None:
     mounts = await manager.mounts(one, one["spec"]["containers"][0], {"POD": "a"}, {})
     base = tmp_path / "kubelet/pods/uid-a/volumes"
     assert [(m.container_path, m.host_path, m.readonly) for m in mounts] == [
-        ("/conf", str(base / "configMap/conf"), True),
-        ("/sec", str(base / "projected/sec"), True),
-        ("/d", str(base / "emptyDir/d"), False),
-        ("/part", str(base / "emptyDir/d/logs/a"), False),
+        ("/conf", str(base / "kubernetes.io~configmap/conf"), True),
+        ("/sec", str(base / "kubernetes.io~projected/sec"), True),
+        ("/d", str(base / "kubernetes.io~empty-dir/d"), False),
+        ("/part", str(base / "kubernetes.io~empty-dir/d/logs/a"), False),
         ("/host", "/etc", True),
     ]
     assert mounts[4].propagation == "rslave"
-    assert (base / "projected/sec/t").read_text() == "t0ken"
-    (base / "emptyDir/d/e.env").write_text("A=1")
+    assert (base / "kubernetes.io~projected/sec/t").read_text() == "t0ken"
+    (base / "kubernetes.io~empty-dir/d/e.env").write_text("A=1")
     assert manager.read(one, "d", "e.env") == "A=1"
-    assert manager.read(one, "d", "../../configMap/conf/a") is None
+    assert manager.read(one, "d", "../../kubernetes.io~configmap/conf/a") is None
     with pytest.raises(ConfigError, match="missing value for POD"):
         await manager.mounts(one, one["spec"]["containers"][0], {}, {})
     await manager.unmount("uid-a")
@@ -282,19 +287,25 @@ async def test_mounts_with_root(tmp_path: Path, clock: VirtualClock) -> None:  #
         part = Path(mounts[3].host_path)
         assert part.is_relative_to(base / "volume-subpaths")
         (part / "f").touch()
-        assert (base / "volumes/emptyDir/d/logs/a/f").exists()
-        assert (base / "volumes/projected/sec").is_mount()
+        assert (base / "volumes/kubernetes.io~empty-dir/d/logs/a/f").exists()
+        assert (base / "volumes/kubernetes.io~projected/sec").is_mount()
         shown = {
             name: f"{stat.S_IMODE((base / 'volumes' / name).stat().st_mode):o} {(base / 'volumes' / name).stat().st_uid}:"
             f"{(base / 'volumes' / name).stat().st_gid}"
-            for name in ("configMap/conf", "configMap/conf/a", "projected/sec", "projected/sec/t", "emptyDir/d")
+            for name in (
+                "kubernetes.io~configmap/conf",
+                "kubernetes.io~configmap/conf/a",
+                "kubernetes.io~projected/sec",
+                "kubernetes.io~projected/sec/t",
+                "kubernetes.io~empty-dir/d",
+            )
         }
         assert shown == {
-            "configMap/conf": "2777 0:3000",
-            "configMap/conf/a": "644 0:3000",
-            "projected/sec": "3777 0:3000",
-            "projected/sec/t": "640 1000:3000",
-            "emptyDir/d": "2777 0:3000",
+            "kubernetes.io~configmap/conf": "2777 0:3000",
+            "kubernetes.io~configmap/conf/a": "644 0:3000",
+            "kubernetes.io~projected/sec": "3777 0:3000",
+            "kubernetes.io~projected/sec/t": "640 1000:3000",
+            "kubernetes.io~empty-dir/d": "2777 0:3000",
         }
     finally:
         await manager.unmount("uid-a")
@@ -304,17 +315,19 @@ async def test_mounts_with_root(tmp_path: Path, clock: VirtualClock) -> None:  #
 
 async def test_kinds_that_are_not_supported(tmp_path: Path, clock: VirtualClock) -> None:
     spec = container(volumeMounts=[{"name": "v", "mountPath": "/v"}, {"name": "w", "mountPath": "/w"}])
-    one = pod(spec, volumes=[{"name": "v", "nfs": {"server": "s", "path": "/"}}, {"name": "w", "configMap": {"name": "no"}}])
+    one = pod(
+        spec, volumes=[{"name": "v", "rbd": {"image": "i", "monitors": ["m"]}}, {"name": "w", "configMap": {"name": "no"}}]
+    )
     with pytest.raises(MountFailed) as error:
         await volumes(tmp_path, clock, root=False).mount(one, Surroundings())
     assert error.value.failures == [
-        'MountVolume.SetUp failed for volume "v" : volumes of kind nfs are not supported by this node',
+        'MountVolume.SetUp failed for volume "v" : volumes of kind rbd are not supported by this node',
         'MountVolume.SetUp failed for volume "w" : configmap "no" not found',
     ]
 
 
 def test_no_name_leads_out_of_the_data_directory(tmp_path: Path) -> None:
-    layout = Layout(tmp_path, tmp_path)
+    layout = Layout(tmp_path, tmp_path, tmp_path / "storage")
     for name in ("", ".", "..", "a/b", "a\0"):
         with pytest.raises(ValueError, match="not a file name"):
             layout.pod(name)

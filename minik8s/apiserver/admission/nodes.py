@@ -7,13 +7,25 @@ Authorization" and the admission chapter of the Kubernetes documentation.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from minik8s.api import storage
 from minik8s.api.errors import object_not_found
 from minik8s.api.kind import Frozen
 from minik8s.api.kinds.pod.apirefs import api_reference
-from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS, LEASES, NODES, PERSISTENTVOLUMES, PODS, SERVICEACCOUNTS, Resource
+from minik8s.api.resources import (
+    CERTIFICATESIGNINGREQUESTS,
+    CSIDRIVERS,
+    CSINODES,
+    LEASES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    SERVICEACCOUNTS,
+    Resource,
+)
 from minik8s.apiserver.admission.plugin import Quiet, creates, refused
 from minik8s.apiserver.admission.pods import NOT_READY
 from minik8s.apiserver.admission.serviceaccounts import MIRROR, is_mirror
@@ -73,6 +85,7 @@ class NodeRestriction(Quiet):
             SERVICEACCOUNTS: self._token,
             CERTIFICATESIGNINGREQUESTS: self._certificate,
             PERSISTENTVOLUMES: self._volume,
+            CSINODES: self._csi_node,
         }
 
     def handles(self, request: Admission) -> bool:
@@ -165,6 +178,9 @@ class NodeRestriction(Quiet):
             return "can only access node lease with the same name as the requesting node"
         return ""
 
+    def _csi_node(self, request: Admission, node: str) -> str:
+        return "" if request.name == node else "can only access CSINode with the same name as the requesting node"
+
     def _volume(self, request: Admission, node: str) -> str:
         """The authorizer lets it change those that it keeps; it takes off its finalizer and nothing else."""
         if request.operation is not Operation.UPDATE or request.object is None or request.old is None:
@@ -204,21 +220,33 @@ class NodeRestriction(Quiet):
             )
         if pod["spec"].get("nodeName") != node:
             return "node requested token bound to a pod scheduled on a different node"
-        return _audience_problem(request.object["spec"].get("audiences") or [], pod)
+        return self._audience_problem(request.object["spec"].get("audiences") or [], pod)
 
+    def _audience_problem(self, audiences: Sequence[str], pod: Frozen) -> str:
+        """A node asks for the tokens that the pod's volumes mount, or their drivers want; one without an audience is for the API server."""
+        if len(audiences) > 1:
+            return "node may only request 0 or 1 audiences"
+        wanted = audiences[0] if audiences else ""
+        asked = {
+            source["serviceAccountToken"].get("audience", "")
+            for volume in pod["spec"].get("volumes") or ()
+            for source in (volume.get("projected") or {}).get("sources") or ()
+            if "serviceAccountToken" in source
+        }
+        if wanted in asked or any(wanted == request.get("audience", "") for request in self._drivers_wishes(pod)):
+            return ""
+        return f'audience "{wanted}" not found in pod spec volume'
 
-def _audience_problem(audiences: Sequence[str], pod: Frozen) -> str:
-    """A node asks for the tokens that the pod's volumes mount; one without an audience is for the API server."""
-    if len(audiences) > 1:
-        return "node may only request 0 or 1 audiences"
-    wanted = audiences[0] if audiences else ""
-    asked = {
-        source["serviceAccountToken"].get("audience", "")
-        for volume in pod["spec"].get("volumes") or ()
-        for source in (volume.get("projected") or {}).get("sources") or ()
-        if "serviceAccountToken" in source
-    }
-    return "" if wanted in asked else f'audience "{wanted}" not found in pod spec volume'
+    def _drivers_wishes(self, pod: Frozen) -> Iterator[Frozen]:
+        """The token requests of the CSI drivers of a pod's volumes (KEP-2855)."""
+        for volume in pod["spec"].get("volumes") or ():
+            source = volume.get("csi")
+            if name := storage.claim_name(pod, volume):
+                claim = self._reader.get(PERSISTENTVOLUMECLAIMS, pod["metadata"]["namespace"], name)
+                behind = self._reader.get(PERSISTENTVOLUMES, "", claim["spec"].get("volumeName", "")) if claim else None
+                source = behind["spec"].get("csi") if behind else None
+            driver = self._reader.get(CSIDRIVERS, "", source["driver"]) if source else None
+            yield from (driver["spec"].get("tokenRequests") or ()) if driver else ()
 
 
 def _taints(node: Frozen) -> list[Any]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from minik8s.api import storage
-from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
+from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, VOLUMEATTACHMENTS
 from minik8s.api.user import User
 from minik8s.apiserver.authz.policy import NODE_RULES, PROXY_RULES
 from minik8s.apiserver.authz.rules import Rule, compile_rule
@@ -47,7 +47,7 @@ class NodeAuthorizer:
         self._proxy_rules = [compile_rule(rule) for rule in PROXY_RULES]
         self._witnesses: dict[tuple[str, str, str, str], str] = {}
         self._by_resource: Mapping[tuple[str, str], Callable[[str, Attributes], Verdict]] = {
-            ("", "secrets"): self._read_referenced,
+            ("", "secrets"): self._secret,
             ("", "configmaps"): self._read_referenced,
             ("", "serviceaccounts"): self._service_account,
             ("", "persistentvolumeclaims"): self._claim,
@@ -55,6 +55,8 @@ class NodeAuthorizer:
             ("coordination.k8s.io", "leases"): self._lease,
             ("", "nodes"): self._node,
             ("", "pods"): self._pod,
+            ("storage.k8s.io", "csinodes"): self._csi_node,
+            ("storage.k8s.io", "volumeattachments"): self._attachment,
         }
 
     def authorize(self, attributes: Attributes) -> Verdict:
@@ -76,6 +78,35 @@ class NodeAuthorizer:
         if not asked.namespace:
             return no("can only read namespaced object of this type")
         return self._referenced(node, asked)
+
+    def _secret(self, node: str, asked: Attributes) -> Verdict:
+        """Also those that its pods' volumes are mounted with."""
+        verdict = self._read_referenced(node, asked)
+        if verdict is ALLOW or asked.verb not in ("get", "list", "watch") or asked.subresource or not asked.name:
+            return verdict
+        wanted = {"namespace": asked.namespace, "name": asked.name}
+        volumes = (volume for volume in self._reader.list(PERSISTENTVOLUMES) if wanted in _secrets_of(volume))
+        behind = (replace(asked, resource="persistentvolumes", namespace="", name=v["metadata"]["name"]) for v in volumes)
+        return ALLOW if any(self._pods_claim(node, each) for each in behind) else verdict
+
+    def _csi_node(self, node: str, asked: Attributes) -> Verdict:
+        if asked.verb not in ("get", "create", "update", "patch", "delete"):
+            return no("can only get, create, update, patch, or delete a CSINode")
+        if asked.subresource:
+            return no("cannot authorize CSINode subresources")
+        if asked.verb != "create" and asked.name != node:
+            return no("can only access CSINode with the same name as the requesting node")
+        return ALLOW
+
+    def _attachment(self, node: str, asked: Attributes) -> Verdict:
+        if asked.verb != "get":
+            return no("can only get individual resources of this type")
+        if asked.subresource:
+            return no("cannot get subresource")
+        attachment = self._reader.get(VOLUMEATTACHMENTS, "", asked.name)
+        if attachment is not None and attachment["spec"].get("nodeName") == node:
+            return ALLOW
+        return no(f"no relationship found between node '{node}' and this object")
 
     def _claim(self, node: str, asked: Attributes) -> Verdict:
         if asked.subresource == "status" and asked.verb in ("get", "update", "patch"):
@@ -196,6 +227,13 @@ def references(spec: Mapping[str, Any]) -> Iterator[Reference]:
             yield from _of_container(container)
     for volume in spec.get("volumes") or ():
         yield from _of_volume(volume)
+
+
+def _secrets_of(volume: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """The Secrets that the nodes' side of a volume's driver gets."""
+    source = volume["spec"].get("csi") or {}
+    fields = ("nodeStageSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef")
+    return [{part: source[field].get(part, "") for part in ("namespace", "name")} for field in fields if source.get(field)]
 
 
 def _bound(pod: Mapping[str, Any] | None, node: str) -> bool:

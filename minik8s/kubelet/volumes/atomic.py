@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from random import Random
 
+from minik8s.kubelet.volumes.ownership import own_by_group
+
 DATA = "..data"
 
 
@@ -54,16 +56,6 @@ def write(volume: Path, files: Mapping[str, File], now: float, rng: Random, grou
     if group is not None:
         own_by_group(volume, group, writable=False)
     return True
-
-
-def own_by_group(directory: Path, group: int, *, writable: bool) -> None:
-    """fsGroup: all below `directory` belongs to the group, which may read it (and write, where the volume may be written)."""
-    mask = 0o660 if writable else 0o440
-    for where, _, names in os.walk(directory):
-        for path, extra in ((Path(where), mask | 0o110 | 0o2000), *((Path(where) / n, mask) for n in names)):
-            os.chown(path, -1, group, follow_symlinks=False)
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode & 0o7777 | extra)
 
 
 def _write_file(base: Path, path: str, file: File) -> None:

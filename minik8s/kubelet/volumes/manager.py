@@ -2,8 +2,8 @@
 
 Promise: `mount` may be called again at any time and brings each volume up to date; it changes nothing where nothing changed. What a
 volume refers to is watched until `unmount`. File system work happens in a thread.
-Limits: emptyDir, configMap, secret, downwardAPI, projected, hostPath, claims (`persistent.py`), image (which the runtime mounts); every
-other kind is refused with a clear message. Without root there is no tmpfs (a plain directory instead), no fsGroup and no owner.
+Limits: emptyDir, configMap, secret, downwardAPI, projected, hostPath, nfs, csi, claims (`persistent.py`), image (which the runtime mounts);
+every other kind is refused with a clear message. Without root there is no tmpfs (a plain directory instead), no fsGroup and no owner.
 """
 
 from __future__ import annotations
@@ -11,26 +11,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from minik8s.api import quantity
-from minik8s.api.resources import Resource
+from minik8s.api import quantity, storage
+from minik8s.api.errors import ApiError
+from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Resource
 from minik8s.base.clock import Clock
 from minik8s.kubelet.downward import Surroundings
 from minik8s.kubelet.env import ConfigError, expand
 from minik8s.kubelet.pod import ContainerSpec, Pod, all_containers, key, uid
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
-from minik8s.kubelet.volumes import atomic, hostpath, mounting, payload, persistent, subpath
+from minik8s.kubelet.volumes import atomic, hostpath, mounting, nfs, payload, persistent, subpath
+from minik8s.kubelet.volumes.csi import wanted as csi
+from minik8s.kubelet.volumes.csi.volumes import CsiVolumes, NotYet, VolumeFailed
+from minik8s.kubelet.volumes.ownership import Group, give, group_of
 from minik8s.kubelet.volumes.payload import Found, Missing, TokenWanted
 from minik8s.kubelet.volumes.persistent import Persistent
 from minik8s.kubelet.volumes.tokens import Tokens
-from minik8s.runtime.base import Mount
+from minik8s.runtime.base import Device, Mount
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ IN_MEMORY = ("secret", "downwardAPI", "projected")
 
 
 class MountFailed(Exception):
-    """Volumes that could not be made: for each a sentence for its event."""
+    """Volumes that could not be made: for each a sentence for its event; none of those that are only waited for."""
 
     def __init__(self, failures: list[str]) -> None:
         super().__init__("; ".join(failures))
@@ -59,10 +62,12 @@ class Volumes:
         rng: Random,
         sources: Sources,
         tokens: Tokens,
+        csi_volumes: CsiVolumes,
         node_labels: Callable[[], Mapping[str, str] | None] = lambda: None,
     ) -> None:
         self._site, self._clock, self._rng = site, clock, rng
         self._sources, self._tokens, self._node_labels = sources, tokens, node_labels
+        self._csi = csi_volumes
         self._persistent: dict[tuple[str, str], Persistent] = {}  # those in use, by the pod's uid and its name for it
 
     async def mount(self, pod: Pod, surroundings: Surroundings) -> float | None:
@@ -71,13 +76,16 @@ class Volumes:
         """
         failures: list[str] = []
         renewals: list[float] = []
+        waiting = False
         for volume in _used(pod):
             try:
                 renewals += await self._make(pod, volume, surroundings)
-            except (Missing, OSError, ValueError) as error:
+            except NotYet:
+                waiting = True
+            except (Missing, ApiError, OSError, ValueError) as error:
                 missing = error if isinstance(error, Missing) else Missing(str(error))
                 failures.append(missing.told(volume["name"]))
-        if failures:
+        if failures or waiting:
             raise MountFailed(failures)
         return min(renewals, default=None)
 
@@ -97,7 +105,7 @@ class Volumes:
                 continue
             host_path = self._path(pod, volume)
             if sub:
-                host_path = await self._in_thread(self._sub_path, pod, container, place, host_path, sub)
+                host_path = await self._in_thread(self._sub_path, pod, container, place, mount["name"], host_path, sub)
             result.append(
                 Mount(
                     target,
@@ -107,6 +115,16 @@ class Volumes:
                 )
             )
         return result
+
+    def devices(self, pod: Pod, container: ContainerSpec) -> list[Device]:
+        """The container's block devices, in the order of its volumeDevices."""
+        by_name = {v["name"]: v for v in pod["spec"].get("volumes") or ()}
+        found = []
+        for device in container.get("volumeDevices") or ():
+            volume = by_name[device["name"]]
+            permissions = "rm" if self._readonly(pod, volume) else "rwm"
+            found.append(Device(device["devicePath"], str(self._path(pod, volume).resolve()), permissions))
+        return found
 
     def read(self, pod: Pod, volume: str, path: str) -> str | None:
         """A file of an emptyDir volume, for variables that come out of one."""
@@ -121,7 +139,8 @@ class Volumes:
         return data.decode(errors="surrogateescape")
 
     async def unmount(self, pod_uid: str) -> None:
-        """Takes all volumes of the pod away, what was in them included (a hostPath stays, of course)."""
+        """Takes all volumes of the pod away, what was in them included (a hostPath stays, of course). OSError where one can't go yet."""
+        await self._csi.unpublish(pod_uid)
         self._sources.release(pod_uid)
         self._tokens.forget(pod_uid)
         for place in [place for place in self._persistent if place[0] == pod_uid]:
@@ -133,10 +152,11 @@ class Volumes:
     async def _make(self, pod: Pod, volume: Volume, surroundings: Surroundings) -> list[float]:
         kind = _kind(volume)
         if kind in persistent.KINDS:
-            await self._make_persistent(pod, volume)
-            return []
+            return await self._make_persistent(pod, volume)
         if kind == "image":
             return []  # pulled with the container's own image, mounted by the runtime
+        if kind == "csi":
+            return await self._publish(pod, csi.inline(pod, volume))
         path = self._path(pod, volume)
         if kind in payload.KINDS:
             return await self._make_files(pod, volume, path, surroundings)
@@ -144,31 +164,68 @@ class Volumes:
             await self._in_thread(hostpath.prepare, path, volume["hostPath"].get("type") or "")
         elif kind == "emptyDir":
             await self._in_thread(self._make_empty, pod, volume["emptyDir"] or {}, path)
+        elif kind == "nfs" and self._site.root:
+            await nfs.mount(volume["nfs"], (), path, self._clock)
         else:
             raise Missing(f"volumes of kind {kind} are not supported by this node")
         return []
 
-    async def _make_persistent(self, pod: Pod, volume: Volume) -> None:
-        """Once: what a pod uses stays as it is, whatever becomes of its claim."""
+    async def _make_persistent(self, pod: Pod, volume: Volume) -> list[float]:
+        """Once: what a pod uses stays as it is, whatever becomes of its claim. Only a driver may want to be asked again."""
         place = (uid(pod), volume["name"])
-        if place in self._persistent:
-            return
-        found = await persistent.resolve(pod, volume, partial(self._sources.get, uid(pod)), self._node_labels())
-        others = (held for (holder, _), held in self._persistent.items() if holder != uid(pod))
-        if found.one_pod and any(held.name == found.name for held in others):
-            why = "volume uses the ReadWriteOncePod access mode and is already in use by another pod"
-            raise persistent.Refused(found.volume, why)
-        await self._in_thread(self._prepare_persistent, pod, found)
+        found = self._persistent.get(place)
+        known = found is not None
+        if found is None:
+            get = partial(self._sources.get, uid(pod))
+            found = await persistent.resolve(pod, volume, get, self._node_labels(), partial(self._place, pod))
+            others = (held for (holder, _), held in self._persistent.items() if holder != uid(pod))
+            if found.one_pod and any(held.name == found.name for held in others):
+                why = "volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+                raise persistent.Refused(found.volume, why)
+        if found.kind == "csi":
+            wanted = csi.of_volume(found.volume, readonly=found.readonly)
+            renewals = [*await self._publish(pod, wanted, found.volume), *await self._grow(pod, volume, wanted)]
+        else:
+            renewals = []
+            if not known:
+                await self._mount_persistent(pod, found)
         self._persistent[place] = found
+        return renewals
 
-    def _prepare_persistent(self, pod: Pod, found: Persistent) -> None:
-        persistent.prepare(found, self._site.node, self._site.layout)
-        group = self._group(pod)
-        if group is None or not found.takes_group:
+    async def _mount_persistent(self, pod: Pod, found: Persistent) -> None:
+        if found.kind == "nfs" and self._site.root:
+            try:
+                source = {**found.volume["spec"]["nfs"], **({"readOnly": True} if found.readonly else {})}
+                await nfs.mount(source, found.volume["spec"].get("mountOptions") or (), found.path, self._clock)
+            except Missing as error:
+                raise persistent.Refused(found.volume, str(error)) from None
             return
-        policy, now = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy"), found.path.stat()
-        if policy != "OnRootMismatch" or now.st_gid != group or not now.st_mode & stat.S_ISGID:
-            atomic.own_by_group(found.path, group, writable=True)
+        await self._in_thread(persistent.prepare, found, self._site.node, self._site.layout)
+        group = self._group(pod)
+        if group is not None and found.takes_group:
+            await self._in_thread(give, found.path, group)
+
+    async def _publish(self, pod: Pod, wanted: csi.Wanted, behind: Volume | None = None) -> list[float]:
+        """By its driver; `behind` is the PersistentVolume, None for an inline volume."""
+        try:
+            again = await self._csi.publish(pod, wanted, self._group(pod))
+        except VolumeFailed as error:
+            raise persistent.Refused(behind or {"metadata": {"name": wanted.name}}, str(error), error.step) from None
+        return [] if again is None else [again]
+
+    async def _grow(self, pod: Pod, volume: Volume, wanted: csi.Wanted) -> list[float]:
+        claim_name = storage.claim_name(pod, volume)
+        claim = await self._sources.get(uid(pod), PERSISTENTVOLUMECLAIMS, key(pod)[0], claim_name)
+        current = await self._sources.get(uid(pod), PERSISTENTVOLUMES, "", wanted.name)
+        again = await self._csi.grow(pod, wanted, current, claim) if current and claim else None
+        return [] if again is None else [again]
+
+    def _place(self, pod: Pod, volume: Volume) -> Path:
+        """Where a PersistentVolume lies on this node; those of other kinds than are known lie nowhere."""
+        kind, name = persistent.kind_of(volume), volume["metadata"]["name"]
+        if kind == "csi":
+            return self._csi.path(uid(pod), name, block=volume["spec"].get("volumeMode") == "Block")
+        return self._site.layout.volume(uid(pod), kind, name) if kind == "nfs" else Path(volume["spec"][kind]["path"])
 
     async def _make_files(self, pod: Pod, volume: Volume, path: Path, surroundings: Surroundings) -> list[float]:
         namespace, _ = key(pod)
@@ -186,7 +243,8 @@ class Volumes:
 
     def _write(self, pod: Pod, path: Path, files: Mapping[str, atomic.File], in_memory: bool) -> None:
         self._directory(path, in_memory)
-        atomic.write(path, files, self._clock.now(), self._rng, self._group(pod))
+        group = self._group(pod)
+        atomic.write(path, files, self._clock.now(), self._rng, group.id if group else None)
 
     def _make_empty(self, pod: Pod, source: Mapping[str, Any], path: Path) -> None:
         medium = source.get("medium") or ""
@@ -196,7 +254,7 @@ class Volumes:
         fresh = self._directory(path, bool(medium), size)
         group = self._group(pod)
         if fresh and group is not None:
-            atomic.own_by_group(path, group, writable=True)
+            give(path, Group(group.id))
 
     def _directory(self, path: Path, in_memory: bool, size: int = 0) -> bool:
         """Whether it is new."""
@@ -209,22 +267,22 @@ class Volumes:
             path.chmod(0o777)
         return True
 
-    def _sub_path(self, pod: Pod, container: ContainerSpec, place: int, volume: Path, sub: str) -> Path:
+    def _sub_path(self, pod: Pod, container: ContainerSpec, place: int, name: str, volume: Path, sub: str) -> Path:
         try:
             if self._site.root:
-                at = self._site.layout.pod(uid(pod)) / "volume-subpaths" / volume.name / container["name"] / str(place)
+                at = self._site.layout.pod(uid(pod)) / "volume-subpaths" / name / container["name"] / str(place)
                 return subpath.bind(volume, sub, at)
             return subpath.locate(volume, sub)
         except OSError as error:
             raise ConfigError(
-                f'failed to prepare subPath for volumeMount "{volume.name}" of container "{container["name"]}"'
+                f'failed to prepare subPath for volumeMount "{name}" of container "{container["name"]}"'
             ) from error
 
     def _remove(self, directory: Path) -> None:
         if self._site.root:
             for point in mounting.mounts_below(directory) if directory.exists() else ():
                 mounting.unmount(point)
-        for name in ("volumes", "volume-subpaths"):
+        for name in ("volumes", "volume-subpaths", "volumeDevices"):
             if (directory / name).exists():
                 shutil.rmtree(directory / name)
 
@@ -234,15 +292,18 @@ class Volumes:
             return Path(volume["hostPath"]["path"])
         if kind in persistent.KINDS:
             return self._persistent[uid(pod), volume["name"]].path
+        if kind == "csi":
+            return self._csi.path(uid(pod), volume["name"])
         return self._site.layout.volume(uid(pod), kind, volume["name"])
 
     def _readonly(self, pod: Pod, volume: Volume) -> bool:
         kind = _kind(volume)
+        if kind in ("nfs", "csi"):
+            return bool(volume[kind].get("readOnly"))
         return kind in payload.KINDS or (kind in persistent.KINDS and self._persistent[uid(pod), volume["name"]].readonly)
 
-    def _group(self, pod: Pod) -> int | None:
-        group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
-        return int(group) if group is not None and self._site.root else None
+    def _group(self, pod: Pod) -> Group | None:
+        return group_of(pod) if self._site.root else None
 
     @staticmethod
     async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:

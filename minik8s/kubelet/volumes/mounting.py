@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 4096, 16384
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SHARED = 2, 4, 8, 4096, 16384, 1 << 20
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -22,10 +22,38 @@ def bind(source: str, target: Path) -> None:
     _mount(source, str(target), "", MS_BIND | MS_REC, "")
 
 
+def share(directory: Path) -> None:
+    """Makes the directory a mount whose own mounts are seen in all copies of it, and theirs here."""
+    _mount(str(directory), str(directory), "", MS_BIND, "")
+    _mount("", str(directory), "", MS_SHARED, "")
+
+
+def is_shared(path: Path) -> bool:
+    """Whether the mount that the path lies on is shared."""
+    place, found, shared = str(path.resolve()), "", False
+    for line in MOUNTINFO.read_text().splitlines():
+        fields = line.split(" ")
+        point = _unescape(fields[4])
+        if len(point) >= len(found) and (place == point or place.startswith(point.rstrip("/") + "/")):
+            found, shared = point, any(field.startswith("shared:") for field in fields[6 : fields.index("-")])
+    return shared
+
+
+def unmount_idle(target: Path) -> None:
+    """OSError (EBUSY) while something in it is open."""
+    if _libc.umount2(os.fsencode(target), UMOUNT_NOFOLLOW):
+        raise _error(str(target))
+
+
 def unmount(target: str) -> None:
     """Also while something in it is open: it goes when that is closed."""
     if _libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW):
         raise _error(target)
+
+
+def is_mounted(point: Path) -> bool:
+    """Whether something is mounted there. What is mounted is not asked: a server that is away would let that wait."""
+    return str(point.parent.resolve() / point.name) in mounts_below(point.parent)
 
 
 def mounts_below(directory: Path) -> list[str]:

@@ -1,7 +1,8 @@
-"""Volumes behind claims: from a pod's volume to its PersistentVolumeClaim, from that to the PersistentVolume, from that to a directory.
+"""Volumes behind claims: from a pod's volume to its PersistentVolumeClaim, from that to the PersistentVolume, from that to where it lies.
 
 `resolve` waits for nobody: what is not bound yet is refused, and the watches on claim and volume bring the pod back.
-Limits: hostPath and local volumes that are directories; no block devices, no other kinds.
+Limits: hostPath (directories), local (directories and block devices), nfs, csi; no other kinds. A local volume with a file system on
+a block device, which upstream's kubelet would format and mount, is refused.
 Source: upstream's desired_state_of_world_populator.go and operation_generator.go for the messages.
 """
 
@@ -22,6 +23,8 @@ from minik8s.kubelet.volumes.payload import Missing
 Object = Mapping[str, Any]
 Get = Callable[[Resource, str, str], Awaitable[Object | None]]
 KINDS = ("persistentVolumeClaim", "ephemeral")
+KINDS_BEHIND = ("hostPath", "local", "nfs", "csi")
+"""What PersistentVolumes may be of."""
 PROTECTION = "kubernetes.io/pvc-protection"
 _NOT_A_SOURCE = frozenset(
     {
@@ -59,11 +62,19 @@ class Refused(Missing):
 
 @dataclass(frozen=True, slots=True)
 class Persistent:
-    """A directory of the node that a claim is bound to."""
+    """What a claim is bound to, and where on the node that is: a directory, or a device."""
 
     volume: Object
     path: Path
     readonly: bool
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.volume)
+
+    @property
+    def block(self) -> bool:
+        return is_block(self.volume)
 
     @property
     def name(self) -> str:
@@ -76,12 +87,25 @@ class Persistent:
 
     @property
     def takes_group(self) -> bool:
-        """Whether fsGroup is applied to it: not to directories of the host."""
-        return "local" in self.volume["spec"] and not self.readonly
+        """Whether fsGroup is applied to it: not to directories of the host, nor devices."""
+        return self.kind == "local" and not self.readonly and not self.block
 
 
-async def resolve(pod: Pod, volume: Object, get: Get, labels: Mapping[str, str] | None) -> Persistent:
-    """What the volume of a pod stands for, on a node with these labels (None: not known, then not asked for). Raises Missing."""
+def kind_of(volume: Object) -> str:
+    """Which source a PersistentVolume has."""
+    return next((field for field in volume["spec"] if field not in _NOT_A_SOURCE), "unknown")
+
+
+def is_block(volume: Object) -> bool:
+    return bool(volume["spec"].get("volumeMode") == "Block")
+
+
+async def resolve(
+    pod: Pod, volume: Object, get: Get, labels: Mapping[str, str] | None, place: Callable[[Object], Path]
+) -> Persistent:
+    """What the volume of a pod stands for, on a node with these labels (None: not known, then not asked for); `place` says where a
+    PersistentVolume of a kind that is supported lies. Raises Missing.
+    """
     namespace, _ = key(pod)
     name = storage.claim_name(pod, volume)
     try:
@@ -93,15 +117,22 @@ async def resolve(pod: Pod, volume: Object, get: Get, labels: Mapping[str, str] 
         used = any(each["name"] == volume["name"] for _, c in all_containers(pod) for each in c.get(kind) or ())
         if used and mode != wanted:
             raise Unprocessed(f"volume {volume['name']} has volumeMode {mode}, but is specified in {kind}")
-    if mode == "Block":
-        raise Refused(found, "block volumes are not supported by this node", "MapVolume.SetUpDevice failed")
+    kind = kind_of(found)
+    if mode == "Block" and kind not in ("local", "csi"):
+        why = f"no block volume plugin matched for volumes of kind {kind}"
+        raise Refused(found, why, "MapVolume.FindMapperPluginBySpec failed")
+    if kind not in KINDS_BEHIND:
+        raise Refused(found, f"volumes of kind {kind} are not supported by this node")
+    if found["spec"].get("mountOptions") and kind in ("hostPath", "local"):
+        why = "mount options are not supported for this volume type"
+        raise Refused(found, why, "MountVolume.MountOptionSupport check failed")
     if labels is not None and not storage.reaches(found, labels):
         raise Refused(found, "no matching NodeSelectorTerms", "MountVolume.NodeAffinity check failed")
-    return Persistent(found, _directory(found), bool((volume.get("persistentVolumeClaim") or {}).get("readOnly")))
+    return Persistent(found, place(found), bool((volume.get("persistentVolumeClaim") or {}).get("readOnly")))
 
 
 def prepare(found: Persistent, node: str, layout: Layout) -> None:
-    """Sees to it that the directory is there: one of the built-in provisioner's is made. Raises Missing."""
+    """Sees to it that what is on the node is there: a directory of the built-in provisioner's is made. Raises Missing."""
     spec = found.volume["spec"]
     if layout.kept(str(found.path)) and storage.is_local_to(found.volume, node) and not found.path.exists():
         layout.storage.mkdir(mode=0o701, exist_ok=True)
@@ -113,7 +144,11 @@ def prepare(found: Persistent, node: str, layout: Layout) -> None:
         except Missing as error:
             raise Refused(found.volume, str(error)) from None
     elif not found.path.exists():
-        raise Refused(found.volume, f'path "{found.path}" does not exist', "MountVolume.NewMounter initialization failed")
+        step = "MapVolume.SetUpDevice failed" if found.block else "MountVolume.NewMounter initialization failed"
+        raise Refused(found.volume, f'path "{found.path}" does not exist', step)
+    elif found.block:
+        if not found.path.is_block_device():
+            raise Refused(found.volume, f"{found.path} is not a block device", "MapVolume.MapBlockVolume failed")
     elif not found.path.is_dir():
         raise Refused(found.volume, "local volumes that are no directories are not supported by this node")
 
@@ -146,15 +181,3 @@ async def _bound(pod: Pod, volume: Object, name: str, get: Get) -> Object:
             f"does not point to claim.UID {metadata['uid']}"
         )
     return found
-
-
-def _directory(found: Object) -> Path:
-    spec = found["spec"]
-    for kind in ("hostPath", "local"):
-        if kind in spec:
-            if spec.get("mountOptions"):
-                why = "mount options are not supported for this volume type"
-                raise Refused(found, why, "MountVolume.MountOptionSupport check failed")
-            return Path(spec[kind]["path"])
-    kind = next((field for field in spec if field not in _NOT_A_SOURCE), "unknown")
-    raise Refused(found, f"volumes of kind {kind} are not supported by this node")

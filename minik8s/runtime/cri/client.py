@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from minik8s.base.clock import Clock
-from minik8s.base.protobuf import methods
+from minik8s.base.protobuf import methods, status_text
 from minik8s.runtime.base import NotThere, RuntimeFailed
 from minik8s.runtime.cri import wire
 
@@ -78,8 +78,7 @@ def whole_text(error: RuntimeFailed) -> str:
     cause = error.__cause__
     if not isinstance(cause, grpc.aio.AioRpcError):
         return str(error)
-    code = "".join(part.title() for part in cause.code().name.split("_"))
-    return f"rpc error: code = {code} desc = {cause.details()}"
+    return status_text(cause)
 
 
 def timed_out(error: RuntimeFailed) -> bool:

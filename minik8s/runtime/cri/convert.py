@@ -104,7 +104,10 @@ def container_config(config: ContainerConfig) -> Any:
             )
             for mount in config.mounts
         ],
-        devices=[CRI["Device"](container_path=path, host_path=path, permissions="rwm") for path in config.devices],
+        devices=[
+            CRI["Device"](container_path=device.container_path, host_path=device.host_path, permissions=device.permissions)
+            for device in config.devices
+        ],
         labels=dict(config.labels),
         annotations=dict(config.annotations),
         log_path=config.log_path,

@@ -95,7 +95,7 @@ def enter_cgroup(spec: Mapping[str, Any], path: str, cgroups: Cgroups) -> None:
     cgroups.make(path)
     cgroups.limit(path, spec["resources"])
     if not spec["privileged"]:
-        extra = [_device_rule(path) for path in spec["devices"]]
+        extra = [_device_rule(source, permissions) for _, source, permissions in spec["devices"]]
         cgroups.allow_devices(path, [*rootfs.DEVICE_RULES, *extra])
     cgroups.join(path)
 
@@ -232,10 +232,10 @@ def _calm_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _device_rule(path: str) -> str:
+def _device_rule(path: str, permissions: str) -> str:
     found = os.stat(path)
     kind = "b" if stat.S_ISBLK(found.st_mode) else "c"
-    return f"{kind} {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} rwm"
+    return f"{kind} {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} {permissions}"
 
 
 def _lines(path: str) -> list[str]:

@@ -70,8 +70,8 @@ def gather(spec: Mapping[str, Any], directory: str, shm: int, users: int) -> Gat
             _mount_layers(_layers(spec, directory), layers, volume)
             found.mounts.append((mount, *_open_part(volume, mount["sub_path"])))
     found.mounts.sort(key=lambda entry: os.path.normpath(entry[0]["target"]).count("/"))
-    for path in spec["devices"]:
-        found.devices.append((path, *_device(path)))
+    for path, source, _ in spec["devices"]:
+        found.devices.append((path, *_device(source)))
     if spec["privileged"]:
         found.devices += _host_devices()
     return found

@@ -104,7 +104,7 @@ def container_spec(
         "capabilities": capabilities(security),
         "no_new_privs": security.no_new_privs,
         "seccomp": None if security.privileged else _seccomp(security.seccomp),
-        "devices": list(config.devices),
+        "devices": [[device.container_path, device.host_path, device.permissions] for device in config.devices],
         "pid_mode": str(namespaces.pid),
         "pid_target": namespaces.target_id,
         "host_ipc": namespaces.ipc is NamespaceMode.NODE,

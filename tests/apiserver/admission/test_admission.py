@@ -344,6 +344,7 @@ async def test_a_node_writes_its_own_things_only(door: Door) -> None:
         await door.refusal({**here, "metadata": {**here["metadata"], "labels": {"a": "b"}}}, N1, "UPDATE", "status", old=here),
         await door.refusal(None, N1, "DELETE", old=there),
         await door.refusal({**lease, "metadata": {"name": "n2", "namespace": "kube-node-lease"}}, N1),
+        await door.refusal(thing("CSINode", "n2", "", "storage.k8s.io/v1"), N1),
         await door.refusal(thing("Node", "n2", ""), N1),
         await door.refusal(pod("new", {"nodeName": "n1"}), N1),
         await door.refusal(node(), User("system:node:", ("system:nodes",)), "UPDATE", old=node()),
@@ -353,6 +354,7 @@ async def test_a_node_writes_its_own_things_only(door: Door) -> None:
         'node "n1" cannot update labels through pod status',
         'node "n1" can only delete pods with spec.nodeName set to itself',
         "can only access node lease with the same name as the requesting node",
+        "can only access CSINode with the same name as the requesting node",
         'node "n1" is not allowed to modify node "n2"',
         'pod does not have "kubernetes.io/config.mirror" annotation, node "n1" can only create mirror pods',
         'could not determine node from user "system:node:"',
@@ -384,6 +386,8 @@ async def test_a_mirror_pod_belongs_to_its_node(door: Door, owners: list[dict[st
     [
         ({"name": "here", "uid": "u"}, [], ""),
         ({"name": "here", "uid": "u"}, ["vault"], ""),
+        ({"name": "here", "uid": "u"}, ["of-the-driver"], ""),
+        ({"name": "here", "uid": "u"}, ["of-the-claim"], ""),
         ({"name": "here", "uid": "u"}, ["x"], 'audience "x" not found in pod spec volume'),
         ({"name": "here"}, [], "node requested token with a pod binding without a uid"),
         ({"name": "there", "uid": "u"}, [], "node requested token bound to a pod scheduled on a different node"),
@@ -394,7 +398,16 @@ async def test_a_node_asks_for_tokens_of_its_pods(
     door: Door, bound: dict[str, Any] | None, audiences: list[str], problem: str
 ) -> None:
     tokens = [{"serviceAccountToken": {"path": "token"}}, {"serviceAccountToken": {"path": "v", "audience": "vault"}}]
-    volumes = [{"name": "v", "projected": {"sources": tokens}}]
+    volumes = [
+        {"name": "v", "projected": {"sources": tokens}},
+        {"name": "d", "csi": {"driver": "of-the-driver"}},
+        {"name": "c", "persistentVolumeClaim": {"claimName": "c"}},
+    ]
+    for audience in ("of-the-driver", "of-the-claim"):  # KEP-2855
+        wants = {"tokenRequests": [{"audience": audience}]}
+        door.shelf.put(thing("CSIDriver", audience, "", "storage.k8s.io/v1", spec=wants))
+    door.shelf.put(thing("PersistentVolumeClaim", "c", spec={"volumeName": "pv"}))
+    door.shelf.put(thing("PersistentVolume", "pv", "", spec={"csi": {"driver": "of-the-claim"}}))
     door.shelf.put(*(pod(name, {"nodeName": n, "volumes": volumes}, uid="u") for name, n in (("here", "n1"), ("there", "n2"))))
     reference = bound and {"apiVersion": "v1", "kind": "Pod"} | bound
     asked = thing("TokenRequest", "default", spec={"boundObjectRef": reference, "audiences": audiences})

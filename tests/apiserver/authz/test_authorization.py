@@ -223,7 +223,8 @@ POD: dict[str, Any] = {
 def claimed(name: str) -> Iterator[dict[str, Any]]:
     """A claim and its volume."""
     claim = {"metadata": {"name": name, "namespace": "ns"}, "spec": {"volumeName": f"pv-{name}"}}
-    volume = {"metadata": {"name": f"pv-{name}"}, "spec": {"claimRef": {"namespace": "ns", "name": name}}}
+    csi = {"nodeStageSecretRef": {"namespace": "system", "name": "stage" if name == "data" else name}}
+    volume = {"metadata": {"name": f"pv-{name}"}, "spec": {"claimRef": {"namespace": "ns", "name": name}, "csi": csi}}
     yield {"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim}
     yield {"apiVersion": "v1", "kind": "PersistentVolume", **volume}
 
@@ -268,6 +269,16 @@ def claimed(name: str) -> Iterator[dict[str, Any]]:
         ("update leases.coordination.k8s.io kube-node-lease/n1", True),
         ("update leases.coordination.k8s.io kube-node-lease/n2", False),
         ("update leases.coordination.k8s.io ns/n1", False),
+        ("get secrets system/stage", True),
+        ("get secrets system/other", False),
+        ("get volumeattachments.storage.k8s.io /here", True),
+        ("get volumeattachments.storage.k8s.io /there", False),
+        ("list volumeattachments.storage.k8s.io", False),
+        ("create csinodes.storage.k8s.io", True),
+        ("update csinodes.storage.k8s.io /n1", True),
+        ("update csinodes.storage.k8s.io /n2", False),
+        ("list csinodes.storage.k8s.io", False),
+        ("watch csidrivers.storage.k8s.io", True),
         ("create events ns", True),
         ("create certificatesigningrequests.certificates.k8s.io", True),
         ("list deployments.apps ns", False),
@@ -275,6 +286,9 @@ def claimed(name: str) -> Iterator[dict[str, Any]]:
 )
 def test_what_a_node_may(shelf: Any, text: str, allowed: bool) -> None:
     shelf.put(POD, *claimed("data"), *claimed("other"))
+    for name, node in (("here", "n1"), ("there", "n2")):
+        attachment = {"metadata": {"name": name}, "spec": {"nodeName": node}}
+        shelf.put({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", **attachment})
     assert (authorizer_for(shelf).authorize(asks(NODE, text))[0] is Decision.ALLOW) == allowed
 
 

@@ -1,0 +1,64 @@
+"""The kubelet's own directory (`--kubelet-arg root-dir=DIR`): one agent's alone, and such that mounts made in a pod are seen outside.
+
+CSI drivers mount volumes in pods of their own, below the kubelet's directory; that the kubelet and other pods see them, the directory must
+lie on a shared mount. Where the machine's first process has not made all mounts shared, as systemd does, the directory becomes a mount of
+its own that is. Blocking. Source: mount_namespaces(7), "Mount propagation" of the Kubernetes documentation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from minik8s.kubelet.volumes import mounting
+
+USUAL = Path("/var/lib/kubelet")
+"""Where everybody, CSI drivers above all, expects a kubelet's files."""
+OWNER = ".minik8s"
+"""A file that tells whose directory it is: the data directory of the agent."""
+
+
+class Occupied(Exception):
+    """Another kubelet's pods are in the directory; the text is one clear line."""
+
+
+def default(data: Path, *, usual: bool) -> Path:
+    """Of an agent with that data directory; `usual`: it is the one that root has unless told otherwise."""
+    return USUAL if usual else place(data)
+
+
+def place(data: Path) -> Path:
+    """Where the directory is found from an agent's data directory: itself, or a link to it."""
+    return data / "agent/kubelet"
+
+
+def claim(root: Path, data: Path, *, may_mount: bool) -> None:
+    """Makes the directory, or finds it again, for the agent with that data directory. Raises Occupied, OSError."""
+    mark, pods, link = root / OWNER, root / "pods", place(data)
+    root.mkdir(parents=True, exist_ok=True, mode=0o750)
+    try:
+        whose = mark.read_text()
+    except FileNotFoundError:
+        whose = ""
+    if whose != str(data) and pods.is_dir() and any(pods.iterdir()):
+        raise Occupied(
+            f"{root} holds the pods of {whose or 'another kubelet'}: give it another directory (--kubelet-arg root-dir=DIR)"
+        )
+    mark.write_text(str(data))
+    if link.is_symlink():
+        link.unlink()
+    if link != root:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(root)
+    if may_mount and not mounting.is_shared(root):
+        mounting.share(root)
+
+
+def let_go(root: Path) -> None:
+    """As the agent ends: where no pod is left, neither is the mount. Pods that run on keep it, for the next agent."""
+    pods = root / "pods"
+    if pods.is_dir() and any(pods.iterdir()):
+        return
+    if mounting.is_mounted(root) and mounting.mounts_below(root) == [str(root.resolve())]:
+        with contextlib.suppress(OSError):  # somebody looks into it just now
+            mounting.unmount_idle(root)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusters import SLEEP, Kubectl, busybox, pod
+from clusters import SLEEP, Cluster, Kubectl, busybox, pod
 from machines import eventually
+
+DRIVER = Path(__file__).parents[1] / "kubelet/csidriver.py"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -86,3 +92,64 @@ def test_a_volume_made_by_hand(k: Kubectl, tmp_path: Path) -> None:
     assert eventually(lambda: k.get("pv", name)["status"]["phase"] == "Released")
     assert (tmp_path / "there").exists()
     k("delete", "pv", name)
+
+
+@pytest.fixture
+def driver(k: Kubectl, cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
+    """A CSI driver on the node, which binds directories and devices of the one that is given."""
+    command = [sys.executable, str(DRIVER), str(cluster.data / "agent/kubelet"), "d.example", str(tmp_path)]
+    with subprocess.Popen(command) as process:
+        try:
+            spec = {"attachRequired": False, "podInfoOnMount": True, "volumeLifecycleModes": ["Persistent", "Ephemeral"]}
+            k.apply({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": "d.example"}, "spec": spec})
+            assert eventually(lambda: k.get("csinode", cluster.node)["spec"]["drivers"], 20)
+            yield tmp_path
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[str]:
+    """A block device of a file."""
+    (tmp_path / "disk.img").write_bytes(b"on the disk".ljust(1 << 20, b"\0"))
+    made = subprocess.run(["losetup", "--find", "--show", tmp_path / "disk.img"], check=True, capture_output=True, text=True)
+    yield made.stdout.strip()
+    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+
+
+def test_volumes_of_a_csi_driver_and_a_block_device(k: Kubectl, cluster: Cluster, driver: Path, disk: str) -> None:
+    (driver / "vol").mkdir()
+    (driver / "vol/there").write_text("of the driver\n")
+    common = {"capacity": {"storage": "1Mi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    here = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [cluster.node]}]}
+    on_node = {"nodeAffinity": {"required": {"nodeSelectorTerms": [here]}}, "volumeMode": "Block"}
+    sources = {
+        "data": {"csi": {"driver": "d.example", "volumeHandle": "vol"}},
+        "disk": {"local": {"path": disk}, **on_node},
+    }
+    for name, source in sources.items():
+        reference = {"claimRef": {"namespace": k.namespace, "name": name}}
+        k.apply(
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": common | reference | source}
+        )
+        k.apply(claim(name, storageClassName="", **({"volumeMode": "Block"} if name == "disk" else {})))
+    volumes: list[dict[str, object]] = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in sources]
+    volumes.append({"name": "inline", "csi": {"driver": "d.example"}})
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("data", "inline")]
+    command = "cat /data/there; head -c 11 /dev/xvda; echo; cat /inline/context; echo x > /data/written; echo y > /dev/xvda"
+    user = busybox(command, volumeMounts=mounts, volumeDevices=[{"name": "disk", "devicePath": "/dev/xvda"}])
+    k.apply(pod("p", user, volumes=volumes, restartPolicy="Never"))
+    k.phase("p", "Succeeded", 40)
+    first, second, context = k("logs", "p").splitlines()
+    assert (first, second) == ("of the driver", "on the disk")
+    assert json.loads(context)["csi.storage.k8s.io/pod.name"] == "p"
+    assert ((driver / "vol/written").read_text(), (driver / "disk.img").read_bytes()[:2]) == ("x\n", b"y\n")
+    k("delete", "pod", "p")
+    staged = cluster.data / "agent/kubelet/plugins/kubernetes.io/csi/d.example"
+    assert eventually(lambda: not any(staged.rglob("*")))
+    methods = [json.loads(line)[0] for line in (driver / "calls").read_text().splitlines()]
+    assert (methods.count("NodeStageVolume"), methods.count("NodePublishVolume")) == (1, 2)
+    assert (methods.count("NodeUnstageVolume"), methods.count("NodeUnpublishVolume")) == (1, 2)
+    assert "d.example" not in Path("/proc/mounts").read_text()
+    k("delete", "pvc", *sources)
+    k("delete", "pv", *sources)

@@ -168,7 +168,7 @@ async def test_a_block_device_is_given_to_the_container(
     await manager.mount(one, Surroundings())
     [device] = manager.devices(one, one["spec"]["containers"][0])
     assert (device.container_path, device.host_path, device.permissions) == ("/v", "/dev/loop0", permissions)
-    assert await manager.mounts(one, one["spec"]["containers"][0], {}) == []
+    assert await manager.mounts(one, one["spec"]["containers"][0], {}, {}) == []
 
 
 async def test_an_ephemeral_volume_needs_a_claim_of_its_own(tmp_path: Path, clock: VirtualClock) -> None:  # KEP-1698

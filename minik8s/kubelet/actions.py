@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import aiohttp
+from multidict import CIMultiDict
 
 from minik8s.base.clock import Clock
 from minik8s.base.dialing import dial_error
@@ -23,8 +24,13 @@ Handler = Mapping[str, Any]
 BODY_LIMIT = 10 * 1024  # bytes of an answer that are read
 OUTPUT_LIMIT = 10 * 1024
 USER_AGENT = "kube-probe/1.36"
-REFUSED_REDIRECT = (301, 302, 303, 307, 308)
+HOOK_AGENT = "kube-lifecycle/1.36"
+FOLLOWED = (301, 302, 303, 307, 308)
+MOST_REQUESTS = 10  # of one probe that is sent elsewhere
 HOOK_HTTP_TIMEOUT = 30.0
+BAD_STATUS = "HTTP probe failed with statuscode"
+UNASKED = ("Accept", "Accept-Encoding")  # headers that aiohttp would add
+NO_TLS = "http: server gave HTTP response to HTTPS client"
 
 
 class HookFailed(Exception):
@@ -37,6 +43,7 @@ class Outcome:
 
     success: bool | None
     text: str = ""
+    warning: bool = False  # it counts as success, but is to be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +91,19 @@ class Actions:
             if result.exit_code:
                 raise HookFailed(f"exited with {result.exit_code}: {_shown(result.stdout + result.stderr)}")
         elif handler.get("httpGet"):
-            outcome = await self._http(handler["httpGet"], target, HOOK_HTTP_TIMEOUT, any_status=True)
-            if not outcome.success:
-                raise HookFailed(outcome.text)
+            await self._http_hook(handler["httpGet"], target)
         elif handler.get("sleep"):
             await self._clock.sleep(float(handler["sleep"]["seconds"]))
         else:
             raise HookFailed("invalid handler")
+
+    async def _http_hook(self, handler: Handler, target: Target) -> None:
+        """Whatever status is answered. Where TLS is asked for and not spoken, plain HTTP is tried (as upstream does for old manifests)."""
+        outcome = await self._http(handler, target, HOOK_HTTP_TIMEOUT, HOOK_AGENT)
+        if not outcome.success and NO_TLS in outcome.text:
+            outcome = await self._http({**handler, "scheme": "HTTP"}, target, HOOK_HTTP_TIMEOUT, HOOK_AGENT)
+        if not outcome.success and not outcome.text.startswith(BAD_STATUS):
+            raise HookFailed(outcome.text)
 
     async def _exec(self, command: list[str], target: Target, timeout: float) -> Outcome:
         try:
@@ -123,9 +136,9 @@ class Actions:
         where = f"{address}:{handler['port']}"
         return Outcome(*await grpchealth.check(self._clock, where, handler.get("service") or "", timeout, USER_AGENT))
 
-    async def _http(self, handler: Handler, target: Target, timeout: float, any_status: bool = False) -> Outcome:
+    async def _http(self, handler: Handler, target: Target, timeout: float, agent: str = USER_AGENT) -> Outcome:
         try:
-            url, headers = _request(handler, target)
+            url, headers = _request(handler, target, agent)
         except ValueError as error:
             return Outcome(None, str(error))
         try:
@@ -133,32 +146,37 @@ class Actions:
                 status, body = await self._fetch(url, headers)
         except TimeoutError:
             return Outcome(False, f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)')
+        except aiohttp.ClientConnectorSSLError as error:
+            plain = getattr(error.os_error, "reason", "") == "WRONG_VERSION_NUMBER"  # ssl.SSLError's
+            return Outcome(False, f'Get "{url}": {NO_TLS if plain else error.os_error}')
         except aiohttp.ClientConnectorError as error:
             host, _, port = url.split("/")[2].rpartition(":")
             return Outcome(False, f'Get "{url}": {dial_error(host, int(port), error.os_error)}')
         except (aiohttp.ClientError, OSError) as error:
             return Outcome(False, f'Get "{url}": {error or type(error).__name__}')
-        if any_status or 200 <= status < 400:
+        if 300 <= status < 400:
+            return Outcome(True, f"Probe terminated redirects, Response body: {_shown(body)}", warning=True)
+        if 200 <= status < 400:
             return Outcome(True, _shown(body))
-        return Outcome(False, f"HTTP probe failed with statuscode: {status}")
+        return Outcome(False, f"{BAD_STATUS}: {status}")
 
     async def _fetch(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Redirects are followed on the same host; one that leaves it counts as success (as upstream's warning does)."""
+        """Redirects are followed on the same host; of one that leaves it, status and body are the answer."""
         if self._session is None:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # v1.HTTPGetAction: certificates are not verified
             connector = aiohttp.TCPConnector(ssl=tls, force_close=True, limit=0)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         host = url.split("/")[2].rpartition(":")[0]
-        for _ in range(10):
-            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
-                if answer.status not in REFUSED_REDIRECT or "Location" not in answer.headers:
+        for _ in range(MOST_REQUESTS):
+            async with self._session.get(url, headers=headers, allow_redirects=False, skip_auto_headers=UNASKED) as answer:
+                if answer.status not in FOLLOWED or "Location" not in answer.headers:
                     return answer.status, await answer.content.read(BODY_LIMIT)
                 following = answer.url.join(type(answer.url)(answer.headers["Location"]))
                 if following.host != host.strip("[]"):
-                    return answer.status, b""
+                    return answer.status, await answer.content.read(BODY_LIMIT)
                 url = str(following)
-        return 200, b""
+        raise OSError(f"stopped after {MOST_REQUESTS} redirects")
 
 
 def port_number(port: int | str, container: ContainerSpec) -> int:
@@ -174,15 +192,18 @@ def port_number(port: int | str, container: ContainerSpec) -> int:
         raise ValueError(f"couldn't find port: {port}") from None
 
 
-def _request(handler: Handler, target: Target) -> tuple[str, dict[str, str]]:
+def _request(handler: Handler, target: Target, agent: str) -> tuple[str, CIMultiDict[str]]:
+    """Of our own headers each can be given another value; an empty Accept is none."""
     port = port_number(handler["port"], target.container)
     host = handler.get("host") or target.address
     scheme = str(handler.get("scheme") or "HTTP").lower()
     path = handler.get("path") or "/"
     path = path if path.startswith("/") else "/" + path
     address = f"[{host}]" if ":" in host else host
-    headers = {"User-Agent": USER_AGENT, "Accept": "*/*"}
-    headers |= {h["name"]: h["value"] for h in handler.get("httpHeaders") or ()}
+    headers = CIMultiDict((h["name"].title(), h["value"]) for h in handler.get("httpHeaders") or ())
+    headers.setdefault("User-Agent", agent)
+    if not headers.setdefault("Accept", "*/*"):
+        del headers["Accept"]
     return f"{scheme}://{address}:{port}{_escaped(path)}", headers
 
 

@@ -83,7 +83,11 @@ class Prober:
 
     async def _ask(self, probed: _Probed, kind: Kind, probe: Mapping[str, Any]) -> None:
         outcome = await self._actions.probe(probe, probed.target)
-        if outcome.success is not True:
+        if outcome.warning:
+            path = field_path(probed.role, probed.container["name"])
+            text = f"{WORDS[kind]} probe warning: {outcome.text}"
+            self._events.event(probed.pod, WARNING, "ProbeWarning", text, field_path=path)
+        elif outcome.success is not True:
             failed = "failed" if outcome.success is False else "errored and resulted in unknown state"
             text = f"{WORDS[kind]} probe {failed}: {outcome.text}"
             path = field_path(probed.role, probed.container["name"])

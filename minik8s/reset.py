@@ -23,6 +23,7 @@ from pathlib import Path
 
 from minik8s.base import lock, nft, pki
 from minik8s.base.clock import RealClock
+from minik8s.kubelet import rootdir
 from minik8s.kubelet.pod import NODE
 from minik8s.network import leavings as network
 from minik8s.network.cni import leases
@@ -86,10 +87,11 @@ def kinds_of(data: Path) -> list[Kind]:
     """Of a data directory, by what it says now."""
     certificate = data / "agent/tls/client.crt"  # without one there was never a node, nor anything that is called by its name
     node = pki.common_name(certificate.read_bytes()).removeprefix("system:node:") if certificate.exists() else ""
-    of_network, of_runtime = network.Leavings.of(node, data / "agent/network"), runtime.Leavings.of(data, node)
+    kubelet = rootdir.elsewhere(data)
+    of_network, of_runtime = network.Leavings.of(node, data / "agent/network"), runtime.Leavings.of(data, node, kubelet)
     everywhere = [
         Kind("processes", of_runtime.processes, runtime.kill),
-        Kind("files", partial(_files, data), partial(_remove_file, of_runtime)),
+        Kind("files", partial(_files, data, kubelet), partial(_remove_file, of_runtime)),
     ]
     if os.geteuid() != 0:
         return everywhere
@@ -169,12 +171,14 @@ def _conflists(data: Path) -> list[str]:
     return [str(file) for file in files if str(leases(data / "agent/network")) in file.read_text()]
 
 
-def _files(data: Path) -> list[str]:
-    """What is ours in the data directory, and that itself once it is empty."""
-    if not data.exists():
-        return []
-    there = sorted(data.iterdir())
-    return [str(file) for file in there if file.name in OURS] if there else [str(data)]
+def _files(data: Path, kubelet: Path | None) -> list[str]:
+    """What is ours in the kubelet's directory and the data directory, and these themselves once they are empty."""
+    found = []
+    for directory, ours in ((kubelet, rootdir.MADE), (data, OURS)):
+        if directory is not None and directory.exists():
+            there = sorted(directory.iterdir())
+            found += [str(file) for file in there if file.name in ours] if there else [str(directory)]
+    return found
 
 
 def _remove_file(of_runtime: runtime.Leavings, path: str) -> None:
@@ -183,7 +187,7 @@ def _remove_file(of_runtime: runtime.Leavings, path: str) -> None:
     file = Path(path)
     if not file.is_dir():
         file.unlink()
-    elif file == of_runtime.data:
+    elif file in (of_runtime.data, of_runtime.kubelet):
         file.rmdir()
     else:
         shutil.rmtree(file)

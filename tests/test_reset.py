@@ -11,6 +11,7 @@ import pytest
 
 from minik8s import cli, reset
 from minik8s.base import lock
+from minik8s.kubelet import rootdir
 from minik8s.reset import Kind, StillRuns, check, kinds_of
 from minik8s.runtime.leavings import Leavings
 
@@ -65,6 +66,21 @@ def test_the_data_directory_goes_last_and_whole(data: Path) -> None:
     assert [kind.name for kind in kinds_of(data)][-1] == "files"
     reset.reset(kinds_of(data))
     assert not data.exists()
+
+
+def test_the_kubelet_s_directory_elsewhere_goes_too(data: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """But for what others put there, and only where it is this agent's."""
+    kubelet = tmp_path_factory.mktemp("kubelet")
+    rootdir.claim(kubelet, data, may_mount=False)
+    for name in ("pods/u/volumes", "plugins/d.example", "seccomp/mine"):
+        (kubelet / name).mkdir(parents=True)
+    reset.reset(kinds_of(data))
+    assert ([path.name for path in kubelet.iterdir()], data.exists()) == (["seccomp"], False)
+    (data / "agent").mkdir(parents=True)
+    (data / "agent/kubelet").symlink_to(kubelet)
+    rootdir.claim(kubelet, tmp_path_factory.mktemp("other"), may_mount=False)
+    reset.reset(kinds_of(data))
+    assert (kubelet / rootdir.OWNER).exists()
 
 
 def test_what_is_not_ours_stays(data: Path) -> None:

@@ -16,6 +16,8 @@ USUAL = Path("/var/lib/kubelet")
 """Where everybody, CSI drivers above all, expects a kubelet's files."""
 OWNER = ".minik8s"
 """A file that tells whose directory it is: the data directory of the agent."""
+MADE = ("pods", "plugins", "plugins_registry", OWNER)
+"""What agents make in it."""
 
 
 class Occupied(Exception):
@@ -30,6 +32,16 @@ def default(data: Path, *, usual: bool) -> Path:
 def place(data: Path) -> Path:
     """Where the directory is found from an agent's data directory: itself, or a link to it."""
     return data / "agent/kubelet"
+
+
+def elsewhere(data: Path) -> Path | None:
+    """The directory of the agent with that data directory, where it lies outside of that; None once it is not its own (any more)."""
+    link = place(data)
+    if not link.is_symlink():
+        return None
+    root = link.resolve()
+    mark = root / OWNER
+    return root if mark.is_file() and mark.read_text() == str(data) else None
 
 
 def claim(root: Path, data: Path, *, may_mount: bool) -> None:

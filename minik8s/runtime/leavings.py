@@ -26,17 +26,18 @@ PATIENCE = 5.0
 @dataclass(frozen=True, slots=True)
 class Leavings:
     """`data` is the data directory, `node` the node's name (empty: there was none); `shims` are the sockets of its containerd's shims, as
-    they were at first.
+    they were at first; `kubelet` its kubelet's directory, where that is elsewhere.
     """
 
     data: Path
     node: str
     shims: tuple[str, ...]
+    kubelet: Path | None = None
 
     @classmethod
-    def of(cls, data: Path, node: str) -> Leavings:
+    def of(cls, data: Path, node: str, kubelet: Path | None = None) -> Leavings:
         bundles = (data / "agent/runtime/containerd/state").glob("io.containerd.runtime.v2.task/*/*/address")
-        return cls(data, node, tuple(sorted({file.read_text().removeprefix("unix://") for file in bundles})))
+        return cls(data, node, tuple(sorted({file.read_text().removeprefix("unix://") for file in bundles})), kubelet)
 
     def processes(self) -> list[str]:
         """`PID NAME` of each, but never this one."""
@@ -50,7 +51,8 @@ class Leavings:
         """The last first: they may stand on one another."""
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         points = [re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), line.split()[4]) for line in lines]
-        return [point for point in reversed(points) if point == str(self.data) or point.startswith(f"{self.data}/")]
+        ours = [str(directory) for directory in (self.data, self.kubelet) if directory is not None]
+        return [point for point in reversed(points) if any(point == own or point.startswith(f"{own}/") for own in ours)]
 
     def cgroups(self) -> list[str]:
         """Directories, the lowest first, in every hierarchy or in the one of cgroup v2."""

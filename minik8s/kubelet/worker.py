@@ -51,7 +51,7 @@ from minik8s.kubelet.pod import (
 from minik8s.kubelet.prober import Prober
 from minik8s.kubelet.resources import container_resources, pod_cgroup
 from minik8s.kubelet.site import Site
-from minik8s.kubelet.starter import Starter
+from minik8s.kubelet.starter import Starter, whole
 from minik8s.kubelet.status import DISRUPTION, OWN_CONDITIONS, Scene, status_of
 from minik8s.kubelet.statuses import Statuses
 from minik8s.kubelet.volumes import MountFailed
@@ -156,8 +156,9 @@ class Worker:
 
     def vanish(self, last: Pod | None = None) -> None:
         """The API has no such pod any more (`last`: what it was at the end)."""
-        self.pod, self.gone = last or self.pod, True
-        self._hurry()
+        before, self.pod, self.gone = self.pod, last or self.pod, True
+        if not is_deleted(before) or grace_period(self.pod) < grace_period(before):
+            self._hurry()
         self.wake()
 
     def end(self, verdict: Verdict) -> None:
@@ -458,7 +459,7 @@ class Worker:
             case lifecycle.DeletePod():
                 await self._delete()
             case lifecycle.Forget():
-                await self._tools.files.remove(self.pod)
+                await whole(self._tools.files.remove(self.pod))
                 self._on_end(self)
 
     async def _mount(self) -> None:
@@ -589,7 +590,7 @@ class Worker:
 
     async def _tear_down(self) -> None:
         tools = self._tools
-        await tools.files.unmount(uid(self.pod))
+        await whole(tools.files.unmount(uid(self.pod)))
         for attempt in range(1, CGROUP_ATTEMPTS):
             if tools.cgroups.remove(tools.site.cgroup_root, uid(self.pod)):
                 break

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clusters import RUNTIMES, Cluster, missing
+from machines import sweep_the_dead
 
 from tests.golden import golden_answers as golden
 
@@ -40,6 +41,7 @@ def node(where: Path, runtime: str, log: Path) -> Iterator[Cluster]:
     """A server with one node, ready, that has the image of the cases; at the end its log goes to `log`. What it leaves behind is an
     error.
     """
+    sweep_the_dead()
     cluster = Cluster(runtime, AS_RECORDED)
     left: list[str] = []
     try:

@@ -76,6 +76,22 @@ async def test_a_pod_of_the_same_name_made_anew_is_another(stage: Stage, clock: 
     assert [w.pod["metadata"]["uid"] for w in stage.kubelet.workers()] == ["uid-b"]
 
 
+async def test_a_pod_whose_object_goes_first_is_stopped_once(stage: Stage, clock: VirtualClock) -> None:
+    """A deletion under way is not begun anew, unless it is given less time (the kubelet's pod workers)."""
+    await stage.start()
+    stage.add(pod(container(command="stubborn")))
+    await clock.advance(1)
+    stage.api.delete_pod("ns", "a", 20)
+    await clock.advance(5)
+    stage.api.drop(PODS, "ns", "a")
+    await clock.advance(30)
+    assert [line for line in stage.trace.lines if "Killing" in line or "runtime: stop c" in line or "ends" in line] == [
+        "1 runtime: stop c within 20",
+        "1 event: Normal Killing: Stopping container c (spec.containers{c})",
+        "21 runtime: c ends with 137",
+    ]
+
+
 async def test_volumes_follow_their_sources(stage: Stage, clock: VirtualClock) -> None:  # golden nl-configmap-update
     volumes = [
         {"name": "v", "configMap": {"name": "conf"}},

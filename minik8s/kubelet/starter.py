@@ -57,6 +57,10 @@ class Starter:
 
     async def run_sandbox(self, pod: Pod, attempt: int) -> str:
         """The new sandbox's id. StartFailed where there is none."""
+        if pod["spec"].get("resourceClaims"):  # it would run without its devices
+            text = "Failed to prepare dynamic resources: device claims (spec.resourceClaims) are not supported by this node"
+            self._events.event(pod, WARNING, "FailedPrepareDynamicResources", text)
+            raise StartFailed("CreatePodSandboxError", text)
         try:
             config = await self._sandbox_config(pod, attempt)
             self._files.prepare(pod)

@@ -135,6 +135,15 @@ async def test_a_runtime_without_user_namespaces_refuses(stage: Stage) -> None:
     assert "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces" in event
 
 
+async def test_device_claims_are_refused(stage: Stage) -> None:
+    """Nobody allocates them: a pod that ran would run without its devices."""
+    stage.add(pod(resourceClaims=[{"name": "gpu", "resourceClaimName": "x"}]))
+    await stage.start()
+    await stage.clock.sleep(1)
+    assert any("FailedPrepareDynamicResources" in line and "not supported by this node" in line for line in stage.trace.lines)
+    assert not stage.runtime.boxes
+
+
 async def test_sandbox_and_containers_get_the_same_users(stage: Stage) -> None:
     stage.runtime.told_features = Features(True, [Handler(user_namespaces=True)])
     stage.add(pod(hostUsers=False))

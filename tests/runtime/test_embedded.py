@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from runtime_bench import IMAGE, PATIENCE, Bench, directory, docker_archive, link, log_text, tar
+from runtime_bench import IMAGE, PATIENCE, Bench, busybox_layer, directory, docker_archive, link, log_text, tar
 
 from minik8s.runtime.base import (
     ContainerConfig,
@@ -139,6 +139,19 @@ async def test_seccomp_refuses_what_containerd_refuses(bench: Bench) -> None:
     told = await bench.output(script, security=bench.user(seccomp="RuntimeDefault", add_capabilities=["NET_ADMIN"]))
     assert told.count("Operation not permitted") == 3
     assert told.endswith("still 2\n")
+
+
+async def test_an_image_s_volumes_are_writable(bench: Bench, tmp_path: Path) -> None:
+    """As containerd's are: with what the image has there, also under a root that is read-only, and the pod's own mounts in their place."""
+    layer = tar([directory("data"), ("data/kept", b"kept\n", {}), directory("own")])
+    archive = tmp_path / "volumes.tar"
+    config = {"Env": ["PATH=/bin"], "Volumes": {"/data": {}, "/new/deep": {}, "/own": {}}}
+    archive.write_bytes(docker_archive("minik8s.test/volumes:1", [busybox_layer(), layer], config))
+    await bench.runtime.import_image(str(archive))
+    script = "cat /data/kept; for at in / /data /new/deep /own; do touch $at/x 2>/dev/null && echo $at; done"
+    fields = {"image": "minik8s.test/volumes:1", "mounts": [Mount("/own", str(tmp_path), readonly=True)]}
+    assert await bench.output(script, security=bench.user(readonly_rootfs=True), **fields) == "kept\n/data\n/new/deep\n"
+    await bench.runtime.remove_image("minik8s.test/volumes:1")
 
 
 async def test_read_only_to_its_depth(bench: Bench, tmp_path: Path) -> None:

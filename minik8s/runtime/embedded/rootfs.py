@@ -117,6 +117,9 @@ def furnish(spec: Mapping[str, Any], gathered: Gathered, cgroup_mounts: Mapping[
     for path in spec["scratch"]:
         _make_directory(path, owner)
         linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=1777,uid={owner},gid={owner}")
+    for path in spec["image_volumes"]:
+        _make_directory(os.path.normpath(f"/{path}"), owner)
+        linux.bind(path, path)  # a mount of its own stays writable where the root is not
     for mount, tree, is_directory in gathered.mounts:
         _attach(mount, tree, is_directory, owner)
     for path in spec["masked_paths"]:

@@ -97,6 +97,7 @@ def container_spec(
         "hidden": [*HOST_HIDDEN, *hidden] if image.is_host else [],
         "scratch": list(HOST_SCRATCH) if image.is_host else [],
         "mounts": [_mount(mount, volumes) for mount in _with_pod_files(config.mounts, files)],
+        "image_volumes": _image_volumes(config, image),
         "readonly": security.readonly_rootfs,
         "masked_paths": _paths(security.masked_paths, masked_paths(), security),
         "readonly_paths": _paths(security.readonly_paths, READONLY_PATHS, security),
@@ -215,6 +216,12 @@ def resolv_conf(dns: Dns) -> str:
 
 def cgroup_parent(config: SandboxConfig) -> str:
     return "/" + (config.cgroup_parent or f"{_DEFAULT_CGROUP}/pod{config.uid}").strip("/")
+
+
+def _image_volumes(config: ContainerConfig, image: StoredImage) -> list[str]:
+    """The directories that the image declares, where the pod mounts nothing."""
+    mounted = {mount.container_path.rstrip("/") for mount in config.mounts}
+    return sorted(path for path in image.config.get("Volumes") or () if path.rstrip("/") not in {"", *mounted})
 
 
 def _users(namespaces: Namespaces) -> list[int] | None:

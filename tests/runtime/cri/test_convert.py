@@ -88,7 +88,7 @@ async def test_where_nobody_else_may_enter_there_are_no_user_namespaces(mode: in
         Path(directory).chmod(mode)
         info = {"config": orjson.dumps({"stateDir": f"{directory}/state/io.containerd.grpc.v1.cri"}).decode()}
         client = SimpleNamespace(call=AsyncMock(return_value=CRI["StatusResponse"](runtime_handlers=[able], info=info)))
-        runtime = CriRuntime(cast(Any, client), "containerd", RealClock(), True)
+        runtime = CriRuntime(cast(Any, client), "containerd", RealClock(), True, None)
         assert (await runtime.features()).handlers == [Handler("", False, entered)]
 
 

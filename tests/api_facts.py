@@ -228,9 +228,13 @@ FACTS: dict[tuple[str, str], Fact] = {
         "kubelet/test_csi.py controllers/test_attachdetach.py",
     ),
     ("storage.k8s.io", "CSINode"): acts(
-        "made by each node, lists the drivers that registered there", "kubelet/volumes/csi/drivers.py", "kubelet/test_csi.py"
+        "made by each node, lists the drivers that registered there; how many volumes they take is minded by the scheduler",
+        "kubelet/volumes/csi/drivers.py scheduler/plugins/volume_limits.py",
+        "kubelet/test_csi.py scheduler/test_scenarios.py",
     ),
-    ("storage.k8s.io", "CSIStorageCapacity"): Fact("the scheduler does not mind it yet"),
+    ("storage.k8s.io", "CSIStorageCapacity"): acts(
+        "pods whose claims wait for them go where there is enough", "scheduler/storage.py", "scheduler/test_scenarios.py"
+    ),
     ("storage.k8s.io", "StorageClass"): acts(
         "the default one is given to claims; says when they are bound; local-path is built in",
         "apiserver/admission/storage.py controllers/volumes.py",

@@ -17,7 +17,17 @@ from typing import Any, TypeVar
 
 from minik8s.api.conditions import condition_of
 from minik8s.api.errors import ApiError, Conflict, NotFound
-from minik8s.api.resources import NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, STORAGECLASSES
+from minik8s.api.resources import (
+    CSIDRIVERS,
+    CSINODES,
+    CSISTORAGECAPACITIES,
+    NAMESPACES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    STORAGECLASSES,
+)
 from minik8s.base.clock import Clock, rfc3339
 from minik8s.base.metrics import Metrics
 from minik8s.base.tasks import Owner
@@ -81,6 +91,9 @@ class Scheduler:
         for resource, handler in (
             (NAMESPACES, self._on_namespace),
             (STORAGECLASSES, self._on_class),
+            (CSIDRIVERS, self._on_driver),
+            (CSINODES, self._on_csi_node),
+            (CSISTORAGECAPACITIES, self._on_capacity),
             (PERSISTENTVOLUMES, self._on_volume),
             (PERSISTENTVOLUMECLAIMS, self._on_claim),
             (NODES, self._on_node),
@@ -247,6 +260,24 @@ class Scheduler:
 
     def _on_class(self, old: Object | None, new: Object | None) -> None:
         _keep(self.snapshot.storage.classes, lambda obj: obj["metadata"]["name"], old, new)
+        self._storage_changed = True
+        self._wake.set()
+
+    def _on_driver(self, old: Object | None, new: Object | None) -> None:
+        for driver in filter(None, (old, new)):
+            self.snapshot.storage.watched.discard(driver["metadata"]["name"])
+        if new is not None and new["spec"].get("storageCapacity"):
+            self.snapshot.storage.watched.add(new["metadata"]["name"])
+        self._storage_changed = True
+        self._wake.set()
+
+    def _on_csi_node(self, old: Object | None, new: Object | None) -> None:
+        self.snapshot.storage.set_limits((new or old or {})["metadata"]["name"], new)
+        self._storage_changed = True
+        self._wake.set()
+
+    def _on_capacity(self, old: Object | None, new: Object | None) -> None:
+        _keep(self.snapshot.storage.capacities, key_of, old, new)
         self._storage_changed = True
         self._wake.set()
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minik8s.api import quantity, storage
+from minik8s.api import quantity, selectors, storage
 from minik8s.scheduler.shape import Use
 from minik8s.scheduler.verdicts import FITS, Failure, Verdict
 
@@ -20,6 +20,7 @@ Key = tuple[str, str]
 
 OUT_OF_REACH = (Failure("node(s) didn't match PersistentVolume's node affinity"),)
 NONE_FREE = (Failure("node(s) didn't find available persistent volumes to bind"),)
+NO_ROOM = (Failure("node(s) did not have enough free storage"),)
 NO_VOLUME = (Failure("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"),)
 
 
@@ -42,7 +43,32 @@ class Storage:
         self.claims: dict[Key, Object] = {}
         self.volumes: dict[str, Object] = {}
         self.classes: dict[str, Object] = {}
+        self.limits: dict[str, dict[str, int]] = {}  # by node and CSI driver: how many volumes
+        self.watched: set[str] = set()  # CSI drivers that say how much room they have left
+        self.capacities: dict[Key, Object] = {}  # CSIStorageCapacities
         self.assumed: dict[str, Plan] = {}  # by the pod's uid
+
+    def set_limits(self, node: str, csi_node: Object | None) -> None:
+        """Takes in a CSINode; None: it is gone."""
+        drivers = (csi_node["spec"].get("drivers") or ()) if csi_node else ()
+        limits = {str(d["name"]): int(d["allocatable"]["count"]) for d in drivers if (d.get("allocatable") or {}).get("count")}
+        if limits:
+            self.limits[node] = limits
+        else:
+            self.limits.pop(node, None)
+
+    def driven(self, namespace: str, uses: Sequence[Use]) -> set[tuple[str, str]]:
+        """The volumes of CSI drivers behind the claims, as (driver, handle); of one that is still to be made the claim's name."""
+        found = set()
+        for use in uses:
+            claim = self.claims.get((namespace, use.name))
+            volume = self.volumes.get(claim["spec"].get("volumeName", "")) if claim else None
+            if volume is not None and (source := volume["spec"].get("csi")):
+                found.add((str(source["driver"]), str(source["volumeHandle"])))
+            elif claim is not None and not claim["spec"].get("volumeName"):
+                chosen = self.classes.get(storage.class_of(claim)) or {}
+                found.add((str(chosen.get("provisioner", "")), f"{namespace}/{use.name}"))
+        return found
 
     def hopeless(self, namespace: str, uses: Sequence[Use]) -> str:
         """Why a pod with these claims fits no node at all; empty where it may fit one."""
@@ -63,7 +89,9 @@ class Storage:
         verdict = OUT_OF_REACH if any(volume and not storage.reaches(volume, labels) for volume in volumes) else FITS
         missing = NO_VOLUME if None in volumes else FITS
         plan = self._plan(unbound, node, labels) if unbound else Plan(node)
-        return verdict + (NONE_FREE if plan is None else FITS) + missing, plan or Plan(node)
+        if isinstance(plan, Plan):
+            return verdict + missing, plan
+        return verdict + plan + missing, Plan(node)
 
     def is_for_one_pod(self, namespace: str, name: str) -> bool:
         """Whether the claim's mode is ReadWriteOncePod."""
@@ -92,8 +120,8 @@ class Storage:
     def _is_delayed(self, claim: Object) -> bool:
         return not claim["spec"].get("volumeName") and storage.is_delayed(self.classes.get(storage.class_of(claim)))
 
-    def _plan(self, unbound: Sequence[Object], node: str, labels: Mapping[str, str]) -> Plan | None:
-        """None where a claim would get no volume on the node."""
+    def _plan(self, unbound: Sequence[Object], node: str, labels: Mapping[str, str]) -> Plan | Verdict:
+        """Why not, where a claim would get no volume on the node."""
         taken = {v["metadata"]["name"]: _key(c) for plan in self.assumed.values() for c, v in plan.bindings}
         selected = {_key(claim): plan.node for plan in self.assumed.values() for claim in plan.provisions}
         bindings: list[tuple[Object, Object]] = []
@@ -101,7 +129,7 @@ class Storage:
         for claim in sorted(unbound, key=_size):
             where = storage.notes_of(claim).get(storage.SELECTED_NODE) or selected.get(_key(claim))
             if where not in (None, node):
-                return None
+                return NONE_FREE
             others = {name for name, key in taken.items() if key != _key(claim)} | {v["metadata"]["name"] for _, v in bindings}
             volume = None
             if where is None:
@@ -110,10 +138,12 @@ class Storage:
                 )
             if volume is not None:
                 bindings.append((claim, volume))
-            elif _key(claim) not in taken.values() and self._can_provision(claim, labels):
-                provisions.append(claim)
+            elif _key(claim) in taken.values() or not self._can_provision(claim, labels):
+                return NONE_FREE
+            elif not self._has_room(claim, labels):
+                return NO_ROOM
             else:
-                return None
+                provisions.append(claim)
         return Plan(node, bindings, provisions)
 
     def _volumes_for(self, claim: Object, taken: Mapping[str, Key]) -> list[Object]:
@@ -128,6 +158,19 @@ class Storage:
         terms = chosen.get("allowedTopologies") or ()
         return not terms or any(
             all(labels.get(each["key"]) in each["values"] for each in term.get("matchLabelExpressions") or ()) for term in terms
+        )
+
+    def _has_room(self, claim: Object, labels: Mapping[str, str]) -> bool:
+        """Of a driver that tells it: whether it could make the volume where the node is (KEP-1472)."""
+        name = storage.class_of(claim)
+        if self.classes[name].get("provisioner") not in self.watched:
+            return True
+        return any(
+            each.get("storageClassName") == name
+            and _size(claim) <= quantity.parse(each.get("maximumVolumeSize") or each.get("capacity") or "0")
+            and each.get("nodeTopology") is not None
+            and selectors.of_object(each["nodeTopology"]).matches(labels)
+            for each in self.capacities.values()
         )
 
 

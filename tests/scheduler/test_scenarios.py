@@ -2,7 +2,8 @@
 
 Commands: `node NAME {...}` (capacity, labels, taints, images, `cordoned`), `remove-node NAME`, `pod NAME {...}` (requests, labels,
 owner, any field of a pod's spec), `pods COUNT NAME {...}`, `on NODE NAME {...}` a pod that runs there already, `delete NAME`,
-`claim NAME {...}`, `volume NAME {...}` (`at` one node alone), `storageclass NAME {...}`, `time SECONDS`, `namespace NAME
+`claim NAME {...}`, `volume NAME {...}` (`at` one node alone), `storageclass NAME {...}`, `csinode NAME {driver: how many volumes}`,
+`capacity CLASS {at, size}` of a driver that tells how much room it has, `time SECONDS`, `namespace NAME
 {labels}`, `schedule` decides for all pods that are due, `count` tells the pods on each node. With REWRITE=1 in the environment
 the outcomes are written anew: read the diff.
 """
@@ -81,6 +82,18 @@ class Room:
 
     def storageclass(self, name: str, given: dict[str, Any]) -> None:
         self.snapshot.storage.classes[name] = {"metadata": {"name": name}, **given}
+
+    def csinode(self, name: str, given: dict[str, Any]) -> None:
+        drivers = [{"name": driver, "nodeID": name, "allocatable": {"count": count}} for driver, count in given.items()]
+        self.snapshot.storage.set_limits(name, {"spec": {"drivers": drivers}})
+
+    def capacity(self, name: str, given: dict[str, Any]) -> None:
+        store = self.snapshot.storage
+        store.watched.add(store.classes[name]["provisioner"])
+        topology = {"matchLabels": {"kubernetes.io/hostname": given["at"]}}
+        told = {"storageClassName": name, "nodeTopology": topology, "capacity": given["size"]}
+        store.capacities["kube-system", f"{name}-{given['at']}"] = told
+        self.reconsider()
 
     def make(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
         given = dict(given)

@@ -1,6 +1,6 @@
 """The plugins in use. Filters are asked in this order and the first that fails speaks for the node; weights are upstream's.
 
-Not here: NodeName (a pod that names its node is not for the scheduler), limits of volumes, preemption.
+Not here: NodeName (a pod that names its node is not for the scheduler), preemption.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from minik8s.scheduler.plugins import (
     pod_topology_spread,
     taint_toleration,
     volume_binding,
+    volume_limits,
     volume_restrictions,
 )
 
@@ -43,6 +44,7 @@ NODE_FILTERS = (
 )
 AROUND_FILTERS = (
     AroundFilter("VolumeRestrictions", volume_restrictions.check),
+    AroundFilter("NodeVolumeLimits", volume_limits.check),
     AroundFilter("VolumeBinding", volume_binding.check),
     AroundFilter("PodTopologySpread", pod_topology_spread.hard),
     AroundFilter("InterPodAffinity", inter_pod_affinity.required),

@@ -229,8 +229,8 @@ FACTS: dict[tuple[str, str], Fact] = {
     ),
     ("storage.k8s.io", "CSINode"): acts(
         "made by each node, lists the drivers that registered there; how many volumes they take is minded by the scheduler",
-        "kubelet/volumes/csi/drivers.py scheduler/plugins/volume_limits.py",
-        "kubelet/test_csi.py scheduler/test_scenarios.py",
+        "kubelet/volumes/csi/drivers.py scheduler/storage.py",
+        "kubelet/test_csi.py",
     ),
     ("storage.k8s.io", "CSIStorageCapacity"): acts(
         "pods whose claims wait for them go where there is enough", "scheduler/storage.py", "scheduler/test_scenarios.py"

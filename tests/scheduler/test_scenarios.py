@@ -3,7 +3,7 @@
 Commands: `node NAME {...}` (capacity, labels, taints, images, `cordoned`), `remove-node NAME`, `pod NAME {...}` (requests, labels,
 owner, any field of a pod's spec), `pods COUNT NAME {...}`, `on NODE NAME {...}` a pod that runs there already, `delete NAME`,
 `claim NAME {...}`, `volume NAME {...}` (`at` one node alone), `storageclass NAME {...}`, `csinode NAME {driver: how many volumes}`,
-`capacity CLASS {at, size}` of a driver that tells how much room it has, `time SECONDS`, `namespace NAME
+`capacity CLASS {at, size}` (CSIStorageCapacity) of a driver that tells its room, `time SECONDS`, `namespace NAME
 {labels}`, `schedule` decides for all pods that are due, `count` tells the pods on each node. With REWRITE=1 in the environment
 the outcomes are written anew: read the diff.
 """

@@ -43,9 +43,9 @@ class Storage:
         self.claims: dict[Key, Object] = {}
         self.volumes: dict[str, Object] = {}
         self.classes: dict[str, Object] = {}
-        self.limits: dict[str, dict[str, int]] = {}  # by node and CSI driver: how many volumes
+        self.limits: dict[str, dict[str, int]] = {}  # by node and CSI driver: how many volumes (CSINode)
         self.watched: set[str] = set()  # CSI drivers that say how much room they have left
-        self.capacities: dict[Key, Object] = {}  # CSIStorageCapacities
+        self.capacities: dict[Key, Object] = {}  # each a CSIStorageCapacity
         self.assumed: dict[str, Plan] = {}  # by the pod's uid
 
     def set_limits(self, node: str, csi_node: Object | None) -> None:

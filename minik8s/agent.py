@@ -87,7 +87,7 @@ def run(options: SimpleNamespace) -> int:
     tell = systemd.notifier()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         while (code := runner.run(_serve(options, tell, RealClock(), SystemRandom()))) == AGAIN:
-            log.info("starting anew with a new certificate")
+            log.info("starting anew: the certificate is to be renewed, or the server has other settings")
         return code
 
 
@@ -106,14 +106,13 @@ async def _serve(options: SimpleNamespace, tell: Callable[[str], None], clock: C
             return 0
         membership = await starting
         tell(systemd.READY)
-        renewal = asyncio.ensure_future(clock.sleep(membership.renewal()))
-        await asyncio.wait((renewal, ended), return_when=asyncio.FIRST_COMPLETED)
-        renewal.cancel()
+        outdated = asyncio.ensure_future(membership.until_outdated())
+        await asyncio.wait((outdated, ended), return_when=asyncio.FIRST_COMPLETED)
+        outdated.cancel()
         if end.is_set():
             tell(systemd.STOPPING)
     if end.is_set():
         return 0
-    membership.forget()
     return AGAIN
 
 
@@ -195,16 +194,19 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         annotations={LOCAL_DIRECTORY: str(layout.storage)} if keeps else {},
     )
     if network is not None:
-        await _start_network(network, runtime, informers, stack)
+        await _prepare_network(network, runtime, stack)
+    await kubelet.start()
+    stack.push_async_callback(kubelet.stop)
+    _keep_house(kubelet, settings, options, owner)
+    _say("kubelet", f"pods' files in {layout.root}, logs in {layout.logs}")
+    # Static pods run by now; from here on a server has to answer.
+    if network is not None:
+        await _follow_nodes(network, informers)
     reporter = NodeReporter(node, runtime, client, clock, in_use)
     await reporter.start()
     stack.push_async_callback(reporter.stop)
     _say("node", f"{name} ({address})")
 
-    await kubelet.start()
-    stack.push_async_callback(kubelet.stop)
-    _keep_house(kubelet, settings, options, owner)
-    _say("kubelet", f"pods' files in {layout.root}, logs in {layout.logs}")
     if keeps:
         local = LocalPath(name, layout, client, informers, clock)
         local.start()
@@ -291,14 +293,19 @@ def _proxies(cluster: ClusterConfig | None = None) -> Proxies:
         raise AgentFailed(str(error)) from None
 
 
-async def _start_network(network: PodNetwork, runtime: Runtime, informers: Informers, stack: AsyncExitStack) -> None:
-    """Pods' addresses and the routes to other nodes; addresses of sandboxes that are gone come back first."""
+async def _prepare_network(network: PodNetwork, runtime: Runtime, stack: AsyncExitStack) -> None:
+    """Addresses for pods; those of sandboxes that are gone come back first."""
+    await network.prepare()
+    stack.push_async_callback(network.stop)
+    await network.collect([sandbox.id for sandbox in await runtime.sandboxes()])
+
+
+async def _follow_nodes(network: PodNetwork, informers: Informers) -> None:
+    """The routes to other nodes."""
     nodes = informers.of(NODES)
     nodes.on_change(network.node_changed)
     await nodes.synced()
     await network.start()
-    stack.push_async_callback(network.stop)
-    await network.collect([sandbox.id for sandbox in await runtime.sandboxes()])
     _say("network", "pods are routed")
 
 

@@ -43,12 +43,14 @@ PATIENCE = 30.0
 """Seconds for which an eviction is waited for before anything else is done."""
 IMMEDIATELY = 1.0
 """The grace period of a pod that has to go at once."""
-LEISURE = 200
-"""Walking through pods' directories may take one part in so many of the time."""
+LEISURE, LONGEST = 200, 60.0
+"""Walking through pods' directories takes one part in so many of the time, but happens after so many seconds at the latest."""
 
 
 class Source(Protocol):
-    """What is measured (`loads.Machinery`)."""
+    """What is measured (`loads.Machinery`). `walked`: the seconds that the last walk through directories took."""
+
+    walked: float
 
     async def separate_images(self) -> bool: ...
     async def observe(self) -> Observations: ...
@@ -104,10 +106,9 @@ class Evictor:
         limited = [w for w in self._active() if has_limits(w.pod)]
         if not limited or self._clock.monotonic() < self._walk_at:
             return []
-        separate, began = await self._source.separate_images(), self._clock.monotonic()
+        separate = await self._source.separate_images()
         loads = await self._source.loads(limited)
-        ended = self._clock.monotonic()
-        self._walk_at = ended + (ended - began) * LEISURE
+        self._walk_at = self._clock.monotonic() + min(self._source.walked * LEISURE, LONGEST)
         evicted = []
         for worker, candidate in zip(limited, loads, strict=True):
             if message := over_limit(candidate, separate_images=separate):

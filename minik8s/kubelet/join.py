@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 USAGES = ["digital signature", "key encipherment", "client auth"]
 BACKOFF = Backoff(initial=0.05, maximum=10, factor=1.5, jitter=0.2)
+PATIENCE = 10.0
+"""Seconds for which a node that was here before waits for a server."""
 RENEW_AT = 0.7
 """The part of a certificate's life after which it is renewed."""
 
@@ -65,6 +67,12 @@ class ClusterConfig:
     lease_seconds: int
 
 
+def _config(told: bytes) -> ClusterConfig:
+    found = json.loads(told)
+    names = ("clusterDNS", "clusterDomain", "clusterCIDR", "serviceCIDR", "nodeLeaseDurationSeconds")
+    return ClusterConfig(*(found[name] for name in names))
+
+
 class Membership:
     """A node's credentials for one server, kept in `directory`. `proxy` is the URL of the one to the server, if there is one."""
 
@@ -75,6 +83,8 @@ class Membership:
         self._directory, self._clock, self._rng, self._proxy = directory, clock, rng, proxy
         self._ca_file, self._key_file = directory / "server-ca.crt", directory / "client.key"
         self._certificate_file = directory / "client.crt"
+        self._config_file = directory / "cluster.json"
+        self._begun_with = b""
 
     async def join(self) -> Access:
         """The node's access to the server; waits until the server answers. JoinFailed where waiting is no use."""
@@ -82,23 +92,47 @@ class Membership:
         ca = await self._authority()
         if not self._is_good():
             await self._certify(ca)
+        return self._access()
+
+    def _access(self) -> Access:
+        ca = self._ca_file.read_bytes()
         return Access(self._server, ca, self._certificate_file.read_bytes(), self._key_file.read_bytes())
 
-    def renewal(self) -> float:
-        """Seconds until the certificate should be renewed (by `join`, after `forget`)."""
+    def _renewal(self) -> float:
+        """Seconds until the certificate should be renewed."""
         end = pki.expiry(self._certificate_file.read_bytes())
         begun = self._certificate_file.stat().st_mtime
         return max(0.0, begun + (end - begun) * RENEW_AT - self._clock.now())
 
-    def forget(self) -> None:
-        """Has the next `join` ask for a new certificate."""
-        self._certificate_file.unlink(missing_ok=True)
-
     async def config(self, access: Access) -> ClusterConfig:
-        """The cluster's settings."""
-        found = json.loads(await self._patiently(paths.CONFIG, ssl_context(access)))
-        names = ("clusterDNS", "clusterDomain", "clusterCIDR", "serviceCIDR", "nodeLeaseDurationSeconds")
-        return ClusterConfig(*(found[name] for name in names))
+        """The cluster's settings; where no server answers within PATIENCE seconds, what one told last: static pods wait for none."""
+        if not self._config_file.exists():
+            return await self._ask(access)
+        try:
+            async with self._clock.timeout(PATIENCE):
+                return await self._ask(access)
+        except TimeoutError:
+            log.warning("no server answers: the node begins with the settings that one told last")
+        self._begun_with = self._config_file.read_bytes()
+        return _config(self._begun_with)
+
+    async def until_outdated(self) -> None:
+        """Returns when the agent has to start anew: it began with settings that are others by now, or its certificate is to be renewed
+        (then `join` asks for another).
+        """
+        try:
+            async with self._clock.timeout(self._renewal()):
+                if self._begun_with and await self._ask(self._access()) != _config(self._begun_with):
+                    return
+                await asyncio.Event().wait()
+        except TimeoutError:
+            self._certificate_file.unlink(missing_ok=True)
+
+    async def _ask(self, access: Access) -> ClusterConfig:
+        told = await self._patiently(paths.CONFIG, ssl_context(access))
+        found = _config(told)
+        self._config_file.write_bytes(told)
+        return found
 
     def _is_good(self) -> bool:
         """Whether the kept certificate is the node's own and lives for another day at least."""

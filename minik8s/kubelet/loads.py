@@ -27,6 +27,7 @@ class Machinery:
 
     def __init__(self, kubelet: Kubelet) -> None:
         self._kubelet = kubelet
+        self.walked = 0.0
         self._collector = Collector(kubelet)
         self._images: str | None = None
 
@@ -64,7 +65,13 @@ class Machinery:
         snapshot = await self._collector.snapshot()
         known = {uid(usage.worker.pod): usage for usage in snapshot.pods}
         async with self._kubelet.clock.hold():
-            return await asyncio.to_thread(lambda: [self._candidate(w.pod, known.get(uid(w.pod))) for w in workers])
+            return await asyncio.to_thread(self._walk, [(w.pod, known.get(uid(w.pod))) for w in workers])
+
+    def _walk(self, pods: Sequence[tuple[Pod, PodUsage | None]]) -> list[Candidate]:
+        began = self._kubelet.clock.monotonic()
+        found = [self._candidate(pod, usage) for pod, usage in pods]
+        self.walked = self._kubelet.clock.monotonic() - began
+        return found
 
     def _candidate(self, pod: Pod, usage: PodUsage | None) -> Candidate:
         if usage is None:

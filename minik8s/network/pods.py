@@ -72,9 +72,12 @@ class PodNetwork:
         if self._remembered.exists():
             self._learn(self._remembered.read_text())
 
-    async def start(self) -> None:
-        """Once the informer of Nodes has synced: from then on routes follow the nodes."""
+    async def prepare(self) -> None:
+        """What the node's own pods need; no server has to answer."""
         await self._call(self._prepare)
+
+    async def start(self) -> None:
+        """After `prepare`, once the informer of Nodes has synced: from then on routes follow the nodes."""
         self._changed.set()
         self._owner.start(self._follow(), "routes")
 

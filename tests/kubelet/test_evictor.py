@@ -31,6 +31,7 @@ class Machine:
     images: int = 0
     used: dict[str, Load] = field(default_factory=dict)
     walks: int = 0
+    walked: float = 0.0
 
     async def separate_images(self) -> bool:
         return False
@@ -176,6 +177,15 @@ async def test_a_volume_that_grew_too_big(scene: Scene, clock: VirtualClock) -> 
     status = scene.stage.status("a")
     assert (status["reason"], status["message"]) == ("Evicted", 'Usage of EmptyDir volume "v" exceeds the limit "10". ')
     assert "DisruptionTarget" not in {c["type"] for c in status["conditions"]}
+
+
+async def test_big_directories_are_walked_through_less_often(scene: Scene, clock: VirtualClock) -> None:
+    scene.machine.walked = 0.2
+    add(scene, "a", Load(), volumes=[{"name": "v", "emptyDir": {"sizeLimit": "10"}}])
+    await clock.advance(49)
+    assert scene.machine.walks == 1
+    await clock.advance(2)
+    assert scene.machine.walks == 2
 
 
 async def test_nothing_is_measured_while_there_is_enough(scene: Scene, clock: VirtualClock) -> None:

@@ -65,6 +65,7 @@ async def main(name: str, directory: Path, resolv_conf: Path) -> None:
     nodes = informers.of(NODES)
     nodes.on_change(network.node_changed)
     await nodes.synced()
+    await network.prepare()
     await network.start()
     dns = ClusterDns(informers, clock, rng, resolv_conf=resolv_conf, never=["10.43.0.10"])
     await dns.start("10.43.0.10")

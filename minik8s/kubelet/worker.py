@@ -234,7 +234,8 @@ class Worker:
                 if isinstance(plan.do[0], lifecycle.DeletePod):
                     self._tell()
                 done = await self._interruptibly(self._perform(plan.do))
-                self._stuck = (plan.do, self.seen) if done else None
+                again = isinstance(plan.do[0], lifecycle.MountVolumes)  # what they are made of may change while they are made
+                self._stuck = (plan.do, self.seen) if done and not again else None
                 return not isinstance(plan.do[0], lifecycle.Forget)
             self._tell()
             self._troubles, self._stuck, self._sweep = 0, None, False

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from minik8s.api.resources import CONFIGMAPS, PODS
+from minik8s.kubelet.downward import Surroundings
 from minik8s.kubelet.pod import NODE, POD_UID
 from minik8s.runtime.base import Sandbox, State
 from minik8s.testing.clock import VirtualClock
@@ -111,6 +115,33 @@ async def test_volumes_follow_their_sources(stage: Stage, clock: VirtualClock) -
     stage.api.change(PODS, "ns", "a", labels={"a": "2"})
     await clock.settle()
     assert (base / "kubernetes.io~downward-api/d/l").read_text() == 'a="2"'
+
+
+async def test_volumes_follow_what_changes_while_they_are_made(
+    stage: Stage, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once: it is no step without effect. Seen in the conformance suite, whose pods have several sources."""
+    conf = {"metadata": {"namespace": "ns", "name": "conf", "uid": "u"}, "data": {"a": "1"}}
+    stage.api.put(CONFIGMAPS, conf)
+    await stage.start()
+    assert stage.kubelet
+    files = stage.kubelet._tools.files
+    mount, texts = files.mount, ["2", "3"]
+
+    async def mount_slowly(one: dict[str, Any], surroundings: Surroundings) -> float | None:
+        renew_at = await mount(one, surroundings)
+        if texts:
+            stage.api.put(CONFIGMAPS, {**conf, "data": {"a": texts.pop(0)}})
+            await clock.sleep(0.1)
+        return renew_at
+
+    files.mount = mount_slowly  # type: ignore[method-assign,assignment]
+    volumes = [{"name": "v", "configMap": {"name": "conf"}}]
+    stage.add(pod(container(volumeMounts=[{"name": "v", "mountPath": "/v"}]), volumes=volumes))
+    await clock.advance(0.5)
+    assert (stage.site.layout.pod("uid-a") / "volumes/kubernetes.io~configmap/v/a").read_text() == "3"
+    assert stage.status()["phase"] == "Running"
+    assert not [record for record in caplog.records if "no effect" in record.message]
 
 
 async def test_tokens_are_renewed_in_time(stage: Stage, clock: VirtualClock) -> None:  # KEP-1205: at 80 % of their life

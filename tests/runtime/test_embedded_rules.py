@@ -234,7 +234,7 @@ LIMITS = specs.resources(
         cpu_shares=1024,
         memory_limit=1 << 20,
         pids_limit=7,
-        hugepage_limits={"2MB": 4},
+        hugepage_limits={"2MB": 4, "1GB": 0},
         unified={"memory.oom.group": "1"},
     )
 )
@@ -249,6 +249,7 @@ def test_limits_in_v1_s_words() -> None:
         ("memory", "memory.memsw.limit_in_bytes", "1048576"),
         ("pids", "pids.max", "7"),
         ("hugetlb", "hugetlb.2MB.limit_in_bytes", "4"),
+        ("hugetlb", "hugetlb.1GB.limit_in_bytes", "0"),
     ]
 
 
@@ -261,6 +262,7 @@ def test_limits_in_v2_s_words() -> None:
         ("memory.swap.max", "0"),
         ("pids.max", "7"),
         ("hugetlb.2MB.max", "4"),
+        ("hugetlb.1GB.max", "0"),
         ("memory.oom.group", "1"),
     ]
     assert cgroups.settings_v2({"cpu_shares": 2, "cpu_quota": -1}) == [

@@ -271,22 +271,29 @@ def may_make_namespaces() -> bool:
 
 def able_mounts(directory: str) -> dict[str, bool]:
     """What the kernel can do to a mount of the file system there: another user namespace's ids (`users`), read-only to its depth."""
-    found = {"users": False, "recursive_readonly": False}
-    tree = linux.open_tree(directory)
-    try:
-        linux.make_tree_readonly(tree, directory)
-        found["recursive_readonly"] = True
+
+    def succeeds(attempt: Callable[[int], None]) -> bool:
+        try:
+            tree = linux.open_tree(directory)
+            try:
+                attempt(tree)
+            finally:
+                os.close(tree)
+        except OSError:
+            return False
+        return True
+
+    def map_ids(tree: int) -> None:
         users = linux.new_user_namespace(1 << 16, 1 << 16)
         try:
             linux.map_ids(tree, users, directory)
         finally:
             os.close(users)
-        found["users"] = True
-    except OSError:
-        return found
-    finally:
-        os.close(tree)
-    return found
+
+    return {
+        "users": succeeds(map_ids),
+        "recursive_readonly": succeeds(lambda tree: linux.make_tree_readonly(tree, directory)),
+    }
 
 
 def own_cgroup(directory: str) -> str:

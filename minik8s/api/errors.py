@@ -218,17 +218,24 @@ def too_many(field: str, count: int, maximum: int) -> FieldError:
     )
 
 
+MOST_CAUSES = 1000
+"""What is told of one object: with a million wrong labels, nobody reads on."""
+
+
 def invalid_object(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> Invalid:
     """The 422 for an object: `Pod "a" is invalid: spec.x: Required value`, with all causes in its details.
 
-    The message drops repeated causes, the details keep them (as upstream does).
+    The message drops repeated causes, the details keep them (as upstream does). Of very many the first ones are told.
     """
-    shown = list(dict.fromkeys(map(str, errors)))
+    told = errors[:MOST_CAUSES]
+    shown = list(dict.fromkeys(map(str, told)))
+    if len(errors) > MOST_CAUSES:
+        shown.append(f"and {len(errors) - MOST_CAUSES} more errors")
     text = shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
     full_kind = f"{kind}.{group}" if group else kind
     details: dict[str, Any] = {"name": name} if name else {}
     details |= {"group": group} if group else {}
-    return Invalid(f'{full_kind} "{name}" is invalid: {text}', details | {"kind": kind, "causes": [e.cause() for e in errors]})
+    return Invalid(f'{full_kind} "{name}" is invalid: {text}', details | {"kind": kind, "causes": [e.cause() for e in told]})
 
 
 def _shown(value: Any) -> str:

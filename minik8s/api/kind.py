@@ -83,6 +83,7 @@ class Kind:
     orphans: bool = False  # a DELETE that doesn't say otherwise leaves the dependents behind
     orphans_warning: str = ""  # what such a DELETE is told
     warnings: Callable[[Frozen, Frozen | None], list[str]] = no_warnings  # (new, old or None) -> Warning headers
+    heavy: Callable[[], bool] = lambda: False  # validating takes long whatever the size: expressions have to be compiled
     generation: bool = False  # metadata.generation starts at 1 and rises when `generation_of` changes
     generation_of: Callable[[Frozen], Any] = lambda obj: obj.get("spec")
     name_rule: str = "subdomain"  # of NAME_RULES in api/names.py: subdomain, label, label1035, path, ...

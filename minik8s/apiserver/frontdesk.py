@@ -160,9 +160,9 @@ class FrontDesk:
 
     # --- the way of a request ----------------------------------------------------------------------------------------
 
-    async def answer(self, request: Request) -> Reply:
-        """Authorizes a request and does what it asks; everything but watches and streams."""
-        self.authorize(request)
+    async def answer(self, request: Request, asked: Attributes | None = None) -> Reply:
+        """Authorizes a request and does what it asks; everything but watches and streams. `asked`: its attributes, if they are known."""
+        self.authorize(request, asked)
         return await self.dispatch(request)
 
     async def dispatch(self, request: Request) -> Reply:
@@ -175,9 +175,9 @@ class FrontDesk:
             handler = self.reviews.get(request.resource) or self._verbs[request.verb]
         return await handler(request)
 
-    def authorize(self, request: Request) -> None:
+    def authorize(self, request: Request, asked: Attributes | None = None) -> None:
         """Forbidden unless somebody allows it."""
-        attributes = attributes_of(request)
+        attributes = asked or attributes_of(request)
         self.check(attributes, request.annotations if self.audit else None)
         if request.subresource in INTERACTIVE and request.verb != "create":  # a WebSocket comes as a GET
             self.check(replace(attributes, verb="create"))
@@ -203,11 +203,10 @@ class FrontDesk:
     async def handle(self, user: User, call: Call) -> Any:
         """Answers a part of this process: the object, shared."""
         route = self.catalogue.remote.get((call.resource.group, call.resource.version))
-        if route is None:
-            request, answered = self._request_of(user, call), self.answer
-        else:
-            request, answered = _request_of(user, call, call.resource), partial(self._answer_elsewhere, route, call)
-        reply = await (self.audit.follow(request, attributes_of(request), answered) if self.audit else answered(request))
+        request = self._request_of(user, call) if route is None else _request_of(user, call, call.resource)
+        asked = attributes_of(request)
+        answered = partial(self.answer, asked=asked) if route is None else partial(self._answer_elsewhere, route, call, asked)
+        reply = await (self.audit.follow(request, asked, answered) if self.audit else answered(request))
         answer = reply.answer
         if isinstance(answer, Page):
             metadata: dict[str, Any] = {"resourceVersion": str(answer.revision)}
@@ -218,8 +217,8 @@ class FrontDesk:
             return {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
         return answer.obj if isinstance(answer, Entry) else answer
 
-    async def _answer_elsewhere(self, route: Any, call: Call, request: Request) -> Reply:
-        self.authorize(request)
+    async def _answer_elsewhere(self, route: Any, call: Call, asked: Attributes, request: Request) -> Reply:
+        self.authorize(request, asked)
         assert self.elsewhere is not None
         return Reply(200, await self.elsewhere(route, request.user, call))
 

@@ -110,6 +110,7 @@ class _Context:
 
     request: Request | None = None
     form: Form = forms.PLAIN
+    asked: Attributes | None = None
     trail: Trail | None = None
     visit: Visit | None = None
     page: str = ""  # the path of a page that there is
@@ -238,7 +239,8 @@ class HttpFace:
         if is_watch(request):
             request.verb = "watch"
         if wanted or self._desk.audit is not None:
-            request.user = (await self._meet(http, context, attributes_of(request), wanted)).user
+            context.asked = await self._meet(http, context, attributes_of(request), wanted)
+            request.user = context.asked.user
         if request.subresource in STREAMS:
             self._desk.authorize(request)
             if request.subresource == "log" and forms.acceptable(http.headers.get("Accept", "")) is forms.PLAIN:
@@ -291,7 +293,7 @@ class HttpFace:
             request.body = b""
         if context.trail is not None:
             context.trail.asked(request)
-        reply = await self._desk.answer(request)
+        reply = await self._desk.answer(request, context.asked)
         if context.trail is not None:
             await context.trail.answered(request, reply, context.form)
         response = await self._respond(http, request, context.form, reply)

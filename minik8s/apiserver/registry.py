@@ -38,7 +38,7 @@ from minik8s.api.resources import LAZY, Resource
 from minik8s.apiserver import bodies, deletion, managing
 from minik8s.apiserver.admitting import Admitter
 from minik8s.apiserver.allocation import Allocators
-from minik8s.apiserver.aside import Aside
+from minik8s.apiserver.aside import BIG, Aside
 from minik8s.apiserver.cache import Cache, Entry, key_of, prefix_of
 from minik8s.apiserver.contract import Operation, Plugin
 from minik8s.apiserver.metrics import AdmissionMetrics, StoreMetrics
@@ -131,7 +131,7 @@ class Registry:
         generated = bool(metadata.get("generateName")) and not metadata.get("name")
         if generated:
             metadata["name"] = self._generated_name(metadata["generateName"])
-        await self._aside(request.size, rules.default, obj)
+        await self._aside(request.size, _complete, request, rules, obj)
         metadata = obj["metadata"]  # a default may have made a new one
         if bodies.is_apply(request):
             managing.set_entries(obj, managed)
@@ -140,11 +140,7 @@ class Registry:
         await self.admission.mutate(request, Operation.CREATE, obj, None)
         rules.prepare_create(obj)
         with self._allocators.reserve(request.resource, obj, None):
-            builtin = request.resource.group not in _EXTENSIONS and request.resource.custom is None
-            errors = names.validate_metadata(obj, rules.name_rule, request.resource.namespaced, builtin=builtin)
-            errors += await self._aside(_judged_size(request), lambda: rules.validate(obj) + rules.validate_create(obj))
-            raise_invalid(request.resource, obj, errors)
-            request.warnings += await self._aside(_judged_size(request), rules.warnings, obj, None)
+            await self._aside(_judged_size(request, rules), _judge_new, request, rules, obj)
             await self.admission.validate(request, Operation.CREATE, obj, None)
             with self._quotas.reserve(request, obj, None):
                 for attempt in range(NAME_ATTEMPTS):
@@ -190,7 +186,7 @@ class Registry:
         if bodies.is_apply(request):
             return await self._apply(request)
         request.size = _body_size(request)
-        patch = bodies.patch_of(request)
+        patch = await self._aside(request.size, bodies.patch_of, request)
 
         async def change(old: Frozen) -> Object:
             return await self._aside(request.size, bodies.patched, request, patch, old)
@@ -275,7 +271,9 @@ class Registry:
         if request.resource.custom is None:
             return await self._aside(request.size, function, request, first, old, now)
         custom = self.cache.of_custom(request.resource)
-        return await custom.with_versions(lambda convert: function(request, first, old, now, convert))
+        return await custom.with_versions(
+            lambda convert: self._aside(request.size, function, request, first, old, now, convert)
+        )
 
     # --- rewriting an object -----------------------------------------------------------------------------------------
 
@@ -333,7 +331,7 @@ class Registry:
         if (uid := metadata.get("uid")) and uid != old["metadata"]["uid"] and request.verb == "update":
             detail = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
             raise object_conflict(request.resource, request.name, detail)
-        await self._aside(request.size, rules.default, new)
+        await self._aside(request.size, _complete, request, rules, new)
         metadata = new["metadata"]  # a default may have made a new one
         for name in _FILLED_METADATA:
             if name in old["metadata"]:
@@ -356,18 +354,7 @@ class Registry:
 
     async def _validate_update(self, request: Request, new: Object, old: Frozen) -> None:
         rules = rules_of(request.resource)
-        custom = request.resource.custom is not None
-        builtin = not custom and request.resource.group not in _EXTENSIONS
-        changed = names.validate_metadata_update(new, old, builtin=builtin)
-        errors = names.validate_metadata(new, "path", request.resource.namespaced, builtin=False) + changed + changed
-        if builtin and not request.subresource:
-            # upstream's kinds check their metadata again, and clients see each cause as often
-            errors += names.validate_metadata(new, rules.name_rule, request.resource.namespaced)
-        errors += await self._aside(_judged_size(request), _update_rules(rules, request.subresource)[1], new, old)
-        if custom and errors:  # what was borne before is told also of what is refused
-            request.warnings += rules.warnings(new, old)
-        raise_invalid(request.resource, new, errors)
-        request.warnings += await self._aside(_judged_size(request), rules.warnings, new, old)
+        await self._aside(_judged_size(request, rules), _judge_update, request, rules, new, old)
         await self.admission.validate(request, Operation.UPDATE, new, old)
 
     # --- creating ----------------------------------------------------------------------------------------------------
@@ -399,8 +386,7 @@ class Registry:
         metadata = obj["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
         value = encode(obj)
-        if len(value) > LARGEST:
-            raise RequestTooLarge(f"{resource.kind} {name!r} would take {len(value)} bytes: limit is {LARGEST}")
+        _check_size(resource, obj, len(value))
         key = prefix_of(resource) + key_of(namespace, name)
         self.cache.offer(key, value, obj)
         try:
@@ -443,9 +429,46 @@ def _body_size(request: Request) -> int:
     return len(request.body) if isinstance(request.body, bytes) else 0
 
 
-def _judged_size(request: Request) -> int:
-    """The size of what is validated. Rules of custom resources hold what they found for their warnings: they stay on the loop."""
-    return 0 if request.resource.custom is not None else request.size
+def _judged_size(request: Request, rules: Kind) -> int:
+    """The size by which it is decided where an object is judged."""
+    return BIG if rules.heavy() else request.size
+
+
+def _complete(request: Request, rules: Kind, obj: Object) -> None:
+    """Fills in the defaults. RequestTooLarge where a big object becomes one that can't be stored: nobody need look at it then."""
+    rules.default(obj)
+    if request.size >= BIG:
+        _check_size(request.resource, obj, len(orjson.dumps(obj)))
+
+
+def _check_size(resource: Resource, obj: Frozen, size: int) -> None:
+    if size > LARGEST:
+        name = obj["metadata"].get("name", "")
+        raise RequestTooLarge(f"{resource.kind} {name!r} would take {size} bytes: limit is {LARGEST}")
+
+
+def _judge_new(request: Request, rules: Kind, obj: Object) -> None:
+    """Raises what speaks against a new object, and adds what there is to warn of."""
+    builtin = request.resource.group not in _EXTENSIONS and request.resource.custom is None
+    errors = names.validate_metadata(obj, rules.name_rule, request.resource.namespaced, builtin=builtin)
+    raise_invalid(request.resource, obj, errors + rules.validate(obj) + rules.validate_create(obj))
+    request.warnings += rules.warnings(obj, None)
+
+
+def _judge_update(request: Request, rules: Kind, new: Object, old: Frozen) -> None:
+    """As `_judge_new`, of an update of the object or of one of its subresources."""
+    custom = request.resource.custom is not None
+    builtin = not custom and request.resource.group not in _EXTENSIONS
+    changed = names.validate_metadata_update(new, old, builtin=builtin)
+    errors = names.validate_metadata(new, "path", request.resource.namespaced, builtin=False) + changed + changed
+    if builtin and not request.subresource:
+        # upstream's kinds check their metadata again, and clients see each cause as often
+        errors += names.validate_metadata(new, rules.name_rule, request.resource.namespaced)
+    errors += _update_rules(rules, request.subresource)[1](new, old)
+    if custom and errors:  # what was borne before is told also of what is refused
+        request.warnings += rules.warnings(new, old)
+    raise_invalid(request.resource, new, errors)
+    request.warnings += rules.warnings(new, old)
 
 
 def dry_run(request: Request) -> bool:

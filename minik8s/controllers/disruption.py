@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from minik8s.api.disruption import guards, is_healthy, with_condition
+from minik8s.api.disruption import is_healthy, with_condition
 from minik8s.api.errors import NotFound
 from minik8s.api.resources import DEPLOYMENTS, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, STATEFULSETS
+from minik8s.api.selectors import LabelSelector, of_object
 from minik8s.base.clock import parse_time, rfc3339
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, enqueue, key_of
@@ -76,6 +77,7 @@ def _disrupted(charged: Mapping[str, str], pods: Sequence[Object], now: float) -
 def start(context: Context) -> list[Reconciler[Key]]:
     budgets, pods = context.informer(PODDISRUPTIONBUDGETS), context.informer(PODS)
     owners = {kind: context.informer(resource) for kind, resource in _SCALED.items()}
+    selectors: dict[Key, LabelSelector] = {}
 
     def scaled_by(obj: Object) -> Object | None:
         """The workload that says how many there are: the uppermost that has a scale."""
@@ -88,7 +90,7 @@ def start(context: Context) -> list[Reconciler[Key]]:
         budget = budgets.get(*key)
         if budget is None:
             return None
-        guarded = [pod for pod in pods.list(key[0]) if guards(budget, pod)]
+        guarded = [pod for pod in pods.list(key[0]) if selectors[key].matches(pod["metadata"].get("labels"))]
         scales = {owner["metadata"]["uid"]: owner["spec"].get("replicas", 1) for pod in guarded if (owner := scaled_by(pod))}
         status, wait = reckon(budget, guarded, sum(scales.values()), context.clock.now())
         if status != budget.get("status"):
@@ -100,12 +102,20 @@ def start(context: Context) -> list[Reconciler[Key]]:
 
     reconciler: Reconciler[Key] = Reconciler("disruption", reconcile, context.clock, workers=2)
 
+    def budget_changed(old: Object | None, new: Object | None) -> None:
+        if new is not None:
+            selectors[key_of(new)] = of_object(new["spec"].get("selector"))
+        elif old is not None:
+            selectors.pop(key_of(old), None)
+
     def pod_changed(old: Object | None, new: Object | None) -> None:
         for state in (old, new):
             for budget in budgets.list(state["metadata"]["namespace"]) if state is not None else ():
-                if state is not None and guards(budget, state):
-                    reconciler.add(key_of(budget))
+                key = key_of(budget)
+                if state is not None and selectors[key].matches(state["metadata"].get("labels")):
+                    reconciler.add(key)
 
+    budgets.on_change(budget_changed)
     budgets.on_change(enqueue(reconciler))
     pods.on_change(pod_changed)
     for informer in owners.values():

@@ -284,6 +284,7 @@ BINDING_COLUMNS = (
 )
 
 POLICY = Kind(
+    heavy=lambda: True,
     default=default_policy,
     prepare_create=clear_status,
     prepare_update=prepare_update,

@@ -74,6 +74,7 @@ def _row(policy: Frozen, now: float) -> list[object]:
 
 
 POLICY = Kind(
+    heavy=lambda: True,
     default=validating.default_policy,
     validate_create=_new,
     validate_update=_change,

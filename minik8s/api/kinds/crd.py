@@ -81,5 +81,6 @@ KIND = Kind(
     validate_update=validate_update,
     validate_status=validate_status,
     warnings=warnings,
+    heavy=lambda: True,
     generation=True,
 )

@@ -174,6 +174,7 @@ def _kind(default: Any) -> Kind:
     return Kind(
         default=default,
         validate=validate,
+        heavy=lambda: True,
         generation=True,
         generation_of=lambda configuration: configuration.get("webhooks"),
         columns=_COLUMNS,

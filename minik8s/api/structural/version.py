@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,12 @@ NOT_TRIED = FieldError(
 _NOTHING: Node = {"type": "object"}
 
 
+class _Found(threading.local):
+    """What the rules found out besides errors, for the warnings of the same object: one thread asks for both, one after the other."""
+
+    warnings: Sequence[str] = ()
+
+
 class Version:
     """The CustomType of a version. `scale` is None where the subresource isn't served."""
 
@@ -58,7 +65,8 @@ class Version:
         self.scale: Scale | None = scale and Scale(
             scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath") or ""
         )
-        self._ratcheted: list[str] = []
+        self._found = _Found()
+        self._tried = False
 
     @cached_property
     def schema(self) -> Node:
@@ -103,6 +111,7 @@ class Version:
             validate_update=self._validate,
             validate_status=self._validate_status,
             warnings=self._warnings,
+            heavy=lambda: RULES in self._said and not self._tried,
             generation=True,
             generation_of=lambda obj: {key: value for key, value in obj.items() if key != "metadata"},
             columns=headers,
@@ -201,14 +210,15 @@ class Version:
         return errors
 
     def _rule_errors(self, errors: list[FieldError], new: Frozen, old: Frozen | None) -> list[FieldError]:
-        self._ratcheted = []
+        self._found.warnings = []
         if self._ruled is None:
             return []
         if any(error.type in BLOCKING for error in errors):
             return [NOT_TRIED]
         from minik8s.api.structural import rules
 
-        found, self._ratcheted = rules.tried(self._ruled, new, old)
+        found, self._found.warnings = rules.tried(self._ruled, new, old)
+        self._tried = True
         return found
 
     def _scale_errors(self, obj: Frozen, parts: tuple[str, ...]) -> list[FieldError]:
@@ -239,10 +249,10 @@ class Version:
 
     def _warnings(self, new: Frozen, old: Frozen | None) -> list[str]:
         """Of rules that what did not change would break (found when it was validated, just before), and of new finalizers."""
-        told, self._ratcheted = self._ratcheted, []
+        told, self._found.warnings = self._found.warnings, []
         before = (old["metadata"].get("finalizers") or ()) if old else ()
         added = set(new["metadata"].get("finalizers") or ()) - set(before)
-        return told + [text for finalizer in sorted(added) for text in _finalizer_warnings(finalizer)]
+        return [*told] + [text for finalizer in sorted(added) for text in _finalizer_warnings(finalizer)]
 
 
 def _keep_all_but_status(new: Object, old: Frozen) -> None:

@@ -12,7 +12,7 @@ Neighbours: `cache.py` (the entries), `conversion.py`, `listing.py` and `watchin
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -198,7 +198,7 @@ class CustomCollection(Collection):
             converted = (await self._converter.convert([obj], api_version))[0]
         return _pruned(converted, self._rows[api_version])
 
-    async def with_versions(self, work: Callable[[Convert], T]) -> T:
+    async def with_versions(self, work: Callable[[Convert], Awaitable[T]]) -> T:
         """What `work` gives, which may ask for objects in other versions: it is done again when those that a webhook converts are here."""
         known: dict[tuple[bytes, str], Frozen] = {}
 
@@ -218,7 +218,7 @@ class CustomCollection(Collection):
 
         while True:
             try:
-                return work(convert)
+                return await work(convert)
             except _MissingError as missing:
                 key = orjson.dumps(missing.obj), missing.api_version
                 known[key] = await self.in_version(missing.obj, missing.api_version)

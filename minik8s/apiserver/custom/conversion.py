@@ -8,13 +8,17 @@ Source: apiextensions.k8s.io CustomResourceConversion, ConversionReview; "Webhoo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
 from minik8s.api import names
 from minik8s.api.errors import FieldError, InternalError
 from minik8s.api.kind import Frozen, Object
+
+if TYPE_CHECKING:
+    from minik8s.apiserver.outbound import Endpoint
 
 REVIEW_VERSIONS = ("v1", "v1beta1")
 GROUP = "apiextensions.k8s.io"
@@ -72,17 +76,22 @@ class ByWebhook:
             converted += await self._ask(objects[start : start + BATCH], api_version)
         return converted
 
+    @cached_property
+    def _endpoint(self) -> Endpoint:
+        from minik8s.apiserver.outbound import Endpoint  # not before a webhook is asked
+
+        return Endpoint.of(self._config)
+
     async def _ask(self, objects: Sequence[Frozen], api_version: str) -> list[Object]:
-        from minik8s.apiserver.outbound import CallFailed, Endpoint  # not before a webhook is asked
+        from minik8s.apiserver.outbound import CallFailed
 
         named = f"conversion webhook for {_named(objects[0])}"
         if not self._version:
             raise _failed("no supported conversion review versions")
         uid = self._new_uid()
         try:
-            answer = await self._caller.post(
-                Endpoint.of(self._config), question(self._version, uid, objects, api_version), timeout=TIMEOUT
-            )
+            body = question(self._version, uid, objects, api_version)
+            answer = await self._caller.post(self._endpoint, body, timeout=TIMEOUT)
             found = answered(self._version, uid, answer)
         except (CallFailed, ValueError) as error:
             raise _failed(f"{named} failed: {error}") from None

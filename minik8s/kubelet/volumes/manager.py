@@ -26,7 +26,7 @@ from minik8s.kubelet.env import ConfigError, expand
 from minik8s.kubelet.pod import ContainerSpec, Pod, all_containers, key, uid
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.sources import Sources
-from minik8s.kubelet.volumes import atomic, hostpath, mounting, nfs, payload, persistent, subpath
+from minik8s.kubelet.volumes import atomic, emptydir, hostpath, mounting, nfs, payload, persistent, subpath
 from minik8s.kubelet.volumes.csi import wanted as csi
 from minik8s.kubelet.volumes.csi.volumes import CsiVolumes, NotYet, VolumeFailed
 from minik8s.kubelet.volumes.ownership import Group, give, group_of
@@ -242,27 +242,31 @@ class Volumes:
         return [token.renew_at for token in tokens.values()]
 
     def _write(self, pod: Pod, path: Path, files: Mapping[str, atomic.File], in_memory: bool) -> None:
-        self._directory(path, in_memory)
+        self._directory(path, mounting.mount_tmpfs if in_memory else None)
         group = self._group(pod)
         atomic.write(path, files, self._clock.now(), self._rng, group.id if group else None)
 
     def _make_empty(self, pod: Pod, source: Mapping[str, Any], path: Path) -> None:
-        medium = source.get("medium") or ""
-        if medium not in ("", "Memory"):
-            raise Missing(f"emptyDir with medium {medium} is not supported by this node")
-        size = quantity.from_json(source["sizeLimit"]).value if source.get("sizeLimit") and medium else 0
-        fresh = self._directory(path, bool(medium), size)
+        medium, mount = source.get("medium") or "", None
+        if medium == emptydir.MEMORY:
+            memory = self._site.allocatable.get("memory", quantity.ZERO).value
+            mount = partial(mounting.mount_tmpfs, size=emptydir.memory_size(pod, source, memory))
+        elif medium:
+            mount = partial(mounting.mount_hugepages, page_size=emptydir.page_size(pod, medium))
+            if not self._site.root:
+                raise Missing(f"emptyDir with medium {medium} is not supported by this node: it does not run as root")
+        fresh = self._directory(path, mount)
         group = self._group(pod)
         if fresh and group is not None:
             give(path, Group(group.id))
 
-    def _directory(self, path: Path, in_memory: bool, size: int = 0) -> bool:
-        """Whether it is new."""
-        if path.exists() and (not in_memory or not self._site.root or path.is_mount()):
+    def _directory(self, path: Path, mount: Callable[[Path], None] | None) -> bool:
+        """Whether it is new; it is what `mount` makes of it."""
+        if path.exists() and (mount is None or not self._site.root or path.is_mount()):
             return False
         path.mkdir(parents=True, exist_ok=True)
-        if in_memory and self._site.root:
-            mounting.mount_tmpfs(path, size)
+        if mount is not None and self._site.root:
+            mount(path)
         else:
             path.chmod(0o777)
         return True

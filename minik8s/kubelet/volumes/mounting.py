@@ -18,6 +18,12 @@ def mount_tmpfs(target: Path, size: int = 0) -> None:
     _mount("tmpfs", str(target), "tmpfs", 0, f"size={size}" if size else "")
 
 
+def mount_hugepages(target: Path, page_size: int) -> None:
+    """Huge pages of so many bytes."""
+    _mount("hugetlbfs", str(target), "hugetlbfs", 0, f"pagesize={page_size}")
+    target.chmod(0o777)
+
+
 def bind(source: str, target: Path) -> None:
     _mount(source, str(target), "", MS_BIND | MS_REC, "")
 

@@ -86,6 +86,18 @@ def cni_directory(wanted: str, own: Path) -> Path | None:
     return None if others else CNI_DIRECTORY
 
 
+def used_socket(directory: Path) -> str:
+    """The socket of the runtime that is not the agent's own and that an agent used last; `directory` is the runtimes'. Empty for none."""
+    link = directory / _USED
+    return str(link.readlink()) if link.is_symlink() else ""
+
+
+def remember_socket(directory: Path, socket: str) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / _USED).unlink(missing_ok=True)
+    (directory / _USED).symlink_to(socket)
+
+
 def _is_there(socket: str) -> bool:
     """Whether there is a socket that this user may know of."""
     try:
@@ -125,7 +137,7 @@ async def _cri(
     from minik8s.runtime.cri.runtime import connect
 
     if not registries:
-        _remember(options.directory, socket)
+        remember_socket(options.directory, socket)
         if options.registries != Settings():
             log.warning("registries.yaml is not for the runtime at %s, which has a configuration of its own", socket)
     # host ports are the proxy's, where pods' network is ours
@@ -148,18 +160,6 @@ async def _supervised(options: Options, clock: Clock, stack: AsyncExitStack) -> 
     await containerd.start()
     stack.push_async_callback(containerd.close)
     return place.socket
-
-
-def used_socket(directory: Path) -> str:
-    """The socket of the runtime that is not the agent's own and that an agent used last; `directory` is the runtimes'. Empty for none."""
-    link = directory / _USED
-    return str(link.readlink()) if link.is_symlink() else ""
-
-
-def _remember(directory: Path, socket: str) -> None:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (directory / _USED).unlink(missing_ok=True)
-    (directory / _USED).symlink_to(socket)
 
 
 def _could_start() -> str:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from containerd_bench import SUBNET, CriBench
 from runtime_bench import IMAGE, log_text, wait_for
 
+from minik8s import reset
 from minik8s.base.clock import RealClock
-from minik8s.runtime.base import ContainerEvent, RuntimeFailed, State
+from minik8s.base.proxies import Proxies
+from minik8s.kubelet.pod import NODE
+from minik8s.reset import Kind, kinds_of
+from minik8s.runtime.base import Auth, ContainerEvent, RuntimeFailed, State
+from minik8s.runtime.choose import remember_socket, used_socket
 from minik8s.runtime.cri import pause, supervise
 from minik8s.runtime.cri.supervise import OwnContainerd, Place
+from minik8s.runtime.images.settings import Config, Mirror, Settings
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -61,6 +70,45 @@ async def test_it_is_started_again_and_containers_run_on(cri_bench: CriBench, co
     assert (await cri_bench.ended(ending)).exit_code == 6
     assert (await cri_bench.runtime.exec_sync(lasting, ["echo", "hi"], 5)).stdout == b"hi\n"
     await supervisor.close()
+
+
+async def test_it_is_started_anew_when_its_configuration_changes(cri_bench: CriBench, containerd_place: Place) -> None:
+    """Credentials of registries.yaml and proxies are read at its start only; hosts.toml at each pull. Containers run on."""
+    lasting = await cri_bench.start(await cri_bench.pod(), "sleep 300", "a")
+    before = pid(containerd_place)
+    settings = Settings({"a.example": Mirror(["https://b.example"])}, {"b.example": Config(Auth("user", "secret"))})
+    changed = replace(containerd_place, settings=settings, proxies=Proxies.of({"HTTPS_PROXY": "http://127.0.0.1:1"}))
+    for place in (changed, containerd_place):
+        supervisor = OwnContainerd(place, RealClock())
+        await supervisor.start()
+        await supervisor.close()
+        after = pid(place)
+        assert after != before
+        proxied = b"HTTPS_PROXY=http://127.0.0.1:1" in Path(f"/proc/{after}/environ").read_bytes().split(b"\0")
+        assert proxied == (place is changed) == (place.hosts / "a.example/hosts.toml").exists()
+        assert ('password = "secret"' in (place.directory / "config.toml").read_text()) == (place is changed)
+        assert stat.S_IMODE((place.directory / "config.toml").stat().st_mode) == 0o600
+        before = after
+    async with asyncio.timeout(15):
+        while await cri_bench.runtime.ready():
+            await asyncio.sleep(0.05)
+    assert (await cri_bench.runtime.container(lasting)).state is State.RUNNING
+
+
+async def test_reset_removes_a_node_s_pods_alone(cri_bench: CriBench, containerd_place: Place, tmp_path: Path) -> None:
+    """Of a containerd that is somebody else's, which the agent remembers."""
+    ours, other = await cri_bench.pod("a", annotations={NODE: "n1"}), await cri_bench.pod("b", annotations={NODE: "n2"})
+    await cri_bench.start(ours, "sleep 300")
+    runtimes = tmp_path / "agent/runtime"
+    remember_socket(runtimes, containerd_place.socket)
+    assert used_socket(runtimes) == containerd_place.socket
+    [pods] = [kind for kind in kinds_of(tmp_path) if kind.name.startswith("pods in ")]
+    assert await asyncio.to_thread(pods.find) == [], "there never was a node"
+    sandboxes = partial(reset._sandboxes, containerd_place.socket, "n1")
+    kind = Kind(pods.name, sandboxes, pods.remove)
+    [outcome] = await asyncio.to_thread(reset.reset, [kind])
+    assert (outcome.removed, outcome.left) == (1, {})
+    assert [one.id for one in await cri_bench.runtime.sandboxes()] == [other]
 
 
 def process_of(place: Place, container: str) -> int:

@@ -42,7 +42,8 @@ def recalled(pod: Pod) -> Allocation:
         if status.get("resources") is not None and status["name"] in found:
             found[status["name"]] = _told(status)
     if found[""] and not pod["spec"].get("overhead") and told.get("resources") is not None:
-        found[""] = {kind: _only(amounts, found[""].get(kind) or {}) for kind, amounts in _told(told).items()}
+        whole = _told(told)
+        found[""] = {kind: _only(whole.get(kind) or {}, amounts) for kind, amounts in found[""].items()}
     return found
 
 

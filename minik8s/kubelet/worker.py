@@ -479,7 +479,7 @@ class Worker:
 
     async def _run_sandbox(self, attempt: int) -> None:
         tools, pod = self._tools, self.pod
-        tools.cgroups.create(cgroup_parent(pod, tools.site), pod_cgroup(pod, tools.site.pod_pids))
+        self._limit()
         self._unsure = True  # also where the runtime ends halfway, or this step is given up
         try:
             self._sandboxes.add(await tools.starter.run_sandbox(pod, attempt))
@@ -495,6 +495,8 @@ class Worker:
         found = find_container(pod, step.name)
         assert found is not None
         last = self.seen.latest(step.name)
+        if last is not None:  # a resize may have come meanwhile
+            self._limit()
         if last is not None and last.state is State.EXITED:
             crash = self._crashes.get(step.name)
             self._crashes[step.name] = backoffs.restarted(crash, last.finished_at, tools.clock.now())
@@ -509,22 +511,23 @@ class Worker:
         tools, pod = self._tools, self.pod
         found = find_container(pod, name)
         assert found is not None
-        path, whole, own = (
-            cgroup_parent(pod, tools.site),
-            pod_cgroup(pod, tools.site.pod_pids),
-            container_resources(pod, found[1], tools.site.memory),
-        )
+        own = container_resources(pod, found[1], tools.site.memory)
         try:
             await self._verify_usage(container_id, name, own.memory_limit)
-            tools.cgroups.create(path, whole)  # before, as it may grow; what it can't yet shrink to, it does below
+            self._limit()  # before, as it may grow; what it can't yet shrink to, it does below
             await tools.runtime.update_resources(container_id, own)
         except RuntimeFailed as error:
             self._tell_resize(self._grant.failed(str(error), tools.clock.now()))
             self._fail(backoffs.RESIZE + name, "ResizeError", str(error))
             return
-        tools.cgroups.create(path, whole)
+        self._limit()
         self._failures.pop(backoffs.RESIZE + name, None)
         self._resized[container_id] = resources_mark(pod, found[1])
+
+    def _limit(self) -> None:
+        """The cgroup around the pod, with its limits."""
+        site = self._tools.site
+        self._tools.cgroups.create(cgroup_parent(self.pod, site), pod_cgroup(self.pod, site.pod_pids))
 
     async def _verify_usage(self, container_id: str, name: str, limit: int) -> None:
         """A limit below what is in use would have the kernel kill the container (cgroup v2)."""

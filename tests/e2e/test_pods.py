@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from clusters import SLEEP, Cluster, Kubectl, busybox, is_ready, pod, summary
-from machines import eventually
+from machines import cgroups_of, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
+LIMITS = ("memory.limit_in_bytes", "memory.max")
+"""Where a cgroup says how much memory it may have (v1, v2)."""
 
 
 def test_configuration_as_the_pod_sees_it(k: Kubectl, cluster: Cluster) -> None:
@@ -160,6 +162,31 @@ def test_an_orderly_end(k: Kubectl, tmp_path: Path) -> None:
     begun = time.monotonic()
     k("delete", "pod", "stubborn")
     assert 1.5 < time.monotonic() - begun < 10
+
+
+def test_resized_in_place(k: Kubectl, cluster: Cluster) -> None:
+    """KEP-1287: the container keeps running; its cgroup has the new limit."""
+    k.apply(pod("p", busybox(SLEEP, resources={"limits": {"memory": "32Mi"}})))
+    k.ready("p")
+    before = k.get("pod", "p")
+    resources = {"limits": {"memory": "48Mi"}, "requests": {"memory": "48Mi"}}
+    wanted = {"spec": {"containers": [{"name": "c", "resources": resources}]}}
+    k("patch", "pod", "p", "--subresource=resize", "-p", json.dumps(wanted))
+
+    def status() -> Any:
+        found = k.get("pod", "p")["status"]["containerStatuses"][0]
+        assert (found["resources"], found["containerID"], found["restartCount"]) == (
+            resources,
+            before["status"]["containerStatuses"][0]["containerID"],
+            0,
+        )
+        return found
+
+    eventually(status)
+    ours = [path for group in cgroups_of([cluster.node]) for path in group.rglob(f"pod{before['metadata']['uid']}/*")]
+    limits = [file.read_text().strip() for path in ours for file in path.glob("memory.*") if file.name in LIMITS]
+    assert str(48 << 20) in limits
+    assert eventually(lambda: "ResizeCompleted" in k("get", "events"))
 
 
 def test_out_of_memory(k: Kubectl) -> None:

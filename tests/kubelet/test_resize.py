@@ -143,3 +143,15 @@ def test_what_was_allocated_is_recalled_from_the_status() -> None:
         "requests": {"cpu": "1", "memory": "1Gi"},
         "limits": {"hugepages-2Mi": "2Mi", "cpu": "3"},
     }
+
+
+def test_pod_level_resources_are_recalled_too() -> None:
+    """KEP-5419: as far as the spec has them; the status tells more, the sum of the containers."""
+    one = pod(container(resources={"requests": {"memory": "1Gi"}}), resources={"limits": {"cpu": "2"}})
+    one["status"] = {
+        "allocatedResources": {"memory": "1Gi"},
+        "resources": {"limits": {"cpu": "2"}, "requests": {"memory": "1Gi"}},
+    }
+    assert applied(one, recalled(one)) is one
+    one["spec"]["resources"] = {"limits": {"cpu": "3"}}
+    assert applied(one, recalled(one))["spec"]["resources"] == {"limits": {"cpu": "2"}}

@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 _SETTLED = 2.0
 """Seconds after its end from which a container's status is final (an OOM may be told a moment later than the exit)."""
 
+_NO_IMAGE_MOUNTS = 'failed to mkdir ""'
+"""What a containerd before 2.1 says of a mount without a path: it does not know the field that names the image."""
+
 _CONDITIONS = {"RuntimeReady": "container runtime not ready", "NetworkReady": "container runtime network not ready"}
 _PULL_REASONS = ("RegistryUnavailable", "SignatureValidationFailed")
 
@@ -158,7 +161,12 @@ class CriRuntime:
             config=convert.container_config(config),
             sandbox_config=convert.sandbox_config(sandbox, host_ports=self._host_ports),
         )
-        return str((await self._client.call("CreateContainer", request)).container_id)
+        try:
+            return str((await self._client.call("CreateContainer", request)).container_id)
+        except RuntimeFailed as error:
+            if _NO_IMAGE_MOUNTS in str(error) and any(mount.image for mount in config.mounts):
+                raise RuntimeFailed(f"{self.name} mounts no images: image volumes need containerd 2.1 or CRI-O 1.31") from error
+            raise
 
     async def start_container(self, container_id: str) -> None:
         try:

@@ -81,7 +81,7 @@ async def test_a_runtime_that_does_not_say_which_it_wants() -> None:
     async def import_pause(name: str) -> None:
         imported.append(name)
 
-    runtime = CriRuntime(Client(), "containerd", RealClock(), True)  # type: ignore[arg-type]  # a stand-in
+    runtime = CriRuntime(Client(), "containerd", RealClock(), True, None)  # type: ignore[arg-type]  # a stand-in
     runtime._import_pause = import_pause  # type: ignore[method-assign]
     assert await runtime.ensure_sandbox_image() == ""
     assert await runtime.ensure_sandbox_image(NAME) == NAME

@@ -27,6 +27,6 @@ class Refusing:
 )
 async def test_an_image_that_can_not_be_mounted(mount: Mount, why: str) -> None:
     """Seen of containerd 1.6.20, which overlooks KEP-4639's field."""
-    runtime = CriRuntime(Refusing(), "containerd", RealClock(), True)  # type: ignore[arg-type]  # a stand-in
+    runtime = CriRuntime(Refusing(), "containerd", RealClock(), True, None)  # type: ignore[arg-type]  # a stand-in
     with pytest.raises(RuntimeFailed, match=why):
         await runtime.create_container("s", ContainerConfig("c", 0, "i", "i", mounts=[mount]), SANDBOX)

@@ -237,7 +237,7 @@ def test_two_containers_share_a_pod(k: Kubectl) -> None:
 
 def test_security(k: Kubectl, cluster: Cluster) -> None:
     """A seccomp profile of the node; users of a pod's own where the runtime has them (containerd from 2.0 on), else a clear event."""
-    profiles = cluster.data / "agent" / "seccomp"
+    profiles = cluster.data / "agent" / "kubelet" / "seccomp"
     profiles.mkdir(exist_ok=True)
     refused = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 30}
     (profiles / "no-mkdir.json").write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}))

@@ -131,7 +131,7 @@ class Evictor:
         loads = await self._source.loads(list(active.values()))
         order = ranked(due[0].signal, loads, separate_images=await self._source.separate_images())
         if not order:
-            log.warning("the node is short of %s, and there is no pod to evict", SIGNALS[due[0].signal].resource)
+            log.info("the node is short of %s, and there is no pod to evict", SIGNALS[due[0].signal].resource)
             return []
         first = order[0]
         grace = IMMEDIATELY if not due[0].grace else min(float(self._settings.max_pod_grace), grace_period(first.pod))

@@ -100,27 +100,32 @@ class Mirrors:
         while True:
             await self._due.wait()
             self._due.clear()
-            try:
-                await self._look()
+            failed = [step for step in decide(self._wanted, self._pods.list()) if not await self._done(step)]
+            if not failed:
                 failures = 0
-            except (ApiError, OSError) as error:
-                failures += 1
-                log.info("mirror pods: %s", error)
-                await self._clock.sleep(BACKOFF.delay(failures))
-                self._due.set()
+                continue
+            failures += 1
+            await self._clock.sleep(BACKOFF.delay(failures))
+            self._due.set()
 
-    async def _look(self) -> None:
-        node = self._node()
-        for step in decide(self._wanted, self._pods.list()):
-            namespace, name = step.key
-            if isinstance(step, Delete):
-                with contextlib.suppress(NotFound, Conflict):
-                    await self._client.delete(PODS, name, namespace, uid=step.uid, grace_period=0)
-            elif node is not None and not is_deleted(node) and (pod := self._wanted.get(step.key)):
-                try:
-                    await self._client.create(PODS, mirror_of(pod, node))
-                except AlreadyExists:
-                    log.debug("mirror of %s/%s: there is a pod of that name", namespace, name)
+    async def _done(self, step: Create | Delete) -> bool:
+        try:
+            await self._perform(step)
+        except (ApiError, OSError) as error:
+            log.info("mirror pod %s/%s: %s", *step.key, error)
+            return False
+        return True
+
+    async def _perform(self, step: Create | Delete) -> None:
+        (namespace, name), node = step.key, self._node()
+        if isinstance(step, Delete):
+            with contextlib.suppress(NotFound, Conflict):
+                await self._client.delete(PODS, name, namespace, uid=step.uid, grace_period=0)
+        elif node is not None and not is_deleted(node) and (pod := self._wanted.get(step.key)):
+            try:
+                await self._client.create(PODS, mirror_of(pod, node))
+            except AlreadyExists:
+                log.debug("mirror of %s/%s: there is a pod of that name", namespace, name)
 
     def _tell(self, mirror: Pod) -> None:
         static = self._wanted.get(key(mirror))

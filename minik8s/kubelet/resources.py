@@ -10,7 +10,7 @@ from typing import Any
 
 from minik8s.api import quantity
 from minik8s.api.quantity import Quantity
-from minik8s.kubelet.pod import SYSTEM_CRITICAL, ContainerSpec, Pod, Role, containers, is_sidecar
+from minik8s.kubelet.pod import ContainerSpec, Pod, Role, containers, is_critical, is_sidecar
 from minik8s.runtime.base import Resources
 
 Amounts = dict[str, Quantity]
@@ -19,6 +19,7 @@ MIN_SHARES, MAX_SHARES = 2, 262144
 QUOTA_PERIOD = 100_000  # microseconds
 MIN_QUOTA = 1000
 GUARANTEED_OOM, BESTEFFORT_OOM = -997, 1000
+NODE_CRITICAL = "system-node-critical"
 
 
 def amounts(container: ContainerSpec, kind: str) -> Amounts:
@@ -43,9 +44,16 @@ def qos_class(pod: Pod) -> str:
 
 
 def pod_amounts(pod: Pod, kind: str) -> Amounts:
-    """What the pod as a whole requests or may use: the sum of its containers, or what an init container needs if that is more;
-    pod-level amounts go first, overhead comes on top.
-    """
+    """What the pod as a whole requests or may use: `container_amounts`, but pod-level amounts go first, and overhead comes on top."""
+    total = container_amounts(pod, kind) | amounts(pod["spec"], kind)
+    if kind == "requests" or total:
+        overhead = {name: quantity.from_json(text) for name, text in (pod["spec"].get("overhead") or {}).items()}
+        _add(total, {n: q for n, q in overhead.items() if kind == "requests" or n in total})
+    return total
+
+
+def container_amounts(pod: Pod, kind: str) -> Amounts:
+    """The sum of the pod's containers, or what an init container needs if that is more."""
     total: Amounts = {}
     for container in containers(pod):
         _add(total, amounts(container, kind))
@@ -61,10 +69,6 @@ def pod_amounts(pod: Pod, kind: str) -> Amounts:
             _add(own, sidecars)
         _merge_max(peak, own)
     _merge_max(total, peak)
-    total |= amounts(pod["spec"], kind)
-    if kind == "requests" or total:
-        overhead = {name: quantity.from_json(text) for name, text in (pod["spec"].get("overhead") or {}).items()}
-        _add(total, {n: q for n, q in overhead.items() if kind == "requests" or n in total})
     return total
 
 
@@ -159,15 +163,28 @@ def pod_cgroup(pod: Pod, pids: int = 0) -> Resources:
 
 
 def oom_score_adj(pod: Pod, container: ContainerSpec, machine_memory: int) -> int:
-    """The more memory a burstable container requested, the later it is killed."""
-    if int(pod["spec"].get("priority") or 0) >= SYSTEM_CRITICAL:
+    """The more memory a burstable container requested, the later it is killed. What the pod requested as a whole is shared among its
+    containers, and a sidecar stays as long as those that it serves.
+    """
+    if pod["spec"].get("priorityClassName") == NODE_CRITICAL and is_critical(pod):
         return GUARANTEED_OOM
     quality = qos_class(pod)
     if quality != "Burstable":
         return GUARANTEED_OOM if quality == "Guaranteed" else BESTEFFORT_OOM
-    request = amounts(container, "requests").get("memory")
-    score = 1000 - 1000 * (request.value if request else 0) // max(machine_memory, 1)
+    request = _memory(container)
+    init = containers(pod, Role.INIT)
+    if is_sidecar(container) and any(each["name"] == container["name"] for each in init):
+        request = max(request, min(map(_memory, containers(pod))))
+    if of_pod := _memory(pod["spec"]):
+        spared = of_pod - container_amounts(pod, "requests").get("memory", quantity.ZERO).value
+        request += spared // (len(containers(pod)) + len(init))
+    score = 1000 - 1000 * request // max(machine_memory, 1)
     return min(max(score, 1000 + GUARANTEED_OOM), BESTEFFORT_OOM - 1)
+
+
+def _memory(holder: ContainerSpec) -> int:
+    """Bytes that it requests."""
+    return amounts(holder, "requests").get("memory", quantity.ZERO).value
 
 
 def _hugepages(found: Mapping[str, Quantity]) -> dict[str, int]:

@@ -65,6 +65,21 @@ def test_who_is_killed_first(request_: str, score: int) -> None:
     assert oom_score_adj(bare(of(BOTH, BOTH)), of(BOTH, BOTH), GIB) == -997
 
 
+def test_who_is_killed_first_of_special_pods() -> None:
+    """KEP-753 (a sidecar stays as long as those it serves), KEP-2837 (requests of the pod as a whole); only the node's own critical pods
+    are the very last.
+    """
+    one = of({"memory": "1Gi"})
+    for name, score in (("system-node-critical", -997), ("system-cluster-critical", 875)):
+        assert oom_score_adj(bare(one, priority=2_000_001_000, priorityClassName=name), one, 8 * GIB) == score
+    assert oom_score_adj(bare(one, priorityClassName="system-node-critical"), one, 8 * GIB) == 875
+    sidecar = of({"memory": "1Mi"}, name="side", restartPolicy="Always")
+    served = bare(of({"memory": "2Gi"}), of({"memory": "1Gi"}, name="d"), initContainers=[sidecar])
+    assert oom_score_adj(served, sidecar, 8 * GIB) == 875
+    whole = bare(one, of(name="d"), resources={"requests": {"memory": "3Gi"}})
+    assert (oom_score_adj(whole, one, 8 * GIB), oom_score_adj(whole, of(name="d"), 8 * GIB)) == (750, 875)
+
+
 def test_the_pod_as_a_whole() -> None:
     init = [of({"cpu": "100m", "memory": "16Mi"}, name="one")]
     found = pod_resources(bare(of({"cpu": "10m"}), initContainers=init))

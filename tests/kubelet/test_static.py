@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from minik8s.api import quantity
+from minik8s.api.call import Call
+from minik8s.api.errors import NotFound
 from minik8s.api.resources import NODES, PODS
 from minik8s.kubelet.manifests import pod_of
 from minik8s.kubelet.mirrors import Create, Delete, decide, mirror_of
@@ -127,6 +129,27 @@ async def test_a_restarted_agent_finds_it_again(stage: Stage, clock: VirtualCloc
     now = stage.api.objects[PODS, "ns", "web-n1"]
     assert (now["metadata"]["uid"], now["status"]) == (told["metadata"]["uid"], told["status"])
     assert len(stage.runtime.all) == 1
+
+
+async def test_a_mirror_that_is_refused_holds_no_other_back(stage: Stage, clock: VirtualClock) -> None:
+    """As in a namespace that does not exist yet: tried again until it is there."""
+    stage.api.put(NODES, NODE)
+    create, refused = stage.api.request, [True]
+
+    async def call(made: Call) -> Any:
+        if made.verb == "create" and made.resource is PODS and made.body["metadata"]["name"] == "a-n1" and refused[0]:
+            raise NotFound('namespaces "ns" not found')
+        return await create(made)
+
+    stage.api.request = call  # type: ignore[method-assign]  # a server that refuses
+    await stage.start()
+    other = pod_of(TEXT.replace("web", "a").replace("RESOURCES", "{}").encode(), "/m/a.yaml", "n1")
+    keep(stage, other, static())
+    await clock.advance(3)
+    assert [name for resource, _, name in stage.api.objects if resource is PODS] == ["web-n1"]
+    refused[0] = False
+    await clock.advance(60)
+    assert (PODS, "ns", "a-n1") in stage.api.objects
 
 
 def test_what_is_done_about_mirrors() -> None:

@@ -13,11 +13,14 @@ class ForwardProxy:
         self.url = ""
         self.asked: list[str] = []
         """`CONNECT host:port` or `GET http://host:port/path`, the first of each connection."""
+        self.heads: list[str] = []
+        """The whole of the same."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
         self.asked.append(f"{method} {target}")
+        self.heads.append(head.decode())
         port = int(target.rpartition(":")[2]) if method == "CONNECT" else urlsplit(target).port
         onward, back = await asyncio.open_connection("127.0.0.1", port)
         if method == "CONNECT":

@@ -237,6 +237,31 @@ async def test_through_a_proxy(registry: Registry, tmp_path: Path) -> None:
         await proxied.registries.close()
 
 
+async def test_a_redirect_to_another_host(registry: Registry, tmp_path: Path) -> None:
+    """Through the proxy for that host, without what only the first may know (Go's net/http does so)."""
+    await registry.push_image("app", "1")
+    port = registry.host.rpartition(":")[2]
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if request.headers.get("Authorization") != basic_authorization("u", "p"):
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        where = f"http://elsewhere.test:{port}{request.path}" if request.query_string else f"{request.path}?moved=1"
+        return web.Response(status=307, headers={"Location": where})
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host = f"127.0.0.1:{runner.addresses[0][1]}"
+    async with forward_proxy() as proxy:
+        puller = Puller(ImageStore(tmp_path / "store"), Registries(proxies=Proxies(http=proxy.url)))
+        image = await puller.pull(f"{host}/app:1", Auth("u", "p"))
+        assert image == await puller.pull(f"{registry.host}/app:1")
+        assert proxy.asked[0] == f"HEAD http://elsewhere.test:{port}/v2/app/manifests/1"
+        assert not any("authorization:" in head.lower() for head in proxy.heads)
+        await puller.registries.close()
+    await runner.cleanup()
+
+
 async def test_tokens(puller: Puller) -> None:
     asked = []
     requests = []

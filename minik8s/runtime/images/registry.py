@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
+from yarl import URL
 
 from minik8s.base.proxies import Proxies
 from minik8s.runtime.base import Auth, RuntimeFailed
@@ -43,6 +44,7 @@ from minik8s.runtime.images.settings import Endpoint, Settings, Tls
 _PARALLEL = 3
 _CHUNK = 1 << 18
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+_REDIRECTS, _MOVED = 10, (301, 302, 303, 307, 308)
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 
 
@@ -129,8 +131,10 @@ class Registries:
 
 @cache
 def _context(tls: Tls) -> ssl.SSLContext:
-    """Its authorities or the system's (aiohttp's own context knows none: base/memory.py), and the certificate that is asked for."""
-    context = ssl.create_default_context(cafile=tls.ca_file or None)
+    """The system's authorities (aiohttp's own context knows none: base/memory.py) and those given; the certificate that is asked for."""
+    context = ssl.create_default_context()
+    if tls.ca_file:
+        context.load_verify_locations(tls.ca_file)
     if tls.insecure_skip_verify:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if tls.cert_file:
@@ -217,14 +221,30 @@ class _Repository:
     async def _ask(
         self, method: str, url: str, *, accept: str = "*/*", authorization: str | None = None, **options: Any
     ) -> aiohttp.ClientResponse:
+        """Follows redirects itself: another host may be reached by another proxy, and must not learn who we are."""
         headers = {"Accept": accept}
         if value := self._authorization if authorization is None else authorization:
             headers["Authorization"] = value
+        for _ in range(_REDIRECTS):
+            response = await self._send(method, url, headers=headers, **options)
+            place = response.headers.get("Location", "")
+            if response.status not in _MOVED or not place:
+                return response
+            response.release()
+            target = URL(url).join(URL(place, encoded=True))
+            if target.origin() != URL(url).origin():
+                headers.pop("Authorization", None)
+            url = str(target)
+            options.pop("params", None)
+        raise RuntimeFailed(f'failed to do request: {method.capitalize()} "{url}": stopped after {_REDIRECTS} redirects')
+
+    async def _send(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
+        proxy, tls = self._proxies.for_url(url), _context(self._tls)
         try:
             return await self._session.request(
-                method, url, headers=headers, ssl=_context(self._tls), proxy=self._proxies.for_url(url), **options
+                method, URL(url, encoded=True), ssl=tls, proxy=proxy, allow_redirects=False, **options
             )
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # ValueError: what a redirect names is no URL
             raise RuntimeFailed(f'failed to do request: {method.capitalize()} "{url}": {_explained(error)}') from None
 
     async def _authorize(self, challenge: str) -> str:

@@ -111,7 +111,7 @@ class Kubelet:
         self._actions = Actions(runtime, clock)
         self._prober = Prober(self._actions, clock, rng, self.events, self._wake)
         records = PullRecords(site.layout.pulled if files is None else None)
-        tokens = Tokens(client, clock)
+        tokens = Tokens(client, clock, rng)
         self.in_use = in_use or InUse()
         self._csi = CsiNode(site, client, informers, tokens, clock, self.events, self.in_use, self._volumes_changed)
         if files is None:

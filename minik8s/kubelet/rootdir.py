@@ -16,7 +16,8 @@ USUAL = Path("/var/lib/kubelet")
 """Where everybody, CSI drivers above all, expects a kubelet's files."""
 OWNER = ".minik8s"
 """A file that tells whose directory it is: the data directory of the agent."""
-MADE = ("pods", "plugins", "plugins_registry", OWNER)
+DIRECTORIES = ("pods", "plugins", "plugins_registry")
+MADE = (*DIRECTORIES, OWNER)
 """What agents make in it."""
 
 
@@ -57,6 +58,9 @@ def claim(root: Path, data: Path, *, may_mount: bool) -> None:
             f"{root} holds the pods of {whose or 'another kubelet'}: give it another directory (--kubelet-arg root-dir=DIR)"
         )
     mark.write_text(str(data))
+    for name in DIRECTORIES:
+        (root / name).mkdir(exist_ok=True)
+        (root / name).chmod(0o750)  # whatever the directory itself is: other users of the machine read no pod's files
     if link.is_symlink():
         link.unlink()
     if link != root:

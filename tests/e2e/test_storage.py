@@ -153,3 +153,28 @@ def test_volumes_of_a_csi_driver_and_a_block_device(k: Kubectl, cluster: Cluster
     assert "d.example" not in Path("/proc/mounts").read_text()
     k("delete", "pvc", *sources)
     k("delete", "pv", *sources)
+
+
+def test_mounts_are_passed_on(k: Kubectl) -> None:
+    """From a container (the last to start) whose mounts go both ways to one that sees the host's, and to no other."""
+    making = f"mkdir /v/in; mount -t tmpfs none /v/in; touch /v/in/file; touch /v/done; {SLEEP}"
+    seeing = f"until [ -e /v/done ]; do sleep 0.1; done; ls /v/in > /tmp/seen; {SLEEP}"
+    kinds = {"from": ("HostToContainer", seeing), "none": ("None", seeing), "both": ("Bidirectional", making)}
+    containers = [
+        busybox(
+            script,
+            name,
+            volumeMounts=[{"name": "v", "mountPath": "/v", "mountPropagation": kind}, {"name": "t", "mountPath": "/tmp"}],
+            securityContext={"privileged": True},
+        )
+        for name, (kind, script) in kinds.items()
+    ]
+    containers[1]["volumeMounts"][1]["name"] = "t2"
+    k.apply(pod("p", *containers, volumes=[{"name": name, "emptyDir": {}} for name in ("v", "t", "t2")]))
+    k.ready("p")
+    seen = {
+        name: eventually(lambda name=name: "." + k("exec", "p", "-c", name, "--", "cat", "/tmp/seen"))
+        for name in ("from", "none")
+    }
+    assert seen == {"from": ".file\n", "none": "."}
+    k("delete", "pod", "p")

@@ -17,7 +17,8 @@ def test_one_agent_s_alone(tmp_path: Path) -> None:
     rootdir.claim(root, data, may_mount=False)
     assert rootdir.place(data).resolve() == root
     assert rootdir.elsewhere(data) == root
-    (root / "pods/uid").mkdir(parents=True)
+    assert {oct((root / name).stat().st_mode & 0o777) for name in rootdir.DIRECTORIES} == {"0o750"}
+    (root / "pods/uid").mkdir()
     rootdir.claim(root, data, may_mount=False)  # again
     with pytest.raises(rootdir.Occupied, match=rf"holds the pods of {data}: give it another directory"):
         rootdir.claim(root, tmp_path / "other", may_mount=False)
@@ -44,7 +45,7 @@ def test_mounts_made_in_it_are_seen_outside(tmp_path: Path) -> None:
         assert mounting.is_shared(root)
     mounts = mounting.mounts_below(root)
     assert mounts == [] if was_shared else [str(root)]
-    (root / "pods/uid").mkdir(parents=True)
+    (root / "pods/uid").mkdir()
     rootdir.let_go(root)
     assert mounting.mounts_below(root) == mounts
     (root / "pods/uid").rmdir()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -240,8 +241,16 @@ async def test_a_link_in_a_volume_leads_nowhere_outside(bench: Bench, tmp_path: 
 
 
 async def test_bidirectional_mounts_reach_the_host(bench: Bench, tmp_path: Path) -> None:
+    """Only where they can: containerd's words. A directory that isn't there is made."""
     shared = tmp_path / "shared"
-    shared.mkdir()
+    for command in (["mount", "--bind", str(tmp_path), str(tmp_path)], ["mount", "--make-private", str(tmp_path)]):
+        assert subprocess.run(command, check=False).returncode == 0
+    try:
+        with pytest.raises(RuntimeFailed, match=f'path "{shared}" is mounted on "{tmp_path}" but it is not a shared mount'):
+            await bench.output("true", mounts=[Mount("/s", str(shared), propagation="rshared")])
+        assert shared.is_dir()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
     for command in (["mount", "--bind", str(shared), str(shared)], ["mount", "--make-shared", str(shared)]):
         process = await asyncio.create_subprocess_exec(*command)
         assert await process.wait() == 0

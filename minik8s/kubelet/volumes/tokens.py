@@ -6,6 +6,7 @@ Source: KEP-1205 (bound service account tokens).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 from minik8s.api.errors import ApiError
 from minik8s.api.resources import SERVICEACCOUNTS
@@ -16,6 +17,8 @@ from minik8s.kubelet.volumes.payload import Missing, TokenWanted
 
 RENEW_AFTER = 0.8
 MAX_AGE = 24 * 3600.0
+JITTER = 10.0
+"""Seconds that a renewal may come earlier, so that those of many pods don't come together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,8 @@ class Token:
 class Tokens:
     """Of one kubelet; kept in memory only."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
-        self._client, self._clock = client, clock
+    def __init__(self, client: Client, clock: Clock, rng: Random) -> None:
+        self._client, self._clock, self._rng = client, clock, rng
         self._kept: dict[tuple[str, TokenWanted], Token] = {}
 
     async def get(self, pod: Pod, wanted: TokenWanted) -> Token:
@@ -65,5 +68,5 @@ class Tokens:
         }
         answer = await self._client.create(SERVICEACCOUNTS, request, namespace, name=account, subresource="token")
         expires = parse_time(answer["status"]["expirationTimestamp"])
-        renew_at = now + min((expires - now) * RENEW_AFTER, MAX_AGE)
+        renew_at = now + min((expires - now) * RENEW_AFTER, MAX_AGE) - self._rng.random() * JITTER
         return Token(answer["status"]["token"], renew_at, expires)

@@ -65,6 +65,18 @@ def hear_deletions(directory: str) -> int:
     return fd
 
 
+def mount_of(path: str) -> tuple[str, list[str]]:
+    """The mount that a path lies on: where it is, and its tags (`shared:3`, `master:1`)."""
+    place, point, tags = os.path.realpath(path), "", []
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            fields = line.split(" ")
+            here = fields[4].encode().decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
+            if len(here) >= len(point) and (place == here or place.startswith(here.rstrip("/") + "/")):
+                point, tags = here, fields[6 : fields.index("-")]
+    return point, tags
+
+
 def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 

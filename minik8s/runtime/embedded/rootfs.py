@@ -56,6 +56,7 @@ def gather(spec: Mapping[str, Any], directory: str, shm: int, users: int) -> Gat
     found.mounts.append(({"target": "/dev/shm", "propagation": "private"}, shm, True))  # noqa: S108
     for mount in spec["mounts"]:
         if source := mount.get("source"):
+            _see_to_source(source, mount["propagation"])
             tree = linux.open_tree(source)
             if users >= 0:
                 linux.map_ids(tree, users, source)
@@ -75,6 +76,19 @@ def gather(spec: Mapping[str, Any], directory: str, shm: int, users: int) -> Gat
     if spec["privileged"]:
         found.devices += _host_devices()
     return found
+
+
+def _see_to_source(source: str, propagation: str) -> None:
+    """A directory of the host that isn't there is made, and mounts are only passed on where they can be; as containerd has it."""
+    if not os.path.lexists(source):
+        os.makedirs(source, 0o755)
+    wanted = {"rshared": ("shared:",), "rslave": ("shared:", "master:")}.get(propagation)
+    if wanted is None:
+        return
+    point, tags = linux.mount_of(source)
+    if not any(tag.startswith(wanted) for tag in tags):
+        kinds = "shared" if propagation == "rshared" else "shared or slave"
+        raise OSError(f'path "{source}" is mounted on "{point}" but it is not a {kinds} mount')
 
 
 def mount_root(spec: Mapping[str, Any], directory: str) -> str:

@@ -30,6 +30,7 @@ from minik8s.tunnel.server import NodeUnreachable, Tunnels
 
 log = logging.getLogger(__name__)
 
+URL = "http://kubelet/stats/summary?only_cpu_and_memory=true"
 FRESH = 15.0
 AGAIN = 1.0
 PATIENCE = 10.0
@@ -119,7 +120,7 @@ class Usage:
         if own := self.sources.get(node):
             return await own()
         session = self._tunnels.session(node)
-        async with self._clock.timeout(PATIENCE), self._clock.hold(), session.get("http://kubelet/stats/summary") as answer:
+        async with self._clock.timeout(PATIENCE), self._clock.hold(), session.get(URL) as answer:
             answer.raise_for_status()
             found: Summary = orjson.loads(await answer.read())
             return found

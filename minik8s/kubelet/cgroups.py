@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from minik8s.kubelet import cgroupstats
+from minik8s.kubelet.cgroupstats import Details
 from minik8s.kubelet.resources import MIN_SHARES, QUOTA_PERIOD
 from minik8s.runtime.base import Resources
 
@@ -106,6 +108,10 @@ class Cgroups:
         except (OSError, LookupError, ValueError):
             return None
         return Usage(cpu, memory, max(memory - inactive, 0), rss, processes)
+
+    def details(self, path: str) -> Details | None:
+        """What else the cgroup `path` tells; None where there is none."""
+        return cgroupstats.read(self._mount, path, unified=self._unified)
 
     def remove(self, root: str, pod_uid: str) -> bool:
         """Takes a pod's cgroup away, with what the runtime left below it. False: something stays, as a process there has not ended yet."""

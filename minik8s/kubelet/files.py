@@ -19,6 +19,7 @@ from minik8s.kubelet.names import hosts, parse_resolv_conf
 from minik8s.kubelet.pod import ContainerSpec, Pod, find_container, is_host_network, uid
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.volumes import Volumes, mounting
+from minik8s.kubelet.volumes.persistent import Persistent
 from minik8s.runtime.base import Container, Device, Dns, Mount, Sandbox
 
 
@@ -53,6 +54,10 @@ class Files(Protocol):
         """The block devices that are given to a container."""
         ...
 
+    def claims(self, pod_uid: str) -> Mapping[str, Persistent]:
+        """What the pod's claims stand for, by its names for them."""
+        ...
+
     def read(self, pod: Pod, volume: str, path: str) -> str | None:
         """A file of an emptyDir volume."""
         ...
@@ -84,7 +89,7 @@ class DiskFiles:
     def __init__(self, site: Site, volumes: Volumes) -> None:
         self._site, self._volumes = site, volumes
         self.mount, self.read, self.unmount = volumes.mount, volumes.read, volumes.unmount
-        self.devices = volumes.devices
+        self.devices, self.claims = volumes.devices, volumes.claims
 
     def host_dns(self) -> Dns:
         path = Path(self._site.resolv_conf)
@@ -178,6 +183,9 @@ class NoFiles:
 
     def devices(self, pod: Pod, container: ContainerSpec) -> list[Device]:
         return []
+
+    def claims(self, pod_uid: str) -> Mapping[str, Persistent]:
+        return {}
 
     def read(self, pod: Pod, volume: str, path: str) -> str | None:
         return None

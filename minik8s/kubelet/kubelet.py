@@ -116,6 +116,7 @@ class Kubelet:
         self._csi = CsiNode(site, client, informers, tokens, clock, self.events, self.in_use, self._volumes_changed)
         if files is None:
             files = DiskFiles(site, Volumes(site, clock, rng, self._sources, tokens, self._csi.volumes, self._node_labels))
+        self.files = files
         self._images = Images(runtime, clock, self.events, records)
         starter = Starter(
             runtime,

@@ -180,14 +180,15 @@ class _Api:
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(text=metrics_text(self._kubelet), content_type="text/plain")
 
-    async def summary(self, _: web.Request) -> web.Response:
-        return web.Response(body=orjson.dumps(await self._usage.summary()), content_type="application/json")
+    async def summary(self, request: web.Request) -> web.Response:
+        found = await self._usage.summary(brief=_flag(request, "only_cpu_and_memory"))
+        return web.Response(body=orjson.dumps(found), content_type="application/json")
 
     async def resource_metrics(self, _: web.Request) -> web.Response:
-        return _prometheus(resource_text(await self._usage.snapshot()))
+        return _prometheus(resource_text(await self._usage.snapshot(details=True)))
 
     async def cadvisor_metrics(self, _: web.Request) -> web.Response:
-        found = await self._usage.snapshot()
+        found = await self._usage.snapshot(details=True)
         return _prometheus(cadvisor_text(found, self._machine, self._kubelet.site.memory))
 
     # --- finding ---

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from minik8s.base.metrics import labelled
+from minik8s.kubelet.cgroupstats import Details
 from minik8s.kubelet.machine import Machine
 from minik8s.kubelet.pod import Pod, find_container, key
 from minik8s.kubelet.resources import container_resources
-from minik8s.kubelet.usage import PodUsage, Snapshot
-from minik8s.runtime.base import Container
+from minik8s.kubelet.usage import PodUsage, Snapshot, cgroup_of
+from minik8s.runtime.base import Container, Stats
 
 Sample = tuple[Mapping[str, str], float, float]
 """(labels, value, seconds since the epoch; 0 for none)."""
@@ -52,9 +53,26 @@ def resource_text(found: Snapshot) -> str:
          [(_names(p), p.usage.cpu_ns / 1e9, found.at) for p in found.pods]),
         ("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes",
          [(_names(p), p.usage.working_set, found.at) for p in found.pods]),
+        ("node_swap_usage_bytes", "gauge", "Current swap usage of the node in bytes. Reported only on non-windows systems",
+         [({}, found.machine.details.swap, found.at)] if found.machine.details.swap is not None else []),
+        ("container_swap_usage_bytes", "gauge",
+         "Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+         [(_names(p, c), d.swap, s.at) for p, c, s, d in _detailed(found) if d.swap is not None]),
+        ("container_swap_limit_bytes", "gauge",
+         "Current amount of the container swap limit in bytes. Reported only on non-windows systems",
+         [(_names(p, c), d.swap_limit, s.at) for p, c, s, d in _detailed(found) if d.swap is not None and d.swap_limit]),
+        ("pod_swap_usage_bytes", "gauge", "Current amount of the pod swap usage in bytes. Reported only on non-windows systems",
+         [(_names(p), d.swap, found.at) for p in found.pods if (d := found.details.get(p.cgroup)) and d.swap is not None]),
         ("resource_scrape_error", "gauge", "1 if there was an error while getting container metrics, 0 otherwise", [({}, 0, 0)]),
     ]  # fmt: skip
     return render(Family(name, kind, text, list(samples)) for name, kind, text, samples in rows)
+
+
+def _detailed(found: Snapshot) -> Iterator[tuple[PodUsage, Container, Stats, Details]]:
+    for pod in found.pods:
+        for container, stats, _ in pod.containers:
+            if (details := found.details.get(cgroup_of(pod, container))) is not None:
+                yield pod, container, stats, details
 
 
 def cadvisor_text(found: Snapshot, machine: Machine | None, memory: int) -> str:
@@ -71,8 +89,13 @@ def cadvisor_text(found: Snapshot, machine: Machine | None, memory: int) -> str:
     add("container_memory_usage_bytes", root, found.machine.memory)
     add("container_memory_working_set_bytes", root, found.machine.working_set)
     add("container_memory_rss", root, found.machine.rss)
+    _more(add, root, found.machine.details, found.at)
     for pod in found.pods:
         _pod(add, pod, memory)
+        if (details := found.details.get(pod.cgroup)) is not None:
+            _more(add, _labels(pod.cgroup, pod.worker.pod), details, found.at)
+    for pod, container, stats, details in _detailed(found):
+        _more(add, _labels(cgroup_of(pod, container), pod.worker.pod, container), details, stats.at)
     return render(families.values())
 
 
@@ -96,6 +119,20 @@ _CADVISOR = {
     "container_spec_cpu_shares": ("gauge", "CPU share of the container."),
     "container_spec_memory_limit_bytes": ("gauge", "Memory limit for the container."),
     "container_start_time_seconds": ("gauge", "Start time of the container since unix epoch in seconds."),
+}  # fmt: skip
+_CADVISOR |= {
+    "container_cpu_cfs_periods_total": ("counter", "Number of elapsed enforcement period intervals."),
+    "container_cpu_cfs_throttled_periods_total": ("counter", "Number of throttled period intervals."),
+    "container_cpu_cfs_throttled_seconds_total": ("counter", "Total time duration the container has been throttled."),
+    "container_memory_cache": ("gauge", "Number of bytes of page cache memory."),
+    "container_memory_failures_total": ("counter", "Cumulative count of memory allocation failures."),
+    "container_memory_swap": ("gauge", "Container swap usage in bytes."),
+    "container_pressure_cpu_stalled_seconds_total": ("counter", "Total time duration no tasks could run for lack of cpu."),
+    "container_pressure_cpu_waiting_seconds_total": ("counter", "Total time duration tasks waited for cpu."),
+    "container_pressure_io_stalled_seconds_total": ("counter", "Total time duration no tasks could run for lack of io."),
+    "container_pressure_io_waiting_seconds_total": ("counter", "Total time duration tasks waited for io."),
+    "container_pressure_memory_stalled_seconds_total": ("counter", "Total time duration no tasks could run for lack of memory."),
+    "container_pressure_memory_waiting_seconds_total": ("counter", "Total time duration tasks waited for memory."),
 }  # fmt: skip
 _NETWORK = (
     "container_network_receive_bytes_total",
@@ -135,6 +172,21 @@ def _pod(add: Add, found: PodUsage, memory: int) -> None:
         add("container_last_seen", own, int(stats.at), stats.at)
         add("container_start_time_seconds", own, int(container.started_at), stats.at)
         _spec(add, own, found.worker.pod, container, memory)
+
+
+def _more(add: Add, labels: Mapping[str, str], details: Details, at: float) -> None:
+    if details.periods:
+        add("container_cpu_cfs_periods_total", labels, details.periods, at)
+        add("container_cpu_cfs_throttled_periods_total", labels, details.throttled_periods, at)
+        add("container_cpu_cfs_throttled_seconds_total", labels, details.throttled_ns / 1e9, at)
+    add("container_memory_cache", labels, details.cache, at)
+    for kind, count in (("pgfault", details.page_faults), ("pgmajfault", details.major_faults)):
+        add("container_memory_failures_total", {**labels, "failure_type": kind, "scope": "hierarchy"}, count, at)
+    if details.swap is not None:
+        add("container_memory_swap", labels, details.swap, at)
+    for resource, pressure in details.pressure.items():
+        add(f"container_pressure_{resource}_stalled_seconds_total", labels, pressure.full.total_ns / 1e9, at)
+        add(f"container_pressure_{resource}_waiting_seconds_total", labels, pressure.some.total_ns / 1e9, at)
 
 
 def _spec(add: Add, labels: Mapping[str, str], pod: Pod, container: Container, memory: int) -> None:

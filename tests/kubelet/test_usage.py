@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from minik8s.api import quantity
 from minik8s.kubelet.cgroups import Cgroups, Usage
+from minik8s.kubelet.cgroupstats import Details, Pressure, Stall
+from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.machine import Machine
+from minik8s.kubelet.pod import uid
 from minik8s.kubelet.usage import Collector, MachineUsage, interfaces, machine_usage
 from minik8s.kubelet.usage_text import cadvisor_text, resource_text
+from minik8s.kubelet.volumes.persistent import Persistent
+from minik8s.kubelet.volumestats import volumes_of
 
 from .conftest import Stage
 from .pods import container, pod
@@ -73,6 +79,92 @@ def test_this_machine() -> None:
     assert found.cpu_ns > 0
     assert interfaces("self") is not None
     assert interfaces(2**22 + 1) is None
+
+
+PSI = "some avg10=1.50 avg60=0.20 avg300=0.00 total=2000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
+
+
+def test_what_else_a_cgroup_tells(tmp_path: Path) -> None:
+    """Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst; Documentation/accounting/psi.rst."""
+    written(tmp_path / "2", {
+        "cgroup.controllers": "cpu memory",
+        "p/cpu.stat": "usage_usec 7\nnr_periods 9\nnr_throttled 4\nthrottled_usec 5\n",
+        "p/memory.stat": "anon 5\nfile 6\npgfault 70\npgmajfault 8\n",
+        "p/memory.max": "1000\n",
+        "p/memory.swap.current": "30\n",
+        "p/memory.swap.max": "max\n",
+        **{f"p/{each}.pressure": PSI for each in ("cpu", "memory", "io")},
+    })  # fmt: skip
+    found = Cgroups(tmp_path / "2").details("/p")
+    assert found is not None
+    pressure = found.pressure["io"]
+    assert (pressure.some, pressure.full.total_ns) == (Stall(2_000_000, (1.5, 0.2, 0.0)), 7000)
+    assert replace(found, pressure={}) == Details(6, 70, 8, 1000, 30, 0, 9, 4, 5000)
+    written(tmp_path / "1", {
+        "cpu/p/cpu.stat": "nr_periods 9\nnr_throttled 4\nthrottled_time 5000\n",
+        "memory/p/memory.stat": "total_cache 6\ntotal_pgfault 70\ntotal_pgmajfault 8\ntotal_swap 30\n",
+        "memory/p/memory.limit_in_bytes": "1000\n",
+        "memory/p/memory.memsw.limit_in_bytes": "1500\n",
+    })  # fmt: skip
+    assert Cgroups(tmp_path / "1").details("/p") == Details(6, 70, 8, 1000, 30, 500, 9, 4, 5000)
+    written(tmp_path / "1", {"memory/p/memory.limit_in_bytes": "9223372036854771712\n"})
+    unlimited = Cgroups(tmp_path / "1").details("/p")
+    assert unlimited is not None
+    assert (unlimited.memory_limit, unlimited.swap_limit) == (0, 0)
+    assert Cgroups(tmp_path / "1").details("/q") is None
+    assert Cgroups(tmp_path / "1").details("") is None
+
+
+async def test_a_full_summary_tells_more_than_a_brief_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`only_cpu_and_memory`; the fields of stats.kubelet.k8s.io/v1alpha1."""
+    asked = await collector(stage)
+    assert stage.kubelet is not None
+    pressure = Pressure(Stall(5, (1.0, 2.0, 3.0)))
+    details = Details(6, 70, 8, 3_000_000, 30, 500, 9, 4, 5000, {"cpu": pressure, "io": pressure})
+    monkeypatch.setattr(stage.kubelet.cgroups, "details", lambda path: details)
+    found = await asked.summary()
+    [one] = found["pods"]
+    for part in (one, one["containers"][0]):
+        assert part["memory"]["availableBytes"] == 1_000_000
+        assert (part["memory"]["pageFaults"], part["memory"]["majorPageFaults"]) == (70, 8)
+        assert (
+            part["cpu"]["psi"]["some"] == part["io"]["psi"]["some"] == {"total": 5, "avg10": 1.0, "avg60": 2.0, "avg300": 3.0}
+        )
+        assert "psi" not in part["memory"]
+        assert (part["swap"]["swapUsageBytes"], part["swap"]["swapAvailableBytes"]) == (30, 470)
+    brief = await asked.summary(brief=True)
+    assert brief["node"].keys() == {"nodeName", "startTime", "cpu", "memory"}
+    assert brief["pods"][0].keys() == {"podRef", "startTime", "cpu", "memory", "containers"}
+    assert brief["pods"][0]["containers"][0].keys() == {"name", "startTime", "cpu", "memory"}
+    snapshot = await asked.snapshot(details=True)
+    resource = {f.name: f for f in text_string_to_metric_families(resource_text(snapshot))}
+    assert resource["container_swap_limit_bytes"].samples[0].value == 500
+    assert resource["pod_swap_usage_bytes"].samples[0].value == 30
+    advised = {f.name: f for f in text_string_to_metric_families(cadvisor_text(snapshot, None, 8 << 30))}
+    throttled = advised["container_cpu_cfs_throttled_periods"].samples
+    assert {s.labels["container"]: s.value for s in throttled} == {"": 4, "c": 4}
+    assert "container_pressure_io_waiting_seconds" in advised
+
+
+def test_volumes(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, tmp_path / "logs", tmp_path / "storage")
+    here = pod(
+        volumes=[
+            {"name": "e", "emptyDir": {}},
+            {"name": "gone", "secret": {"secretName": "s"}},
+            {"name": "p", "persistentVolumeClaim": {"claimName": "claim"}},
+            {"name": "h", "persistentVolumeClaim": {"claimName": "on-host"}},
+        ]
+    )
+    written(layout.volume(uid(here), "emptyDir", "e"), {"a/b": "x" * 5000})
+    claims = {
+        name: Persistent({"metadata": {"name": name}, "spec": {kind: {"path": str(tmp_path)}}}, tmp_path, False)
+        for name, kind in (("p", "local"), ("h", "hostPath"))
+    }
+    empty, claim = volumes_of(here, layout, claims)
+    assert (empty.name, empty.inodes_used, empty.claim) == ("e", 3, "")
+    assert empty.used >= 5000
+    assert (claim.name, claim.claim, claim.used) == ("p", "claim", claim.disk.used)
 
 
 def written(directory: Path, files: dict[str, str]) -> None:

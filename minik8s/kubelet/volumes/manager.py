@@ -126,6 +126,10 @@ class Volumes:
             found.append(Device(device["devicePath"], str(self._path(pod, volume).resolve()), permissions))
         return found
 
+    def claims(self, pod_uid: str) -> dict[str, Persistent]:
+        """What the pod's claims stand for, by its names for them."""
+        return {name: found for (owner, name), found in list(self._persistent.items()) if owner == pod_uid}
+
     def read(self, pod: Pod, volume: str, path: str) -> str | None:
         """A file of an emptyDir volume, for variables that come out of one."""
         found = next((v for v in pod["spec"].get("volumes") or () if v["name"] == volume), None)

@@ -7,10 +7,14 @@ once in the log, and pods run without. Source: Documentation/admin-guide/cgroup-
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import os
+import signal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from minik8s.base.clock import Clock
 from minik8s.kubelet import cgroupstats
 from minik8s.kubelet.cgroupstats import Details
 from minik8s.kubelet.resources import MIN_SHARES, QUOTA_PERIOD
@@ -21,6 +25,7 @@ log = logging.getLogger(__name__)
 MOUNT = Path("/sys/fs/cgroup")
 QUALITIES = ("", "burstable", "besteffort")
 V2_CONTROLLERS = ("cpu", "memory", "pids", "hugetlb")
+_ATTEMPTS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +119,18 @@ class Cgroups:
         return cgroupstats.read(self._mount, path, unified=self._unified)
 
     def remove(self, root: str, pod_uid: str) -> bool:
-        """Takes a pod's cgroup away, with what the runtime left below it. False: something stays, as a process there has not ended yet."""
-        return all(_removed(directory) for directory in self._of_pods(root) if directory.name == f"pod{pod_uid}")
+        """Takes a pod's cgroup away, with what the runtime left below it. False: something stays, as a process there has not ended yet.
 
-    def remove_others(self, root: str, known: Collection[str]) -> None:
-        """Takes the cgroups of pods away whose uid is not `known`."""
-        for directory in self._of_pods(root):
-            if directory.name.removeprefix("pod") not in known:
-                _removed(directory)
+        For when the runtime has stopped all of it: who is still there (a runtime was killed as it started something) gets SIGKILL.
+        """
+        stay = [path for path in self._of_pods(root) if path.name == f"pod{pod_uid}" and not _removed(path)]
+        return not stay
+
+    def remove_others(self, root: str, known: Collection[str]) -> bool:
+        """`remove`s the cgroups of all pods whose uid is not `known`."""
+        others = {directory.name.removeprefix("pod") for directory in self._of_pods(root)} - set(known)
+        stay = [pod_uid for pod_uid in others if not self.remove(root, pod_uid)]
+        return not stay
 
     def _of_pods(self, root: str) -> list[Path]:
         """In every hierarchy and class: of a pod that left only its sandbox nobody knows the class."""
@@ -182,6 +191,14 @@ class Cgroups:
             self._complained = True
 
 
+async def gone(clock: Clock, remove: Callable[[], bool]) -> None:
+    """Calls `remove` until it says that all is gone, for about a second: processes take a moment to end."""
+    for attempt in range(1, _ATTEMPTS):
+        if remove():
+            return
+        await clock.sleep(attempt * 0.01)
+
+
 def _number(file: Path) -> int:
     return int(file.read_text())
 
@@ -201,5 +218,13 @@ def _removed(directory: Path) -> bool:
             continue
         except OSError as error:
             log.debug("cgroup %s stays: %s", each, error)
+            _kill_in(each)
             return False
     return True
+
+
+def _kill_in(directory: Path) -> None:
+    with suppress(OSError):
+        for pid in (directory / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)

@@ -26,7 +26,7 @@ from minik8s.client.events import WARNING, EventRecorder
 from minik8s.client.informer import Informers
 from minik8s.kubelet.actions import Actions
 from minik8s.kubelet.admission import Rejection, Room, admit
-from minik8s.kubelet.cgroups import Cgroups
+from minik8s.kubelet.cgroups import Cgroups, gone
 from minik8s.kubelet.configs import uid_of
 from minik8s.kubelet.files import DiskFiles, Files
 from minik8s.kubelet.images import Images
@@ -385,10 +385,10 @@ class Kubelet:
             log.info("pod %s/%s is gone: its sandbox goes too", sandboxes[0].namespace, sandboxes[0].name)
             self._add(_departed(sandboxes[0]), gone=True)
         known = {uid(pod) for pod in self._pods.list()} | self._workers.keys()
-        self._tools.cgroups.remove_others(self.site.cgroup_root, known)
         for namespace, name, pod_uid in self._tools.files.left(known):
             log.info("pod %s/%s is gone: what it left on disk goes too", namespace, name)
             self._add(_gone(namespace, name, pod_uid), gone=True)
+        await gone(self.clock, lambda: self._tools.cgroups.remove_others(self.site.cgroup_root, known | self._workers.keys()))
 
 
 def _departed(sandbox: Sandbox) -> Pod:

@@ -27,7 +27,7 @@ from minik8s.kubelet.actions import Actions, HookFailed, Target
 from minik8s.kubelet.admission import Room
 from minik8s.kubelet.allocation import Grant
 from minik8s.kubelet.backoffs import Crash, Failure
-from minik8s.kubelet.cgroups import Cgroups
+from minik8s.kubelet.cgroups import Cgroups, gone
 from minik8s.kubelet.configs import cgroup_parent, uid_of
 from minik8s.kubelet.files import Files
 from minik8s.kubelet.images import StartFailed
@@ -57,7 +57,6 @@ from minik8s.kubelet.statuses import Statuses
 from minik8s.kubelet.volumes import MountFailed
 from minik8s.runtime.base import Container, Features, NotThere, Runtime, RuntimeFailed, Sandbox, State
 
-CGROUP_ATTEMPTS = 15
 log = logging.getLogger(__name__)
 
 HOLD = 1.0  # seconds for which a status may wait for the next one, while a step is done
@@ -595,10 +594,7 @@ class Worker:
     async def _tear_down(self) -> None:
         tools = self._tools
         await whole(tools.files.unmount(uid(self.pod)))
-        for attempt in range(1, CGROUP_ATTEMPTS):
-            if tools.cgroups.remove(tools.site.cgroup_root, uid(self.pod)):
-                break
-            await tools.clock.sleep(attempt * 0.01)
+        await gone(tools.clock, lambda: tools.cgroups.remove(tools.site.cgroup_root, uid(self.pod)))
         self._mounted, self._torn_down, self._renew_at = False, True, None
 
     async def _delete(self) -> None:

@@ -187,7 +187,7 @@ def one_round(scene: Scene, number: int) -> None:
     assert {name: after[name] for name in stood if name not in scene.hit} == {
         name: start for name, start in stood.items() if name not in scene.hit
     }, "a pod that nobody hit was started anew"
-    eventually(lambda: runs_what_should(scene), 20)
+    eventually(lambda: runs_what_should(scene), SETTLED, 0.5)
     ended = k.get("pod", ends)["status"]["containerStatuses"][0]["state"]["terminated"]
     assert ended["exitCode"] == 3 or (scene.lost_codes and ended["exitCode"] in (137, 255)), ended
     k("delete", "pod", ends)

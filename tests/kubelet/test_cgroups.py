@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from minik8s.api import quantity
-from minik8s.kubelet.cgroups import Cgroups
+from minik8s.base.clock import RealClock
+from minik8s.kubelet.cgroups import Cgroups, gone
 from minik8s.kubelet.resources import pod_cgroup, pods_cgroup
 from minik8s.runtime.base import Resources
 
@@ -126,3 +129,24 @@ def test_without_cgroups_nothing_is_done(tmp_path: Path) -> None:
     assert cgroups.remove("/kubepods", "uid-a")
     cgroups.remove_others("/kubepods", ())
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.root
+async def test_who_is_left_when_all_is_stopped_is_killed() -> None:
+    """Upstream's pod container manager (Destroy): a runtime that was killed may have left a process that it knows nothing of."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: cgroups are made")
+    cgroups, root = Cgroups(), f"/minik8s-test-left-{os.getpid()}"
+    cgroups.create(f"{root}/poduid-a", Resources(cpu_shares=2))
+    groups = [path for path in (Path("/sys/fs/cgroup") / root[1:], *Path("/sys/fs/cgroup").glob(f"*{root}")) if path.is_dir()]
+    if not groups:
+        pytest.skip("no cgroups here")
+    with subprocess.Popen(["sleep", "300"]) as left:
+        for group in groups:
+            (group / "poduid-a/cgroup.procs").write_text(str(left.pid))
+        assert not cgroups.remove(root, "uid-a")
+        assert left.wait(5) == -9
+    await gone(RealClock(), lambda: cgroups.remove(root, "uid-a"))
+    assert not [path for group in groups for path in group.glob("pod*")]
+    for group in groups:
+        group.rmdir()

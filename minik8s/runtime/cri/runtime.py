@@ -4,7 +4,8 @@ Limits are CRI's: exec_sync's timeout is in whole seconds (rounded up); closing 
 `stop_signal` is the image's where the runtime is older than the field (containerd 1.6); `pids_limit` is the pod's cgroup's, which the
 kubelet sets; Unmasked proc needs a runtime that knows it.
 
-Neighbours: wire (messages), convert (data), client (calls), changes (events), streaming (exec, attach, port-forward), importing.
+Neighbours: wire (messages), convert (data), client (calls), changes (events), shims (what a killed runtime left), streaming (exec, attach,
+port-forward), importing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from minik8s.runtime.base import (
     Stats,
     Streams,
 )
-from minik8s.runtime.cri import changes, convert, importing, pause, streaming
+from minik8s.runtime.cri import changes, convert, importing, pause, shims, streaming
 from minik8s.runtime.cri.client import TIMEOUT, Client, timed_out, whole_text
 from minik8s.runtime.cri.hosts import is_beyond
 from minik8s.runtime.cri.wire import CRI
@@ -243,8 +244,11 @@ class CriRuntime:
         found = (convert.stats(one) for one in (await self._client.call("ListContainerStats")).stats)
         return [one for one in found if one.at]  # what does not run has none
 
-    def events(self) -> AsyncIterator[ContainerEvent]:
-        return changes.follow(self._client, self._clock, self._busy)
+    async def events(self) -> AsyncIterator[ContainerEvent]:
+        async for event in changes.follow(self._client, self._clock, self._busy):
+            if not event.sandbox_id and self.name == "containerd":
+                await self._end_lost_shims()
+            yield event
 
     # ------------------------------------------------------------------ images
 
@@ -296,6 +300,16 @@ class CriRuntime:
             await self._registries.close()
 
     # ------------------------------------------------------------------ inside
+
+    async def _end_lost_shims(self) -> None:
+        """Of sandboxes in which nothing runs, and whose own process doesn't."""
+        try:
+            now = await changes.states(self._client)
+        except RuntimeFailed:
+            return  # it is away again, and there will be another event
+        lost = {sandbox for sandbox, _ in now.values()} - {sandbox for sandbox, state in now.values() if state is State.RUNNING}
+        if lost and (ended := await asyncio.to_thread(shims.end_lost, self._client.socket, lost)):
+            log.warning("ended the shims of %s, which the runtime had lost", ", ".join(ended))
 
     def _forget(self, sandbox_id: str, left: Collection[str]) -> None:
         """All containers (of one sandbox) but those left."""

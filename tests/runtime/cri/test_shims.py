@@ -1,0 +1,48 @@
+"""What a containerd that was killed as it started a sandbox leaves (seen of 1.6): a shim that it does not know. Here: other programs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from runtime_bench import wait_for
+
+from minik8s.runtime.cri import shims
+
+PARENT = """
+import subprocess
+child = subprocess.Popen(["sleep", "300"], stdout=subprocess.DEVNULL)
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+async def shim(sandbox: str, socket: str = "/x/containerd.sock") -> tuple[asyncio.subprocess.Process, int]:
+    """A process with a shim's command line, and the pid of its child."""
+    arguments = ["-namespace", "k8s.io", "-id", sandbox, "-address", socket]
+    process = await asyncio.create_subprocess_exec(
+        "/usr/bin/containerd-shim-runc-v2",
+        "-c",
+        PARENT,
+        *arguments,
+        executable=sys.executable,
+        stdout=asyncio.subprocess.PIPE,
+        env={"PYTHONHOME": sys.base_prefix, "PATH": os.defpath},
+    )
+    assert process.stdout
+    return process, int(await process.stdout.readline())
+
+
+async def test_lost_shims_end_with_what_they_parent() -> None:
+    lost, child = await shim("lost")
+    others = [await shim("runs"), await shim("lost", "/y/containerd.sock")]
+    assert await asyncio.to_thread(shims.end_lost, "/x/containerd.sock", {"lost", "gone"}) == ["lost"]
+    assert await lost.wait() == -9
+    wait_for(lambda: not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes())
+    for process, pid in others:
+        assert process.returncode is None
+        assert Path(f"/proc/{pid}").exists()
+        os.kill(pid, 9)
+        await process.wait()

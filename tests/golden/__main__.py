@@ -66,16 +66,18 @@ def replayed(
     """Some files at a time; each file's outcome."""
     started = time.monotonic()
     outcomes: dict[str, golden.Outcome] = {}
+
+    def note(name: str, outcome: golden.Outcome, suffix: str = "") -> None:
+        outcomes[name] = outcome
+        (out / f"{prefix}{name}.txt").write_text(outcome.text)
+        print(f"{name:<24}{told(outcome)}{suffix}", flush=True)
+
     with ThreadPoolExecutor(golden.AT_A_TIME) as pool:
         replays = {pool.submit(replay, name): name for name in names}
         for done in as_completed(replays):
-            outcomes[replays[done]] = done.result()
-            print(f"{replays[done]:<24}{told(done.result())}", flush=True)
+            note(replays[done], done.result())
     for name in [name for name, outcome in outcomes.items() if not outcome.good]:
-        outcomes[name] = replay(name)  # once more, alone: a busy machine may have been late
-        print(f"{name:<24}{told(outcomes[name])}, once more", flush=True)
-    for name, outcome in outcomes.items():
-        (out / f"{prefix}{name}.txt").write_text(outcome.text)
+        note(name, replay(name), ", once more")  # alone: a busy machine may have been late
     total = golden.Outcome(
         *(sum(getattr(o, field) for o in outcomes.values()) for field in ("equal", "of", "to_the_letter")), ""
     )

@@ -29,7 +29,7 @@ from minik8s.kubelet.volumes.csi.plugins import Refused
 from minik8s.kubelet.volumes.csi.wanted import Wanted, takes_group
 
 from .conftest import Stage
-from .csidriver import EXPANDS, STAGES, Driver
+from .csidriver import Driver
 from .pods import container, pod
 
 NAME = "d.example"
@@ -263,6 +263,3 @@ def test_who_gives_files_to_the_group(policy: str | None, fs_type: str, modes: l
     wanted = Wanted("v", NAME, "h", "Persistent", modes=modes, fs_type=fs_type)
     assert takes_group(wanted, {"spec": {"fsGroupPolicy": policy}}) is taken
     assert not takes_group(replace(wanted, readonly=True), {"spec": {"fsGroupPolicy": "File"}})
-
-
-assert (STAGES, EXPANDS) == (1, 3)

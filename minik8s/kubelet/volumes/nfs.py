@@ -35,7 +35,7 @@ async def mount(source: Mapping[str, Any], options: Sequence[str], path: Path, c
             path.rmdir()
         arguments = " ".join([*words, what, str(path)])
         raise Missing(
-            f"mount failed: exit status {code}\nMounting command: {program}\nMounting arguments: {arguments}\nOutput: {output}"
+            f"mount failed: exit status {code}\nMounting command: {program}\nMounting arguments: {arguments}\nOutput: {output.strip()}"
         )
 
 

@@ -85,6 +85,17 @@ async def test_propagation(cluster: Cluster, clock: VirtualClock, policy: str, l
         assert "ownerReferences" not in child["metadata"]
 
 
+async def test_an_owner_that_goes_while_the_kind_is_listed_again(cluster: Cluster, clock: VirtualClock) -> None:
+    """Nothing is held of an owner without owners, so that nobody would miss it."""
+    await family(cluster)
+    await clock.settle()
+    for watcher in cluster.plane.desk.cache.of(CONFIGMAPS).watchers():
+        watcher.cut_off = True
+    await cluster.client.delete(CONFIGMAPS, "parent", "default", propagation="Background")
+    await clock.settle()
+    assert await existing(cluster) == []
+
+
 async def test_in_the_foreground_the_owner_goes_last(cluster: Cluster, clock: VirtualClock) -> None:
     """An owner waits for the dependents that block it, and only for them."""
     (parent,) = await cluster.apply(config_map("parent"))

@@ -47,15 +47,18 @@ class Cgroups:
         self._unified = (mount / "cgroup.controllers").exists()
         self._complained = False
 
-    def create(self, path: str, resources: Resources) -> None:
-        """Makes the cgroup `path` (`/kubepods/burstable/podUID`) with its limits; huge pages of which nothing is said are none."""
+    def create(self, path: str, resources: Resources, *, tentative: bool = False) -> None:
+        """Makes the cgroup `path` (`/kubepods/burstable/podUID`) with its limits; huge pages of which nothing is said are none.
+        `tentative`: the kernel may refuse some for now, as a container in it still has more (v1's quota).
+        """
         if not path:
             return
         try:
             self._set(self._values(path, resources))
             self._limit_hugepages(path, resources.hugepage_limits)
         except OSError as error:
-            self._complain(error)
+            if not tentative:
+                self._complain(error)
 
     def create_classes(self, root: str, together: Resources) -> None:
         """The cgroup of all pods, which may have so much `together`, and those of the QoS classes: all best-effort pods weigh as little as
@@ -77,11 +80,18 @@ class Cgroups:
             self._complain(error)
 
     def _set(self, settings: Iterable[tuple[Path, Mapping[str, str]]]) -> None:
+        """All that the kernel takes; then what it did not take is raised."""
+        refused: OSError | None = None
         for directory, values in settings:
             directory.mkdir(parents=True, exist_ok=True)
             for name, value in values.items():
-                if (directory / name).exists():
-                    (directory / name).write_text(value)
+                try:
+                    if (directory / name).exists():
+                        (directory / name).write_text(value)
+                except OSError as error:
+                    refused = refused or error
+        if refused:
+            raise refused
 
     def _limit_hugepages(self, path: str, limits: Mapping[str, int]) -> None:
         base, limit = (self._mount, "max") if self._unified else (self._mount / "hugetlb", "limit_in_bytes")

@@ -513,7 +513,7 @@ class Worker:
         own = container_resources(pod, found[1], tools.site.memory)
         try:
             await self._verify_usage(container_id, name, own.memory_limit)
-            self._limit()  # before, as it may grow; what it can't yet shrink to, it does below
+            self._limit(tentative=True)  # before, as it may grow; what it can't yet shrink to, it does below
             await tools.runtime.update_resources(container_id, own)
         except RuntimeFailed as error:
             self._tell_resize(self._grant.failed(str(error), tools.clock.now()))
@@ -523,10 +523,11 @@ class Worker:
         self._failures.pop(backoffs.RESIZE + name, None)
         self._resized[container_id] = resources_mark(pod, found[1])
 
-    def _limit(self) -> None:
+    def _limit(self, *, tentative: bool = False) -> None:
         """The cgroup around the pod, with its limits."""
         site = self._tools.site
-        self._tools.cgroups.create(cgroup_parent(self.pod, site), pod_cgroup(self.pod, site.pod_pids))
+        limits = pod_cgroup(self.pod, site.pod_pids)
+        self._tools.cgroups.create(cgroup_parent(self.pod, site), limits, tentative=tentative)
 
     async def _verify_usage(self, container_id: str, name: str, limit: int) -> None:
         """A limit below what is in use would have the kernel kill the container (cgroup v2)."""

@@ -38,6 +38,19 @@ def test_v1(tmp_path: Path) -> None:
     assert (tmp_path / files[1]).read_text() == "-1"
 
 
+def test_what_the_kernel_refuses_keeps_nothing_else_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """v1 refuses a quota below that of a child: while a pod shrinks, that is so for a moment (seen in the conformance suite)."""
+    made(tmp_path, f"cpu{POD}/cpu.shares", f"memory{POD}/memory.limit_in_bytes")
+    (tmp_path / f"cpu{POD}/cpu.cfs_quota_us").mkdir()
+    cgroups = Cgroups(tmp_path)
+    cgroups.create(POD, LIMITED, tentative=True)
+    assert (tmp_path / f"cpu{POD}/cpu.shares").read_text() == "102"
+    assert (tmp_path / f"memory{POD}/memory.limit_in_bytes").read_text() == str(1 << 25)
+    assert caplog.text == ""
+    cgroups.create(POD, LIMITED)
+    assert "not all limits of pods hold here" in caplog.text
+
+
 def test_v2(tmp_path: Path) -> None:
     made(tmp_path, *(f"{POD[1:]}/{name}" for name in ("cpu.weight", "cpu.max", "memory.max")))
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids")

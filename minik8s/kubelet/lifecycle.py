@@ -239,7 +239,8 @@ def _end(pod: Pod, seen: Seen, facts: Facts, verdict: Verdict | None) -> tuple[I
         return (TearDown(),)
     if is_deleted(pod) and not facts.deleted:
         return (DeletePod(),)
-    return tuple(RemoveContainer(c.id) for c in seen.containers) if facts.sweep else ()
+    known = is_finished(pod)  # else it would be run again
+    return tuple(RemoveContainer(c.id) for c in seen.containers) if facts.sweep and known else ()
 
 
 def _forget(pod: Pod, seen: Seen, facts: Facts) -> tuple[Instruction, ...]:

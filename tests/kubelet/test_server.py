@@ -54,6 +54,18 @@ async def test_logs(session: Session, real_stage: Stage) -> None:
         assert (answer.status, await answer.text()) == (200, "")
 
 
+async def test_logs_of_a_container_that_was_removed(session: Session, real_stage: Stage) -> None:
+    """As disk pressure does: its status tells that it ended, and which it was."""
+    real_stage.add(pod(container("gone", "exit 0"), name="b", restartPolicy="Never"))
+    assert real_stage.kubelet is not None
+    while (worker := real_stage.kubelet.worker("ns", "b")) is None or worker.pod["status"]["phase"] != "Succeeded":
+        await asyncio.sleep(0.001)
+    await worker.sweep()
+    async with session.get("/containerLogs/ns/b/gone") as answer:
+        assert answer.status == 400
+        assert (await answer.json())["message"] == "unable to retrieve container logs for fake://gone-0"
+
+
 async def test_who_follows_a_log_may_leave(session: Session, real_stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     write_log(real_stage, "c", "one")
     async with session.get("/containerLogs/ns/a/c?follow=true") as answer:

@@ -131,7 +131,9 @@ async def test_a_restarted_agent_finds_it_again(stage: Stage, clock: VirtualCloc
     assert len(stage.runtime.all) == 1
 
 
-async def test_a_mirror_that_is_refused_holds_no_other_back(stage: Stage, clock: VirtualClock) -> None:
+async def test_a_mirror_that_is_refused_holds_no_other_back(
+    stage: Stage, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a namespace that does not exist yet: tried again until it is there."""
     stage.api.put(NODES, NODE)
     create, refused = stage.api.request, [True]
@@ -141,7 +143,7 @@ async def test_a_mirror_that_is_refused_holds_no_other_back(stage: Stage, clock:
             raise NotFound('namespaces "ns" not found')
         return await create(made)
 
-    stage.api.request = call  # type: ignore[method-assign]  # a server that refuses
+    monkeypatch.setattr(stage.api, "request", call)
     await stage.start()
     other = pod_of(TEXT.replace("web", "a").replace("RESOURCES", "{}").encode(), "/m/a.yaml", "n1")
     keep(stage, other, static())
@@ -150,6 +152,20 @@ async def test_a_mirror_that_is_refused_holds_no_other_back(stage: Stage, clock:
     refused[0] = False
     await clock.advance(60)
     assert (PODS, "ns", "a-n1") in stage.api.objects
+
+
+async def test_what_has_ended_is_not_run_again_for_want_of_room(stage: Stage, clock: VirtualClock) -> None:
+    """Only its containers tell that it ran: they stay when ended containers of other pods are removed."""
+    text = TEXT.replace("COMMAND", "exit 0").replace("RESOURCES", "{}").replace("spec: {", "spec: {restartPolicy: Never, ")
+    await stage.start()
+    keep(stage, pod_of(text.encode(), "/m/web.yaml", "n1"))
+    await clock.advance(5)
+    assert stage.kubelet is not None
+    (worker,) = stage.kubelet.workers()
+    await worker.sweep()
+    await clock.advance(5)
+    assert len(stage.runtime.all) == 1
+    assert len([line for line in stage.trace.lines if "runtime: start" in line]) == 1
 
 
 def test_what_is_done_about_mirrors() -> None:

@@ -2,8 +2,9 @@
 
 Promise: at start nothing that runs is restarted: sandboxes are found again by their labels and given to their pods' workers; sandboxes of
 pods that are gone are stopped and removed once the pods are known. Runtime events wake the worker that holds the sandbox.
-Limits: without the API server no new pod is learned of, the known ones are kept running.
-Neighbours: `worker.py` for a pod's life, `node.py` for the node object, `server.py` for logs, exec and the like.
+Limits: without the API server no new pods are learned of but static ones; the known ones are kept running.
+Neighbours: `worker.py` for a pod's life, `node.py` for the node object, `server.py` for logs, exec and the like; `manifests.py` and
+`mirrors.py` for static pods, `evictor.py` for a node that runs short.
 """
 
 from __future__ import annotations

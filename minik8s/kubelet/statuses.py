@@ -1,7 +1,8 @@
 """Tells the API server the pods' statuses: the last one wins, what did not change is not written, nothing is lost to an outage.
 
 Each pod has at most one status that waits and one that is being written. Source: the kubelet's status manager (a strategic merge patch
-of `pods/status` that names the uid, so that a pod of the same name made anew is never written).
+of `pods/status` that names the uid, so that a pod of the same name made anew is never written). That of a static pod waits until the API
+shows a mirror of it, and is written there.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ EVENT_SOURCES: Mapping[str, str] = {
     "endpointslice-controller": "endpoint-slice-controller",
     "endpointslicemirroring-controller": "endpoint-slice-mirroring-controller",
     "ephemeral-volume-controller": "ephemeral_volume",
+    "expand-controller": "volume_expand",
     "local-path-provisioner": "rancher.io/local-path",
     "persistent-volume-binder": "persistentvolume-controller",
 }

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from minik8s.api import storage
-from minik8s.api.resources import PERSISTENTVOLUMES
+from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
 from minik8s.controllers import volume_rules as rules
 from minik8s.testing.clock import VirtualClock
 from minik8s.testing.cluster import Cluster
@@ -152,3 +152,18 @@ async def test_a_pod_that_waits_is_named(cluster: Cluster, clock: VirtualClock) 
     await cluster.apply([later, pod("p", volumes=[mount]), claim("c", storageClassName="later")])
     await clock.settle()
     assert "WaitForPodScheduled" in await reasons(cluster, "c")
+
+
+async def test_who_enlarges_a_volume_is_outside(cluster: Cluster, clock: VirtualClock) -> None:
+    """Source: upstream's expand controller."""
+    driven = volume("v", storageClassName="fast", csi={"driver": "d.example", "volumeHandle": "h"})
+    del driven["spec"]["hostPath"]
+    await cluster.apply([storage_class("fast", provisioner="d.example", allowVolumeExpansion=True), driven])
+    await cluster.apply(claim("c", storageClassName="fast"))
+    await clock.settle()
+    assert "ExternalExpanding" not in await reasons(cluster, "c")
+    wanted = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    await cluster.client.patch(PERSISTENTVOLUMECLAIMS, "c", "default", wanted)
+    await clock.settle()
+    [told] = await cluster.all("events", fields="reason=ExternalExpanding")
+    assert (told["type"], told["message"]) == ("Normal", "waiting for an external controller to expand this PVC")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +20,18 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 PAGE = "mkdir -p /www; hostname > /www/index.html; trap 'exit 0' TERM; httpd -f -p 8080 -h /www & wait"
 
 
+ONLY_OUTWARD = """
+table inet outward {
+  chain input { type filter hook input priority 0; iifname "link0" ct state new drop; }
+}
+"""
+"""As behind NAT: nobody can connect to the machine, it dials. (What is routed to its pods is not its own input.)"""
+
+
 @pytest.fixture(scope="module")
 def second(cluster: Cluster) -> Iterator[Agent]:
+    done = cluster.other.run("nft", "-f", "-", input=ONLY_OUTWARD)
+    assert done.returncode == 0, done.stderr
     agent = cluster.join("--node-label=e2e=second")
     yield agent
     if agent.process is None:
@@ -29,6 +43,7 @@ def second(cluster: Cluster) -> Iterator[Agent]:
     eventually(lambda: not cluster.kubectl.get("pods", "-A", f"--field-selector=spec.nodeName={agent.name}")["items"], 20)
     agent.stop()
     cluster.kubectl("delete", "node", agent.name)
+    cluster.other.run("nft", "delete", "table", "inet", "outward")
 
 
 def deployment(replicas: int) -> dict[str, Any]:
@@ -63,7 +78,7 @@ def test_it_joins(cluster: Cluster, second: Agent) -> None:
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_pods_on_both_machines(k: Kubectl, cluster: Cluster, second: Agent) -> None:
+def test_pods_on_both_machines(k: Kubectl, cluster: Cluster, second: Agent, tmp_path: Path) -> None:
     k.apply(deployment(3))
     k.ready_pods("app=spread", 3)
     k("scale", "deployment/spread", "--replicas=6")
@@ -82,17 +97,37 @@ def test_pods_on_both_machines(k: Kubectl, cluster: Cluster, second: Agent) -> N
             assert k.exec(name, "curl", "-sS", "-m", "3", f"http://{address}:8080/").strip() == target["metadata"]["name"]
         assert k.exec(name, "curl", "-sS", "-m", "3", "http://spread/").strip() in names(pods)
     far = next(p["metadata"]["name"] for p in pods if p["spec"]["nodeName"] == second.name)
-    assert k.exec(far, "hostname").strip() == far  # exec and logs go through the far agent's own line
+    assert k.exec(far, "hostname").strip() == far  # streams go through the far agent's own line
     assert k.run("logs", far).returncode == 0
+    streams_reach(k, cluster, far, tmp_path)
+
+
+def streams_reach(k: Kubectl, cluster: Cluster, far: str, directory: Path) -> None:
+    """exec with its input's end and exit code, cp, port-forward."""
+    done = k.run("exec", "-i", far, "--", "sh", "-c", "wc -c; exit 7", input="x" * 300_000)
+    assert (done.returncode, done.stdout.strip()) == (7, "300000"), done.stderr
+    (directory / "in").write_bytes(os.urandom(200_000))
+    k("cp", str(directory / "in"), f"{far}:/tmp/file")
+    k("cp", f"{far}:/tmp/file", str(directory / "out"))
+    assert (directory / "out").read_bytes() == (directory / "in").read_bytes()
+    port = cluster.machine.free_port()
+    with subprocess.Popen(k.command("port-forward", far, f"{port}:8080"), stdout=subprocess.DEVNULL) as forwarding:
+        assert eventually(lambda: cluster.machine.get(f"http://127.0.0.1:{port}/")).strip() == far
+        forwarding.kill()
 
 
 def test_a_machine_that_dies(k: Kubectl, cluster: Cluster, second: Agent) -> None:
-    """kubernetes.io "Nodes": no heartbeat, NotReady, taint, eviction; the pods come back elsewhere."""
+    """kubernetes.io "Nodes": no heartbeat, NotReady, taint, eviction; the pods come back elsewhere. A stream to it is cut."""
     k.apply(deployment(4))
     pods = k.ready_pods("app=spread", 4)
     lost = {p["metadata"]["name"] for p in pods if p["spec"]["nodeName"] == second.name}
     assert lost
-    second.stop(signal.SIGKILL)
+    with subprocess.Popen(
+        k.command("exec", "-i", min(lost), "--", "cat"), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as cut:
+        time.sleep(1)
+        second.stop(signal.SIGKILL)
+        assert cut.wait(10) != 0
     node = cluster.node_ready(second.name, "Unknown", 20)
     assert "NotReady" in cluster.kubectl("get", "node", second.name)
     assert {t["key"] for t in node["spec"].get("taints", ())} <= {"node.kubernetes.io/unreachable"}

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from minik8s.base.clock import Clock
+from minik8s.base.tasks import Owner
 from minik8s.runtime.base import (
     Auth,
     Container,
@@ -84,6 +85,7 @@ class CriRuntime:
         self._busy.set()
         self._known: dict[str, Container] = {}  # statuses that hold while the state that the list shows is the same
         self._sandbox_image = ""
+        self._tasks = Owner("cri")
 
     async def version(self) -> str:
         found = await self._client.call("Version", CRI["VersionRequest"]())
@@ -247,7 +249,7 @@ class CriRuntime:
     async def events(self) -> AsyncIterator[ContainerEvent]:
         async for event in changes.follow(self._client, self._clock, self._busy):
             if not event.sandbox_id and self.name == "containerd":
-                await self._end_lost_shims()
+                self._tasks.start(self._end_lost_shims(), "lost-shims")
             yield event
 
     # ------------------------------------------------------------------ images
@@ -295,6 +297,7 @@ class CriRuntime:
         return {"bytes": sum(one.used_bytes.value for one in found), "path": path}
 
     async def close(self) -> None:
+        await self._tasks.stop()
         await self._client.close()
         if self._registries:
             await self._registries.close()

@@ -16,12 +16,7 @@ MIB = 1 << 20
 def test_defaults() -> None:
     found = {t.signal: t.value for t in parse(DEFAULT_HARD)}
     assert found["memory.available"] == Amount(100 * MIB)
-    assert [found[f"{fs}.{what}"].of(1000) for fs in ("nodefs", "imagefs") for what in ("available", "inodesFree")] == [
-        100,
-        50,
-        150,
-        50,
-    ]
+    assert {found[f"{fs}.{what}"].of(1000) for fs in ("nodefs", "imagefs") for what in ("available", "inodesFree")} == {50}
     assert "pid.available" not in found
     own = settings.Settings().thresholds
     assert Threshold("allocatableMemory.available", Amount(100 * MIB)) in own

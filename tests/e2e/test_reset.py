@@ -46,11 +46,14 @@ def test_nothing_is_left(fresh: Cluster) -> None:
     before = counted(fresh)
     fresh.start()
     fresh.import_image()
+    stays = {"tolerations": [{"operator": "Exists"}]}  # on a loaded machine, whose node is late
     memory = {"volumes": [{"name": "memory", "emptyDir": {"medium": "Memory"}}]}
     mounted = busybox(SLEEP, volumeMounts=[{"name": "memory", "mountPath": "/memory"}])
-    fresh.kubectl.apply(pod("a", mounted, busybox(SLEEP, "second"), **memory), pod("host", SLEEP, hostNetwork=True))
+    fresh.kubectl.apply(
+        pod("a", mounted, busybox(SLEEP, "second"), **memory, **stays), pod("host", SLEEP, hostNetwork=True, **stays)
+    )
     fresh.kubectl("create", "service", "clusterip", "a", "--tcp=80:80")
-    fresh.kubectl.ready("a", "host")
+    fresh.kubectl.ready("a", "host", seconds=50)
     assert fresh.process is not None
     command = (BIN / "minik8s", "reset", "--force", "--data-dir", fresh.data)
     refused = fresh.machine.run(*command)

@@ -397,6 +397,8 @@ class Registry:
         entry = self.cache.of(resource).get(namespace, name)
         if entry is None or entry.revision != revision:  # written again meanwhile
             entry = self.cache.of(resource).entry(Stored(key, value, revision))
+        if resource.custom is not None:
+            self.cache.of_custom(resource).written(entry, resource)
         return await self._shown(entry, resource)
 
     async def _write(self, resource: Resource, namespace: str, name: str, value: bytes | None, expected: int) -> int:

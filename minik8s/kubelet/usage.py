@@ -179,7 +179,8 @@ Cpu = Callable[..., Object]
 
 def _document(node: str, found: Snapshot, cpu: Cpu) -> Object:
     machine, at = found.machine, found.at
-    files, written = _files(found.disk, at), sum(stats.rootfs_bytes for pod in found.pods for _, stats, _ in pod.containers)
+    files, written = _files(found.disk, at), [stats for pod in found.pods for _, stats, _ in pod.containers]
+    layers = {"usedBytes": sum(s.rootfs_bytes for s in written), "inodesUsed": sum(s.rootfs_inodes for s in written)}
     return {
         "node": {
             "nodeName": node,
@@ -192,7 +193,7 @@ def _document(node: str, found: Snapshot, cpu: Cpu) -> Object:
             ),
             **_network(machine.network, at),
             "fs": files,
-            "runtime": {"imageFs": files | {"usedBytes": found.image_bytes}, "containerFs": files | {"usedBytes": written}},
+            "runtime": {"imageFs": files | {"usedBytes": found.image_bytes}, "containerFs": files | layers},
             "rlimit": {"time": rfc3339(at), "maxpid": machine.max_pid, "curproc": machine.processes},
         },
         "pods": [_pod(pod, found, cpu) for pod in found.pods],
@@ -213,7 +214,7 @@ def _pod(found: PodUsage, all_: Snapshot, cpu: Cpu) -> Object:
                 all_.details.get(cgroup_of(found, container)),
             ),
             "rootfs": _files(all_.disk, stats.at) | {"usedBytes": stats.rootfs_bytes, "inodesUsed": stats.rootfs_inodes},
-            "logs": _files(all_.disk, stats.at) | {"usedBytes": logs},
+            "logs": _files(all_.disk, stats.at) | {"usedBytes": logs, "inodesUsed": int(logs > 0)},
         }
         for container, stats, logs in found.containers
     ]

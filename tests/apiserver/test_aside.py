@@ -17,6 +17,7 @@ from minik8s.api.call import Call
 from minik8s.api.errors import MOST_CAUSES, Invalid, RequestTooLarge
 from minik8s.api.kinds import crd_validation
 from minik8s.api.structural import rules
+from minik8s.api.structural.version import Version
 from minik8s.apiserver import registry
 from minik8s.apiserver.aside import BIG, Aside
 from minik8s.apiserver.authn import ADMIN
@@ -111,6 +112,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, bool]]:
     watch(registry, "raise_invalid")
     watch(crd_validation, "validate_create")
     watch(rules, "tried")
+    watch(Version, "complete")
     return seen
 
 
@@ -155,7 +157,7 @@ async def test_custom_objects_and_their_definitions_are_judged_beside_the_loop(
     assert ("tried", True) in threads
     threads.clear()
     await post(cluster, farm | {"metadata": {"name": "h"}, "list": [1] * 50_000})
-    assert threads == {("validate_metadata", False), ("raise_invalid", False), ("tried", False)}
+    assert threads == {("validate_metadata", False), ("raise_invalid", False), ("tried", False), ("complete", False)}
 
 
 async def post(cluster: Cluster, obj: dict[str, Any]) -> None:

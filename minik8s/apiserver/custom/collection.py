@@ -130,6 +130,11 @@ class CustomCollection(Collection):
             return entry
         return self._view(entry, row, obj)
 
+    def written(self, entry: Entry, row: Resource) -> None:
+        """The entry was just written as the row has it: conformed, with all defaults. Nobody need find that out again."""
+        if isinstance(entry, CustomEntry) and entry.api_version == row.api_version:
+            entry.proper = row
+
     async def present(self, entries: Sequence[Entry], row: Resource) -> list[Entry]:
         """The entries as the row shows them. InternalError where their webhook fails."""
         shown: list[Entry | None] = []

@@ -108,6 +108,21 @@ def rejected(pod: Pod, reason: str, message: str, now: float) -> Object:
     }
 
 
+def next_restarts(previous: Mapping[str, Any]) -> dict[str, int]:
+    """The next restart counts of containers that ran once, though the runtime may know nothing of them. A status without an id
+    counts the restart that is to come already.
+    """
+    statuses = [*(previous.get("containerStatuses") or ()), *(previous.get("initContainerStatuses") or ())]
+    return {s["name"]: s.get("restartCount", 0) + bool(s.get("containerID")) for s in statuses}
+
+
+def merged_conditions(previous: Mapping[str, Any], foreign: Mapping[str, Any]) -> list[Any]:
+    """Our conditions as told last, those of others as the API has them now, in the API's order."""
+    others = [c for c in foreign.get("conditions") or () if c["type"] not in OWN_CONDITIONS]
+    mine = {*OWN_CONDITIONS, DISRUPTION} - {c["type"] for c in others}
+    return others + [c for c in previous.get("conditions") or () if c["type"] in mine]
+
+
 # --- containers ------------------------------------------------------------------------------------------------------
 
 

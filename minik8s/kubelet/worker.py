@@ -49,10 +49,11 @@ from minik8s.kubelet.pod import (
     uid,
 )
 from minik8s.kubelet.prober import Prober
+from minik8s.kubelet.resizing import verify_usage
 from minik8s.kubelet.resources import container_resources, pod_cgroup
 from minik8s.kubelet.site import Site
 from minik8s.kubelet.starter import Starter, whole
-from minik8s.kubelet.status import DISRUPTION, OWN_CONDITIONS, Scene, status_of
+from minik8s.kubelet.status import Scene, merged_conditions, next_restarts, status_of
 from minik8s.kubelet.statuses import Statuses
 from minik8s.kubelet.volumes import MountFailed
 from minik8s.runtime.base import Container, Features, NotThere, Runtime, RuntimeFailed, Sandbox, State
@@ -351,7 +352,7 @@ class Worker:
             health={c.id: self._tools.prober.health(c.id) for c in self.seen.containers if c.state is State.RUNNING},
             failures=self._failures,
             crashes=self._crashes,
-            restarts=_restarts(previous),
+            restarts=next_restarts(previous),
             resized=self._resized,
             verdict=self._verdict,
             sweep=self._sweep,
@@ -374,7 +375,7 @@ class Worker:
             runtime=self._tools.runtime.name,
             features=self._tools.features(),
             host_ips=self._tools.site.host_ips,
-            previous={**previous, "conditions": _merged_conditions(previous, foreign)},
+            previous={**previous, "conditions": merged_conditions(previous, foreign)},
             waiting=self._waiting,
             health={c.id: self._tools.prober.health(c.id) for c in running},
             messages=self._messages,
@@ -512,7 +513,7 @@ class Worker:
         assert found is not None
         own = container_resources(pod, found[1], tools.site.memory)
         try:
-            await self._verify_usage(container_id, name, own.memory_limit)
+            await verify_usage(tools.runtime, container_id, name, own.memory_limit)
             self._limit(tentative=True)  # before, as it may grow; what it can't yet shrink to, it does below
             await tools.runtime.update_resources(container_id, own)
         except RuntimeFailed as error:
@@ -528,15 +529,6 @@ class Worker:
         site = self._tools.site
         limits = pod_cgroup(self.pod, site.pod_pids)
         self._tools.cgroups.create(cgroup_parent(self.pod, site), limits, tentative=tentative)
-
-    async def _verify_usage(self, container_id: str, name: str, limit: int) -> None:
-        """A limit below what is in use would have the kernel kill the container (cgroup v2)."""
-        if not limit:
-            return
-        used = next((s.memory_usage for s in await self._tools.runtime.stats() if s.container_id == container_id), 0)
-        if used >= limit:
-            text = f'attempting to set container "{name}" memory limit ({limit}) below current usage ({used})'
-            raise RuntimeFailed(f"cannot decrease memory limits: {text}")
 
     def _target(self, container: ContainerSpec) -> str:
         target = self.seen.latest(container.get("targetContainerName") or "")
@@ -610,18 +602,3 @@ class Worker:
 
 def _earliest(*moments: float | None) -> float | None:
     return min((m for m in moments if m is not None), default=None)
-
-
-def _restarts(previous: Mapping[str, Any]) -> dict[str, int]:
-    """The next restart counts of containers that ran once, though the runtime may know nothing of them. A status without an id
-    counts the restart that is to come already.
-    """
-    statuses = [*(previous.get("containerStatuses") or ()), *(previous.get("initContainerStatuses") or ())]
-    return {s["name"]: s.get("restartCount", 0) + bool(s.get("containerID")) for s in statuses}
-
-
-def _merged_conditions(previous: Mapping[str, Any], foreign: Mapping[str, Any]) -> list[Any]:
-    """Our conditions as told last, those of others as the API has them now, in the API's order."""
-    others = [c for c in foreign.get("conditions") or () if c["type"] not in OWN_CONDITIONS]
-    mine = {*OWN_CONDITIONS, DISRUPTION} - {c["type"] for c in others}
-    return others + [c for c in previous.get("conditions") or () if c["type"] in mine]

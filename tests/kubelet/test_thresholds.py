@@ -71,7 +71,7 @@ def test_what_is_reserved_is_promised_to_no_pod() -> None:
     assert shown(found.enforced(CAPACITY)) == together
     promised = found.allocatable(CAPACITY)
     assert shown(promised) == together | {"memory": "6556Mi", "ephemeral-storage": str(promised["ephemeral-storage"])}
-    assert promised["ephemeral-storage"].value == (90 << 30) - int((100 << 30) * 0.10000000149011612)
+    assert promised["ephemeral-storage"].value == (90 << 30) - int((100 << 30) * 0.05000000074505806)
 
 
 def test_more_reserved_than_there_is() -> None:

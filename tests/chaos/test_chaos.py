@@ -181,7 +181,7 @@ def one_round(scene: Scene, number: int) -> None:
     print(f"round {number}: {', '.join(deed.__name__ for deed in deeds)}; {len(scene.churn)} pods", flush=True)
     for deed in deeds:
         time.sleep(rng.uniform(0, 2))
-        deed(scene)
+        eventually(lambda deed=deed: deed(scene) is None, 5)  # type: ignore[misc]  # cgroups go while they are looked at
     eventually(lambda: settled(scene, ends), SETTLED, 0.5)
     after = starts(k.pods("app=churn"))
     assert {name: after[name] for name in stood if name not in scene.hit} == {

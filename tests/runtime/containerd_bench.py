@@ -62,7 +62,7 @@ async def _begin(place: Place) -> None:
     await containerd.start()
     del os.environ["MINIK8S_TOKEN"]
     runtime = await connect(place.socket, RealClock())
-    assert await runtime.ensure_sandbox_image() == "minik8s.local/pause:1"
+    assert await runtime.ensure_sandbox_image("minik8s.local/pause:1") == "minik8s.local/pause:1"
     await runtime.close()
     await containerd.close()
 

@@ -19,6 +19,9 @@ _LAST_WORDS = 5.0
 _DRAIN = 10.0
 """Seconds for which the client is still read when the node has said all: closing before would take back what was just sent."""
 
+_CLOSE = 8
+"""A close frame's opcode."""
+
 
 async def join(http: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
     """Passes on the agreement `answer` to an upgrade, and then what both sides say, until either ends."""
@@ -37,7 +40,8 @@ async def join(http: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.Str
             await far_protocol._drain_helper()
         far_transport.write_eof()
 
-    cut = Frames().cut if answer.headers.get("Upgrade", "").lower() == "websocket" else _whole
+    frames = Frames() if answer.headers.get("Upgrade", "").lower() == "websocket" else None
+    cut = frames.cut if frames else _whole
 
     async def outward() -> None:
         transport.write(b"\r\n".join(head))
@@ -51,7 +55,7 @@ async def join(http: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.Str
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not tasks[1].done():  # the client has said all, or the node listens no more
             await asyncio.wait(tasks[1:], timeout=_LAST_WORDS)
-        if tasks[1].done():
+        if tasks[1].done() and (frames is None or frames.closing):  # else the line was cut: the client is to learn it at once
             tasks[0].cancel()
             tasks.append(asyncio.ensure_future(near.drain()))
             await asyncio.wait(tasks[2:], timeout=_DRAIN)
@@ -66,19 +70,22 @@ class Frames:
     """Cuts what a WebSocket's server sends where its frames end, so that each has a TLS record of its own.
 
     Clients (the official one of Python) wait for their socket to be readable before they read one frame: what stands behind it in
-    the same record they would not see. Source: RFC 6455, 5.2.
+    the same record they would not see. `closing`: a close frame was among them. Source: RFC 6455, 5.2.
     """
 
     def __init__(self) -> None:
+        self.closing = False
         self._begun = b""  # a header that isn't whole
         self._left = 0  # bytes of the current frame that are still to come
 
     def cut(self, data: bytes) -> Iterator[bytes]:
         data, at = self._begun + data, 0
         while at < len(data):
-            self._left = self._left or _frame_size(data[at : at + 10])
             if not self._left:
-                break
+                self._left = _frame_size(data[at : at + 10])
+                if not self._left:
+                    break
+                self.closing = self.closing or data[at] & 0x0F == _CLOSE
             part = data[at : at + self._left]
             at, self._left = at + len(part), self._left - len(part)
             yield part

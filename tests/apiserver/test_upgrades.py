@@ -41,3 +41,14 @@ def test_a_header_is_awaited() -> None:
     assert list(cut(whole[:3])) == []
     assert list(cut(whole[3:10])) == [whole[:10]]
     assert list(cut(whole[10:] + b"\x81\x00")) == [whole[10:], b"\x81\x00"]
+
+
+@given(FRAMES, st.booleans(), st.integers(1, 9))
+def test_a_close_frame_is_noticed(frames: list[bytes], closes: bool, size: int) -> None:
+    """Without one the line was cut, and the client waits for nothing."""
+    found = Frames()
+    stream = b"".join(frames) + b"\x88\x02\x03\xe8" * closes
+    step = size if len(stream) < 5000 else 5000
+    for at in range(0, len(stream), step):
+        list(found.cut(stream[at : at + step]))
+    assert found.closing is closes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,9 +122,13 @@ def test_a_machine_that_dies(k: Kubectl, cluster: Cluster, second: Agent) -> Non
     lost = {p["metadata"]["name"] for p in pods if p["spec"]["nodeName"] == second.name}
     assert lost
     with subprocess.Popen(
-        k.command("exec", "-i", min(lost), "--", "cat"), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        k.command("exec", "-i", min(lost), "--", "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as cut:
-        time.sleep(1)
+        assert cut.stdin is not None
+        assert cut.stdout is not None
+        cut.stdin.write(b"it runs\n")
+        cut.stdin.flush()
+        assert cut.stdout.readline() == b"it runs\n"
         second.stop(signal.SIGKILL)
         assert cut.wait(10) != 0
     node = cluster.node_ready(second.name, "Unknown", 20)

@@ -7,7 +7,6 @@ its own that is. Blocking. Source: mount_namespaces(7), "Mount propagation" of t
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from minik8s.kubelet.volumes import mounting
@@ -76,5 +75,4 @@ def let_go(root: Path) -> None:
     if pods.is_dir() and any(pods.iterdir()):
         return
     if mounting.is_mounted(root) and mounting.mounts_below(root) == [str(root.resolve())]:
-        with contextlib.suppress(OSError):  # somebody looks into it just now
-            mounting.unmount_idle(root)
+        mounting.unmount(str(root))  # also while somebody counts what is in it

@@ -45,12 +45,6 @@ def is_shared(path: Path) -> bool:
     return shared
 
 
-def unmount_idle(target: Path) -> None:
-    """OSError (EBUSY) while something in it is open."""
-    if _libc.umount2(os.fsencode(target), UMOUNT_NOFOLLOW):
-        raise _error(str(target))
-
-
 def unmount(target: str) -> None:
     """Also while something in it is open: it goes when that is closed."""
     if _libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW):

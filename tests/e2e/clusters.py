@@ -363,10 +363,15 @@ class Cluster:
         self.kubectl("delete", "deployments,pods,services", "--all", "--wait=false")
         try:
             eventually(lambda: not self.kubectl.get("pods", "-A")["items"], 30, 0.3)
-            eventually(lambda: not self._pod_cgroups(), 30)
+            eventually(lambda: not self._pod_cgroups() and not self._pod_files(), 30)
         except AssertionError as error:
-            return [f"pods: {error}", *map(str, self._pod_cgroups())]
+            return [f"pods: {error}", *map(str, self._pod_cgroups()), *map(str, self._pod_files())]
         return []
+
+    def _pod_files(self) -> list[Path]:
+        """What agents that run take away once a pod is gone from the API."""
+        running = [self.data, *(agent.directory for agent in self.agents if agent.process is not None)]
+        return [path for data in running for path in (data / "agent/kubelet/pods").glob("*")]
 
     def _pod_cgroups(self) -> list[Path]:
         return [path for group in cgroups_of(self.names) for path in group.rglob("pod*") if path.is_dir()]

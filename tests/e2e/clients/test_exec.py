@@ -17,6 +17,7 @@ def test_exec_and_port_forward(cluster: Cluster) -> None:
     k.apply(pod("p", busybox("mkdir /www; echo hello > /www/index.html; echo started; exec httpd -f -p 8080 -h /www")))
     k.ready("p")
     script = Path(__file__).with_name("exec_script.py")
-    done = cluster.machine.run(sys.executable, script, k.kubeconfig, k.namespace, "p")
-    assert done.returncode == 0, done.stderr
+    for which in ("official", "kr8s", "lightkube"):
+        done = cluster.machine.run(sys.executable, script, which, k.kubeconfig, k.namespace, "p")
+        assert done.returncode == 0, done.stderr
     k("delete", "namespace", k.namespace, "--wait=false")

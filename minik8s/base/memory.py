@@ -121,10 +121,18 @@ def _giver() -> Callable[[], object]:
     def give() -> None:
         if trim is not None:
             trim(0)
-        for line in _MAPS.read_text().splitlines():
-            addresses, access, *_, path = line.split(maxsplit=5)
-            if access == "r-xp" and path.startswith("/"):
-                start, end = (int(address, 16) for address in addresses.split("-"))
-                madvise(start, end - start, MADV_DONTNEED)  # advice: what the kernel doesn't take stays
+        for start, end in _code() & _code():  # twice: what a thread was just loading is seen in parts that may become data
+            madvise(start, end - start, MADV_DONTNEED)  # advice: what the kernel doesn't take stays
 
     return give
+
+
+def _code() -> set[tuple[int, int]]:
+    """Where code of files lies in memory, from and to."""
+    found = set()
+    for line in _MAPS.read_text().splitlines():
+        addresses, access, *_, path = line.split(maxsplit=5)
+        if access == "r-xp" and path.startswith("/"):
+            start, end = addresses.split("-")
+            found.add((int(start, 16), int(end, 16)))
+    return found

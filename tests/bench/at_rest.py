@@ -1,4 +1,5 @@
-"""At rest: one node with 20 Running pods with probes, 20 watchers, after 10,000 creates and deletes; then with pods without probes.
+"""At rest: one node with 20 Running pods with probes, 20 watchers, after 10,000 creates and deletes, with 10,000 other objects stored;
+then with pods without probes.
 
 At rest is what is left when the window of changes that watches may begin in (5 minutes) is over: the bench takes 9 minutes.
 """
@@ -36,6 +37,7 @@ async def measure(_: float) -> AsyncIterator[Figure]:
             await _running(calls, probes)
             if probes:
                 await _create_and_delete(calls)
+                await _store(calls)
             await asyncio.sleep(WINDOW if probes else LAZY)
             async for figure in _figures(api, agent, probes):
                 yield figure
@@ -82,6 +84,12 @@ async def _create_and_delete(calls: Api) -> None:
         names = [f"cycle-{i}" for i in range(start, start + AT_ONCE)]
         await asyncio.gather(*(calls.create(CONFIGMAPS, _config_map(name)) for name in names))
         await asyncio.gather(*(calls.delete(f"{CONFIGMAPS}/{name}") for name in names))
+
+
+async def _store(calls: Api) -> None:
+    for start in range(0, CYCLES, AT_ONCE):
+        made = [_config_map(f"other-{i}") for i in range(start, start + AT_ONCE)]
+        await asyncio.gather(*(calls.create(CONFIGMAPS, each) for each in made))
 
 
 def pod(i: int, probes: bool) -> dict[str, Any]:

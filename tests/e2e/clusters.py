@@ -333,7 +333,9 @@ class Cluster:
             for agent in self.agents:
                 agent.stop()
             if self.process is not None:
+                agents = agent_of(self.process.pid)
                 self.stop()
+                eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in agents), 15)  # it ends after its server
             self._end_parents()
             left += leavings(self.directory, self.names)
         finally:

@@ -12,6 +12,7 @@ import pytest
 from minik8s import cli, reset
 from minik8s.base import lock
 from minik8s.kubelet import rootdir
+from minik8s.kubelet.layout import Layout
 from minik8s.reset import Kind, StillRuns, check, kinds_of
 from minik8s.runtime.leavings import Leavings
 
@@ -74,6 +75,7 @@ def test_the_kubelet_s_directory_elsewhere_goes_too(data: Path, tmp_path_factory
     rootdir.claim(kubelet, data, may_mount=False)
     for name in ("pods/u/volumes", "plugins/d.example", "seccomp/mine"):
         (kubelet / name).mkdir(parents=True)
+    Layout(kubelet, data, data).pulled.touch()
     reset.reset(kinds_of(data))
     assert ([path.name for path in kubelet.iterdir()], data.exists()) == (["seccomp"], False)
     (data / "agent").mkdir(parents=True)

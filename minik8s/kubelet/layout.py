@@ -4,6 +4,7 @@ ROOT/pods/UID/volumes/kubernetes.io~KIND/NAME  what is mounted into containers
 ROOT/pods/UID/containers/NAME/N.msg            the termination message of its run N
 ROOT/pods/UID/etc-hosts
 ROOT/plugins, ROOT/plugins_registry            CSI drivers: their sockets, what they staged
+ROOT/pulled-images.json                        who may use which image
 ROOT/seccomp/...                               profiles that `localhostProfile` names (people put them there)
 STORAGE/pvc-UID_NAMESPACE_CLAIM                a volume of the built-in provisioner
 LOGS/NAMESPACE_NAME_UID/CONTAINER/N.log
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from minik8s.kubelet.pod import Pod, key, uid
 
+PULLED = "pulled-images.json"
 _KINDS = {"emptyDir": "empty-dir", "configMap": "configmap", "downwardAPI": "downward-api"}
 
 
@@ -34,8 +36,7 @@ class Layout:
 
     @property
     def pulled(self) -> Path:
-        """Who may use which image."""
-        return self.root / "pulled-images.json"
+        return self.root / PULLED
 
     @property
     def seccomp(self) -> Path:

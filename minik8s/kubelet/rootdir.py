@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from minik8s.kubelet.layout import PULLED
 from minik8s.kubelet.volumes import mounting
 
 USUAL = Path("/var/lib/kubelet")
@@ -16,7 +17,7 @@ USUAL = Path("/var/lib/kubelet")
 OWNER = ".minik8s"
 """A file that tells whose directory it is: the data directory of the agent."""
 DIRECTORIES = ("pods", "plugins", "plugins_registry")
-MADE = (*DIRECTORIES, OWNER)
+MADE = (*DIRECTORIES, OWNER, PULLED)
 """What agents make in it."""
 
 

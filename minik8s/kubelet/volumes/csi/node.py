@@ -6,6 +6,7 @@ volumes attached, and writes `volumesAttached` of the Node.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -50,6 +51,7 @@ class CsiNode:
         self.volumes = CsiVolumes(site, self._drivers, client, informers, tokens, clock, events, in_use, self._attached, wake)
         self._plugins = Plugins(site.layout.registry, self._drivers.register, self._drivers.deregister, clock)
         self._owner = Owner("csi")
+        self._there = asyncio.Event()
 
     async def start(self) -> None:
         if self._site.root:
@@ -63,6 +65,7 @@ class CsiNode:
         await self._plugins.stop()
 
     async def _introduce(self) -> None:
+        await self._there.wait()
         failures = 0
         while True:
             try:
@@ -76,6 +79,8 @@ class CsiNode:
         self.volumes.wake()
 
     def _node_changed(self, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
+        if new is not None:
+            self._there.set()
         if _attached(old) != _attached(new):
             self.volumes.wake()
 

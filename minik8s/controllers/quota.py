@@ -29,7 +29,8 @@ def start(context: Context) -> list[Reconciler[Key]]:
         if quota is None:
             return None
         hard = quota["spec"].get("hard") or {}
-        numbers = {resource: await _number(context, resource, key[0]) for resource in others if counted_by(quota, resource)}
+        counted = [resource for resource in others if counted_by(quota, resource)]
+        numbers = {resource: await _number(context, resource, key[0]) for resource in counted}
         there = ((resource, obj) for resource, informer in measured.items() for obj in informer.list(key[0]))
         status = {"hard": hard, "used": used(quota, there, numbers, context.clock.now())} if hard else {}
         if status == quota.get("status", {}):

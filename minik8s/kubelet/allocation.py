@@ -83,6 +83,8 @@ class Grant:
     def __init__(self, pod: Pod) -> None:
         told = {c["type"]: dict(c) for c in (pod.get("status") or {}).get("conditions") or ()}
         self._wanted, self._allocation = pod, recalled(pod)
+        self.pod = applied(pod, self._allocation)
+        """The pod with what it was given."""
         self._pending: Object | None = told.get(PENDING)
         self._progress: Object | None = told.get(IN_PROGRESS)
 
@@ -90,11 +92,6 @@ class Grant:
     def waits(self) -> bool:
         """Whether the spec asks for something else than was given."""
         return self.pod is not self._wanted
-
-    @property
-    def pod(self) -> Pod:
-        """The pod with what it was given."""
-        return applied(self._wanted, self._allocation)
 
     @property
     def urgency(self) -> tuple[Any, ...]:
@@ -111,7 +108,7 @@ class Grant:
 
     def update(self, pod: Pod) -> None:
         """The API's pod is this now."""
-        self._wanted = pod
+        self._wanted, self.pod = pod, applied(pod, self._allocation)
         if not self.waits:
             self._pending = None
 
@@ -119,7 +116,7 @@ class Grant:
         """Gives what is asked for, where there is room; the news."""
         rejection = judged(self._wanted, room)
         if rejection is None:
-            self._allocation = asked(self._wanted)
+            self._allocation, self.pod = asked(self._wanted), self._wanted
             self._pending, self._progress = None, self._condition(IN_PROGRESS, None, now)
             return NORMAL, "ResizeStarted", f"Pod resize started: {self._summary()}"
         before, reason = self._pending, rejection.reason

@@ -6,7 +6,7 @@ Of taints those with the effect NoExecute count; they bind static pods to nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from minik8s.api.taints import tolerates
 from minik8s.kubelet import profiles, sysctls
 from minik8s.kubelet.eviction import REASON, pressed
 from minik8s.kubelet.pod import Pod, Role, containers, is_critical, is_sidecar, is_static
-from minik8s.kubelet.resources import pod_amounts, qos_class
+from minik8s.kubelet.resources import Amounts, pod_amounts, qos_class
 from minik8s.kubelet.thresholds import MEMORY
 
 OS = "kubernetes.io/os"
@@ -79,13 +79,14 @@ def _groups(pod: Pod, room: Room) -> Rejection | None:
 
 def _resources(pod: Pod, room: Room) -> Rejection | None:
     requests = {"pods": quantity.of(1), **pod_amounts(pod, "requests")}
+    others = [pod_amounts(other, "requests") for other in room.pods] if len(requests) > 1 else []
     texts: dict[str, str] = {}
     needs: dict[str, int] = {}
     for name, wanted in requests.items():
         if not wanted or (name not in room.allocatable and name in ("pods", "cpu", "memory", "ephemeral-storage")):
             continue
         capacity = room.allocatable.get(name, quantity.ZERO)
-        used = quantity.of(len(room.pods)) if name == "pods" else _sum(room.pods, name)
+        used = quantity.of(len(room.pods)) if name == "pods" else _sum(others, name)
         if used + wanted <= capacity:
             continue
         shown = [q.milli if name == "cpu" else q.value for q in (wanted, used, capacity)]
@@ -156,8 +157,5 @@ _CHECKS: Sequence[Callable[[Pod, Room], Rejection | None]] = (
 )  # fmt: skip
 
 
-def _sum(pods: Collection[Pod], name: str) -> Quantity:
-    total = quantity.ZERO
-    for pod in pods:
-        total = total + pod_amounts(pod, "requests").get(name, quantity.ZERO)
-    return total
+def _sum(amounts: Iterable[Amounts], name: str) -> Quantity:
+    return sum((each[name] for each in amounts if name in each), quantity.ZERO)

@@ -1,7 +1,7 @@
 """What eviction goes by: what is left of the machine's memory, disks and processes, and what each pod uses of them.
 
 `Machinery.observe` is a handful of system calls; `loads` walks directories, in a thread, and is asked only when it matters.
-Neighbours: `usage.py` for memory, processes and containers' files; `eviction.py` decides.
+Neighbours: `usage.py` for memory, processes and containers' files, `volumestats.py` for volumes; `eviction.py` decides.
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from minik8s.base import diskusage
 from minik8s.kubelet.eviction import Candidate, ContainerLoad, Files, Load, Observation, Observations
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.machine import Disk, disk_of, meminfo, threads
 from minik8s.kubelet.pod import Pod, uid
 from minik8s.kubelet.usage import Collector, PodUsage
+from minik8s.kubelet.volumestats import volumes_of
 from minik8s.kubelet.worker import Worker
-
-LOCAL = ("emptyDir", "configMap", "secret", "downwardAPI", "projected")
-"""Kinds of volumes that the kubelet makes on its own disk, or in memory."""
 
 
 class Machinery:
@@ -89,16 +86,11 @@ class Machinery:
         return Candidate(pod, Load(usage.usage.working_set, usage.usage.processes, own, volumes, in_memory))
 
     def _volumes(self, pod: Pod) -> tuple[Mapping[str, Files], Mapping[str, Files]]:
-        on_disk: dict[str, Files] = {}
-        in_memory: dict[str, Files] = {}
-        for volume in pod["spec"].get("volumes") or ():
-            kind = next((kind for kind in LOCAL if volume.get(kind) is not None), None)
-            if kind is None:
-                continue
-            files = Files(*diskusage.tree(self._kubelet.site.layout.volume(uid(pod), kind, volume["name"])))
-            memory = kind == "emptyDir" and volume["emptyDir"].get("medium")
-            (in_memory if memory else on_disk)[volume["name"]] = files
-        return on_disk, in_memory
+        """On disk and in memory, by name."""
+        found = {one.name: Files(one.used, one.inodes_used) for one in volumes_of(pod, self._kubelet.site.layout, {})}
+        memory = {v["name"] for v in pod["spec"].get("volumes") or () if (v.get("emptyDir") or {}).get("medium")}
+        on_disk = {name: files for name, files in found.items() if name not in memory}
+        return on_disk, {name: files for name, files in found.items() if name in memory}
 
 
 def machine_memory(found: Mapping[str, int]) -> dict[str, Observation]:

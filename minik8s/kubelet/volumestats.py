@@ -1,4 +1,5 @@
-"""What the volumes of a pod hold, and what their file systems have: the `volume` entries of `/stats/summary`. Blocks: for a thread.
+"""What the volumes of a pod hold, and what their file systems have: the `volume` entries of `/stats/summary`, and what
+eviction counts (`loads.py`). Blocks: for a thread.
 
 Upstream has no numbers of hostPath volumes (nor of claims that lie on one), of images and of block devices; they are left out.
 Source: stats.kubelet.k8s.io/v1alpha1 VolumeStats.

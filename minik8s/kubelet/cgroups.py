@@ -16,7 +16,7 @@ from pathlib import Path
 
 from minik8s.base.clock import Clock
 from minik8s.kubelet import cgroupstats
-from minik8s.kubelet.cgroupstats import Details
+from minik8s.kubelet.cgroupstats import Details, counters
 from minik8s.kubelet.resources import MIN_SHARES, QUOTA_PERIOD
 from minik8s.runtime.base import Resources
 
@@ -110,15 +110,15 @@ class Cgroups:
         try:
             if self._unified:
                 base = pids_base = self._mount / relative
-                cpu = _counters(base / "cpu.stat")["usage_usec"] * 1000
-                memory, counters = _number(base / "memory.current"), _counters(base / "memory.stat")
-                inactive, rss = counters.get("inactive_file", 0), counters.get("anon", 0)
+                cpu = counters((base / "cpu.stat").read_text())["usage_usec"] * 1000
+                memory, stat = _number(base / "memory.current"), counters((base / "memory.stat").read_text())
+                inactive, rss = stat.get("inactive_file", 0), stat.get("anon", 0)
             else:
                 base, cpu_base = self._mount / "memory" / relative, self._mount / "cpuacct" / relative
                 pids_base = self._mount / "pids" / relative
                 cpu = _number(cpu_base / "cpuacct.usage")
-                memory, counters = _number(base / "memory.usage_in_bytes"), _counters(base / "memory.stat")
-                inactive, rss = counters.get("total_inactive_file", 0), counters.get("total_rss", 0)
+                memory, stat = _number(base / "memory.usage_in_bytes"), counters((base / "memory.stat").read_text())
+                inactive, rss = stat.get("total_inactive_file", 0), stat.get("total_rss", 0)
             processes = _number(pids_base / "pids.current") if (pids_base / "pids.current").exists() else 0
         except (OSError, LookupError, ValueError):
             return None
@@ -211,12 +211,6 @@ async def gone(clock: Clock, remove: Callable[[], bool]) -> None:
 
 def _number(file: Path) -> int:
     return int(file.read_text())
-
-
-def _counters(file: Path) -> dict[str, int]:
-    """Lines of a name and a number."""
-    rows = (line.split() for line in file.read_text().splitlines())
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2}
 
 
 def _removed(directory: Path) -> bool:

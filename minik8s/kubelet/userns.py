@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from minik8s.kubelet.pod import POD_UID, USERS
+from minik8s.kubelet.configs import uid_of
+from minik8s.kubelet.pod import USERS
 from minik8s.runtime.base import IdMap, Sandbox
 
 LENGTH = 1 << 16
@@ -24,7 +25,7 @@ class Ranges:
         """What the runtime's sandboxes have, those of other nodes' pods too."""
         for sandbox in sandboxes:
             if (first := sandbox.annotations.get(USERS, "")).isdecimal():
-                self._of[sandbox.labels.get(POD_UID) or sandbox.uid] = int(first) // LENGTH
+                self._of[uid_of(sandbox)] = int(first) // LENGTH
 
     def get(self, pod_uid: str) -> IdMap:
         """The pod's range, ever the same. ValueError where all are taken."""

@@ -16,7 +16,7 @@ import orjson
 from minik8s.base.clock import rfc3339
 from minik8s.client.events import NORMAL, WARNING
 from minik8s.kubelet.admission import Rejection, Room, admit
-from minik8s.kubelet.pod import RESIZABLE, Pod, Role, containers, resizable, uid
+from minik8s.kubelet.pod import RESIZABLE, Pod, Role, containers, resizable, told_containers, uid
 from minik8s.kubelet.resources import pod_amounts, qos_class
 
 Object = dict[str, Any]
@@ -38,7 +38,7 @@ def recalled(pod: Pod) -> Allocation:
     """What was allocated when the status was told; of containers that never ran what is asked for."""
     told = pod.get("status") or {}
     found = dict(asked(pod))
-    for status in (*(told.get("initContainerStatuses") or ()), *(told.get("containerStatuses") or ())):
+    for status in told_containers(told):
         if status.get("resources") is not None and status["name"] in found:
             found[status["name"]] = _told(status)
     if found[""] and not pod["spec"].get("overhead") and told.get("resources") is not None:

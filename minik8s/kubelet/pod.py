@@ -171,6 +171,12 @@ def grace_period(pod: Pod) -> float:
     return float(min(DEFAULT_GRACE if seconds is None else seconds, LONGEST_GRACE))
 
 
+def told_containers(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a PodStatus says of each init and regular container."""
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        yield from status.get(kind) or ()
+
+
 def started_at(pod: Pod) -> float | None:
     """When a kubelet first saw the pod (`status.startTime`)."""
     text = (pod.get("status") or {}).get("startTime")

@@ -15,7 +15,7 @@ from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
 from minik8s.client.events import WARNING, EventRecorder
 from minik8s.kubelet.actions import Actions, Target
-from minik8s.kubelet.pod import ContainerSpec, Pod, Role, field_path, uid
+from minik8s.kubelet.pod import ContainerSpec, Pod, Role, field_path, told_containers, uid
 from minik8s.kubelet.probes import BEGIN, UNPROBED, WORDS, Health, Kind, Tally, count, following, health, is_settled
 from minik8s.runtime.base import Container
 
@@ -123,8 +123,7 @@ class _Probed:
 
 def _adopted(pod: Pod, current: Container) -> dict[Kind, Tally]:
     """What the API knows of a container that ran before this kubelet did: ready stays ready until a probe says otherwise."""
-    told = pod.get("status") or {}
-    for status in (*(told.get("containerStatuses") or ()), *(told.get("initContainerStatuses") or ())):
+    for status in told_containers(pod.get("status") or {}):
         if status.get("containerID", "").endswith("://" + current.id):
             known = {Kind.STARTUP: status.get("started"), Kind.READINESS: status.get("ready")}
             return {kind: Tally(True) for kind, value in known.items() if value}

@@ -12,8 +12,7 @@ Errors are a JSON Status that the API server can pass on as it is. Names and val
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
 from aiohttp import web
@@ -27,7 +26,7 @@ from minik8s.kubelet.forwarding import PROTOCOL, tunnel
 from minik8s.kubelet.kubelet import Kubelet
 from minik8s.kubelet.logs import LogOptions, read_log
 from minik8s.kubelet.machine import Machine
-from minik8s.kubelet.pod import Pod, find_container
+from minik8s.kubelet.pod import Pod, find_container, told_containers
 from minik8s.kubelet.spdychannels import SpdyChannels
 from minik8s.kubelet.usage import Collector, machine_usage
 from minik8s.kubelet.usage_text import cadvisor_text, resource_text
@@ -235,8 +234,7 @@ def _run_of(worker: Worker, name: str, *, previous: bool) -> Container:
 
 def _ended_id(pod: Pod, name: str) -> str:
     """The id of a container that ended, as the pod's status tells it; empty where it does not say so."""
-    statuses = (s for kind in ("containerStatuses", "initContainerStatuses") for s in (pod.get("status") or {}).get(kind) or ())
-    found: Mapping[str, Any] = next((s for s in statuses if s["name"] == name), {})
+    found = next((s for s in told_containers(pod.get("status") or {}) if s["name"] == name), {})
     return str(((found.get("state") or {}).get("terminated") or {}).get("containerID") or "")
 
 

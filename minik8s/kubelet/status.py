@@ -24,6 +24,7 @@ from minik8s.kubelet.pod import (
     is_host_network,
     is_sidecar,
     restarts_after,
+    told_containers,
 )
 from minik8s.kubelet.probes import UNPROBED, Health
 from minik8s.kubelet.resources import pod_resources, qos_class
@@ -112,8 +113,7 @@ def next_restarts(previous: Mapping[str, Any]) -> dict[str, int]:
     """The next restart counts of containers that ran once, though the runtime may know nothing of them. A status without an id
     counts the restart that is to come already.
     """
-    statuses = [*(previous.get("containerStatuses") or ()), *(previous.get("initContainerStatuses") or ())]
-    return {s["name"]: s.get("restartCount", 0) + bool(s.get("containerID")) for s in statuses}
+    return {s["name"]: s.get("restartCount", 0) + bool(s.get("containerID")) for s in told_containers(previous)}
 
 
 def merged_conditions(previous: Mapping[str, Any], foreign: Mapping[str, Any]) -> list[Any]:

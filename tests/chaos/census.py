@@ -12,7 +12,7 @@ from machines import cgroups_of, ip, processes_in
 
 Census = dict[str, list[str]]
 _TREES = (
-    "agent/pods",
+    "agent/kubelet/pods",
     "agent/logs",
     "agent/network/addresses",
     "agent/network/cni/*",

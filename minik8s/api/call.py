@@ -29,8 +29,8 @@ METHODS = {
 @dataclass(frozen=True, slots=True)
 class Call:
     """`verb` is one of METHODS; `query` has upstream's parameter names (`labelSelector`, `resourceVersion`, ...); `body` is a
-    decoded object, for a JSON patch a list. `held`: the caller keeps every object that a list or watch shows it, so that a server in
-    the same process may keep it decoded too.
+    decoded object, for a JSON patch a list. `held`: the caller keeps every object that this list, and the watch after it, shows it, so
+    that a server in the same process may keep them decoded too.
     """
 
     verb: str

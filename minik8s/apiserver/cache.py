@@ -81,12 +81,6 @@ class Entry:
         return obj
 
     @property
-    def shared(self) -> Mapping[str, Any]:
-        """The decoded object, kept here too: whoever lists in this process keeps it anyway."""
-        obj = self._obj = self.obj
-        return obj
-
-    @property
     def namespace(self) -> str:
         return self.key.rpartition("/")[0]
 
@@ -108,11 +102,6 @@ class Entry:
         """Who asks for the object again, decodes it again."""
         self._obj = None
 
-    def cool(self) -> None:
-        """Its change is among the newest no longer."""
-        if not self.collection.keep_decoded:
-            self._obj = None
-
 
 class Event:
     """One change of a collection. `entry` is the new state, for a deletion the last one at the deletion's revision."""
@@ -130,13 +119,12 @@ class Event:
         return "DELETED" if self.deleted else "MODIFIED" if self.previous else "ADDED"
 
     def cool(self) -> None:
-        """Keeps no more than bytes of what is not current: most have seen it."""
+        """It is among the newest no longer, most have seen it: decoded stays what is current and of a kind that is kept so."""
         self.frames = {}
         if self.previous is not None:
             self.previous.forget_decoded()
-        if self.deleted:
+        if self.deleted or not self.entry.collection.keep_decoded:
             self.entry.forget_decoded()
-        self.entry.cool()
 
 
 class Watcher:

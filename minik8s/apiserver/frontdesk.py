@@ -212,8 +212,10 @@ class FrontDesk:
             metadata: dict[str, Any] = {"resourceVersion": str(answer.revision)}
             if answer.continue_:
                 metadata |= {"continue": answer.continue_, "remainingItemCount": answer.remaining}
-            items = [entry.shared if call.held else entry.obj for entry in answer.entries]
             resource = request.resource
+            if call.held:
+                self.cache.of(resource).keep_decoded = True
+            items = [entry.obj for entry in answer.entries]
             return {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
         return answer.obj if isinstance(answer, Entry) else answer
 
@@ -235,8 +237,6 @@ class FrontDesk:
         request = self._request_of(user, call)
         async with self._audited_watch(request):
             self.authorize(request)
-            if call.held:
-                self.cache.of(request.resource).keep_decoded = True
             watch = await watching.open_watch(self.cache, request, self.clock)
             try:
                 yield self._events(watch, request.resource)

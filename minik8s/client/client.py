@@ -55,9 +55,8 @@ class Client:
         fields: str = "",
         resource_version: str = "",
         timeout: float = 0,
-        held: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[WatchEvent]]]:
-        """Batches of events after `resource_version`, bookmarks included. `held`: see Call."""
+        """Batches of events after `resource_version`, bookmarks included."""
         query = _query(
             watch="true",
             allowWatchBookmarks="true",
@@ -66,7 +65,7 @@ class Client:
             resourceVersion=resource_version,
             timeoutSeconds=int(timeout) or "",
         )
-        return self._transport.watch(Call("watch", resource, namespace, query=query, held=held))
+        return self._transport.watch(Call("watch", resource, namespace, query=query))
 
     async def create(
         self, resource: Resource, obj: Mapping[str, Any], namespace: str = "", *, name: str = "", subresource: str = ""

@@ -227,12 +227,7 @@ class Informer:
         count = 0
         timeout = self._rng.uniform(*WATCH_SECONDS)
         async with self._client.watch(
-            self.resource,
-            self._namespace,
-            **self._selectors,
-            resource_version=self._resource_version,
-            timeout=timeout,
-            held=self._held,
+            self.resource, self._namespace, **self._selectors, resource_version=self._resource_version, timeout=timeout
         ) as batches:
             async for batch in batches:
                 for event in batch:

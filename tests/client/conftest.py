@@ -102,7 +102,6 @@ class Api:
     @asynccontextmanager
     async def watch(self, user: User, call: Call) -> AsyncIterator[AsyncIterator[Sequence[WatchEvent]]]:
         self.calls.append(f"watch {call.path} from {call.query['resourceVersion']}")
-        self.held.add(call.held)
         if self.faults:
             raise self.faults.popleft()
         yield self.events(call.resource.plural, call.namespace, int(call.query["resourceVersion"]))

@@ -48,7 +48,8 @@ def start(context: Context) -> list[Reconciler[Key]]:
             obj = new or old
             if obj is None:
                 return
-            touched = list(quotas.list(obj["metadata"]["namespace"]))
+            there = quotas.list(obj["metadata"]["namespace"])
+            touched = [quota for quota in there if resource in measured or counted_by(quota, resource)]
             if not touched:
                 return
             now = context.clock.now()

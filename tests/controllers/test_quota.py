@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from minik8s.api import usage
 from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PODS, RESOURCECLAIMS, RESOURCEQUOTAS, SERVICES
 from minik8s.api.usage import in_scope, usage_of
+from minik8s.controllers import quota as controller
 from minik8s.testing.clock import START, VirtualClock
 from minik8s.testing.cluster import Cluster
 
@@ -202,3 +204,25 @@ async def test_what_changes_its_scope_is_counted_elsewhere(cluster: Cluster, clo
     assert await used() == ["0", "1"]
     await cluster.client.patch(PODS, "a", "default", {"spec": {"activeDeadlineSeconds": 100}})
     assert await used() == ["1", "0"]
+
+
+async def test_what_no_quota_counts_has_nothing_counted(
+    cluster: Cluster, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A namespace full of pods is not recounted whenever a lease in it is renewed."""
+    await cluster.apply(quota(hard={"pods": "1", "count/secrets": "5"}))
+    await clock.settle()
+    counted: list[Object] = []
+
+    def used(*arguments: Any) -> dict[str, str]:
+        counted.append(arguments[0])
+        return usage.used(*arguments)
+
+    monkeypatch.setattr(controller, "used", used)
+    for value in "abc":
+        await cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"x": value}})
+        await clock.settle()
+    assert counted == []
+    await cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}})
+    await clock.settle()
+    assert counted

@@ -30,13 +30,14 @@ from minik8s.base.clock import parse_time
 from minik8s.client.events import NORMAL, WARNING
 from minik8s.client.workqueue import Reconciler
 from minik8s.controllers.manager import Context
-from minik8s.controllers.protection import claims_of
+from minik8s.controllers.podgc import OUT_OF_SERVICE
+from minik8s.controllers.pods import by_node
+from minik8s.controllers.protection import by_claim, claims_of
 
 Object = Mapping[str, Any]
 PREFIX = "kubernetes.io/csi/"
 ATTACH_TIMEOUT = 120.0
 UNMOUNT_TIMEOUT = 360.0
-OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 SHARED_MODES = {"ReadOnlyMany", "ReadWriteMany"}
 
 
@@ -154,7 +155,7 @@ def start(context: Context) -> list[Reconciler[str]]:
 
     def volume_changed(old: Object | None, new: Object | None) -> None:
         reference = (new or old or {}).get("spec", {}).get("claimRef") or {}
-        for pod in attacher.pods.indexed("claimed", f"{reference.get('namespace', '')}/{reference.get('name', '')}"):
+        for pod in attacher.pods.indexed("claim", f"{reference.get('namespace', '')}/{reference.get('name', '')}"):
             if node := pod["spec"].get("nodeName"):
                 reconciler.add(node)
 
@@ -190,8 +191,8 @@ class _Attacher:
         self.claims = context.informer(PERSISTENTVOLUMECLAIMS)
         self.drivers = context.informer(CSIDRIVERS)
         self.attachments = context.informer(VOLUMEATTACHMENTS)
-        self.pods.add_index("claimed", lambda pod: [f"{pod['metadata']['namespace']}/{name}" for name in claims_of(pod)])
-        self.pods.add_index("claiming-node", lambda pod: [pod["spec"].get("nodeName", "")] if claims_of(pod) else [])
+        self.pods.add_index("claim", by_claim)
+        self.pods.add_index("node", by_node)
         self.attachments.add_index("node", lambda attachment: [attachment["spec"]["nodeName"]])
         self.attachments.add_index(
             "volume", lambda each: [(each["spec"].get("source") or {}).get("persistentVolumeName") or ""]
@@ -227,7 +228,7 @@ class _Attacher:
     def _wishes(self, node: str) -> dict[str, Wish]:
         """By the names of their VolumeAttachments."""
         wishes: dict[str, Wish] = {}
-        for pod in self.pods.indexed("claiming-node", node):
+        for pod in self.pods.indexed("node", node):
             for name in claims_of(pod):
                 volume = self._behind(pod["metadata"]["namespace"], name)
                 source = volume["spec"].get("csi") if volume else None

@@ -19,7 +19,7 @@ from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers import backends, owners
 from minik8s.controllers.backends import HEADLESS, TRIGGER_TIME, Port
 from minik8s.controllers.manager import Context, is_ending_namespace, key_of
-from minik8s.controllers.pods import is_ready
+from minik8s.controllers.pods import by_node, is_ready
 
 Object = Mapping[str, Any]
 MAX_ENDPOINTS = 100
@@ -159,7 +159,7 @@ class _Controller(backends.Selecting):
     def __init__(self, context: Context) -> None:
         super().__init__("endpointslice", context, ENDPOINTSLICES)
         self._nodes = context.informer(NODES)
-        self._pods.add_index("node", lambda pod: [pod["spec"].get("nodeName", "")])
+        self._pods.add_index("node", by_node)
         self._kept.add_index("service", lambda found: service_of(found, MANAGER))
         self._kept.on_change(self._slice_changed)
         self._nodes.on_change(self._node_changed)

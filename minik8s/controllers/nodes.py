@@ -19,6 +19,7 @@ from minik8s.base.clock import parse_time, rfc3339
 from minik8s.client.events import NORMAL
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, enqueue, key_of
+from minik8s.controllers.pods import by_node
 
 Object = Mapping[str, Any]
 LEASE_NAMESPACE = "kube-node-lease"
@@ -115,7 +116,7 @@ def start(context: Context) -> list[Reconciler[Key]]:
 def _health(context: Context) -> Reconciler[Key]:
     nodes, leases = context.informer(NODES), context.informer(LEASES)
     pods = context.informer(PODS)
-    pods.add_index("node", lambda pod: [pod["spec"].get("nodeName", "")])
+    pods.add_index("node", by_node)
     grace = context.settings.node_monitor_grace_period
     heard: dict[str, tuple[str, float]] = {}  # by our own clock: nodes' clocks may differ
     client = context.client
@@ -190,7 +191,7 @@ def _health(context: Context) -> Reconciler[Key]:
 
 def _evictions(context: Context) -> Reconciler[Key]:
     nodes, pods = context.informer(NODES), context.informer(PODS)
-    pods.add_index("node", lambda pod: [pod["spec"].get("nodeName", "")])
+    pods.add_index("node", by_node)
     waiting: dict[str, float] = {}  # pods (uid) on tainted nodes, since when
 
     async def reconcile(key: Key) -> float | None:

@@ -15,6 +15,7 @@ from minik8s.api.resources import NODES, PODS
 from minik8s.base.clock import rfc3339
 from minik8s.client.workqueue import Key, Reconciler
 from minik8s.controllers.manager import Context, key_of
+from minik8s.controllers.pods import by_node
 
 Object = Mapping[str, Any]
 ENDED_LIMIT = 12_500
@@ -33,7 +34,7 @@ def is_out_of_service(node: Object) -> bool:
 
 def start(context: Context) -> list[Reconciler[Key]]:
     pods, nodes = context.informer(PODS), context.informer(NODES)
-    pods.add_index("node", lambda pod: [pod["spec"].get("nodeName", "")])
+    pods.add_index("node", by_node)
     missing: dict[str, float] = {}  # nodes that pods name and nobody has, since when
 
     async def reconcile(key: Key) -> float | None:

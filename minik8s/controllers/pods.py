@@ -27,6 +27,11 @@ Object = Mapping[str, Any]
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
+def by_node(pod: Object) -> list[str]:
+    """An informer's index: pods by their node's name, those without one by ""."""
+    return [pod["spec"].get("nodeName", "")]
+
+
 def is_active(pod: Object) -> bool:
     """Whether a pod counts: not ended and not being deleted."""
     return pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") and "deletionTimestamp" not in pod["metadata"]

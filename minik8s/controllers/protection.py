@@ -14,7 +14,7 @@ from minik8s.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, POD
 from minik8s.api.storage import claim_name
 from minik8s.client.informer import Informer
 from minik8s.client.workqueue import Key, Reconciler
-from minik8s.controllers.manager import Context, enqueue
+from minik8s.controllers.manager import Context, enqueue, key_of
 
 Object = Mapping[str, Any]
 
@@ -25,6 +25,11 @@ def claims_of(pod: Object) -> set[str]:
         return set()
     names = (claim_name(pod, volume) for volume in pod["spec"].get("volumes") or ())
     return {name for name in names if name}
+
+
+def by_claim(pod: Object) -> list[str]:
+    """An informer's index: pods by the claims that they hold, as `NAMESPACE/NAME`."""
+    return [f"{pod['metadata']['namespace']}/{name}" for name in claims_of(pod)]
 
 
 def classes_of(obj: Object) -> set[str]:
@@ -38,10 +43,10 @@ def classes_of(obj: Object) -> set[str]:
 def start_claims(context: Context) -> list[Reconciler[Key]]:
     pods = context.informer(PODS)
 
+    pods.add_index("claim", by_claim)
+
     def is_used(claim: Object) -> bool:
-        metadata = claim["metadata"]
-        holders = (pod for pod in pods.list(metadata["namespace"]) if pod["spec"].get("nodeName"))
-        return any(metadata["name"] in claims_of(pod) for pod in holders)
+        return any(pod["spec"].get("nodeName") for pod in pods.indexed("claim", "/".join(key_of(claim))))
 
     claims = context.informer(PERSISTENTVOLUMECLAIMS)
     reconciler = _letting_go(context, claims, "pvc-protection", is_used)

@@ -20,7 +20,7 @@ from minik8s.client.informer import Informer
 from minik8s.client.workqueue import Key, Reconciler, Retry
 from minik8s.controllers import volume_rules as rules
 from minik8s.controllers.manager import Context, enqueue, key_of
-from minik8s.controllers.protection import claims_of
+from minik8s.controllers.protection import by_claim
 
 Object = Mapping[str, Any]
 LOST_REFERENCE = "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!"
@@ -68,6 +68,7 @@ class _Binder:
         self.volumes = context.informer(PERSISTENTVOLUMES)
         self.classes = context.informer(STORAGECLASSES)
         self._pods = context.informer(PODS)
+        self._pods.add_index("claim", by_claim)
         self.claims.add_index("wanted", _wanted)
         self.volumes.add_index("claim", _claimed_by)
         self.volumes.add_index("class", lambda volume: [storage.class_of(volume)])
@@ -137,12 +138,8 @@ class _Binder:
         return None
 
     def _tell_waiting(self, claim: Object) -> None:
-        metadata = claim["metadata"]
-        waiting = sorted(
-            str(pod["metadata"]["name"])
-            for pod in self._pods.list(metadata["namespace"])
-            if not pod["spec"].get("nodeName") and metadata["name"] in claims_of(pod)
-        )
+        pods = self._pods.indexed("claim", "/".join(key_of(claim)))
+        waiting = sorted(str(pod["metadata"]["name"]) for pod in pods if not pod["spec"].get("nodeName"))
         reason, message = "WaitForFirstConsumer", "waiting for first consumer to be created before binding"
         if waiting:
             reason = "WaitForPodScheduled"

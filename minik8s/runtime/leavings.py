@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import signal
 from collections.abc import Iterator
@@ -49,8 +48,7 @@ class Leavings:
 
     def mounts(self) -> list[str]:
         """The last first: they may stand on one another."""
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        points = [re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), line.split()[4]) for line in lines]
+        points = [point for point, _ in linux.mounts()]
         ours = [str(directory) for directory in (self.data, self.kubelet) if directory is not None]
         return [point for point in reversed(points) if any(point == own or point.startswith(f"{own}/") for own in ours)]
 

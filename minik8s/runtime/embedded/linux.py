@@ -1,7 +1,8 @@
 """The kernel's calls that Python 3.11 lacks, through ctypes: namespaces, mounts, capabilities, prctl.
 
 Promise: each function is one system call (or one obvious group of them) and raises OSError as os.* does, with the path it
-was about. Limits: Linux; standard library only, since the node process imports it. Used by sandbox.py, rootfs.py, container.py, node.py.
+was about. Limits: Linux; standard library only, since the node process imports it. Used by sandbox.py, rootfs.py, container.py, node.py and
+the kubelet's mounting.py.
 """
 
 from __future__ import annotations
@@ -65,15 +66,21 @@ def hear_deletions(directory: str) -> int:
     return fd
 
 
-def mount_of(path: str) -> tuple[str, list[str]]:
-    """The mount that a path lies on: where it is, and its tags (`shared:3`, `master:1`)."""
-    place, point, tags = os.path.realpath(path), "", []
-    with open("/proc/self/mountinfo") as file:
+def mounts() -> Iterator[tuple[str, list[str]]]:
+    """Where something is mounted, in that order, and its tags (`shared:3`, `master:1`)."""
+    with open("/proc/self/mountinfo", "rb") as file:
         for line in file:
-            fields = line.split(" ")
-            here = fields[4].encode().decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
-            if len(here) >= len(point) and (place == here or place.startswith(here.rstrip("/") + "/")):
-                point, tags = here, fields[6 : fields.index("-")]
+            fields = line.split(b" ")
+            point = fields[4].decode("unicode_escape").encode("latin-1")  # spaces are written as `\040`
+            yield os.fsdecode(point), [tag.decode() for tag in fields[6 : fields.index(b"-")]]
+
+
+def mount_of(path: str) -> tuple[str, list[str]]:
+    """The mount that a path lies on, as `mounts` has it."""
+    place, point, tags = os.path.realpath(path), "", []
+    for here, its in mounts():
+        if len(here) >= len(point) and (place == here or place.startswith(here.rstrip("/") + "/")):
+            point, tags = here, its
     return point, tags
 
 

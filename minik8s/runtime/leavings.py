@@ -108,16 +108,14 @@ def _pids() -> list[int]:
 
 
 def _parent(pid: int) -> int:
-    stat = _read(pid, "stat")
-    return int(stat.rpartition(b")")[2].split()[1]) if stat else 0
+    fields = linux.stat(pid)
+    return int(fields[1]) if fields else 0
 
 
 def _name(pid: int) -> str:
     """Empty where it has ended, though its parent may not have noticed yet."""
-    stat = _read(pid, "stat")
-    return (
-        "" if not stat or stat.rpartition(b")")[2].split()[0] in b"ZX" else _read(pid, "comm").decode(errors="replace").strip()
-    )
+    fields = linux.stat(pid)
+    return "" if not fields or fields[0] in b"ZX" else _read(pid, "comm").decode(errors="replace").strip()
 
 
 def _command(pid: int) -> list[str]:

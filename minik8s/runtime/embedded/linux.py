@@ -295,11 +295,11 @@ def loopback_up() -> None:
 
 def start_time(pid: int) -> int:
     """In clock ticks: with the pid it names a process for good (one boot). 0 where it has ended."""
-    fields = _stat(pid)
+    fields = stat(pid)
     return 0 if not fields or fields[0] in b"ZX" else int(fields[19])
 
 
-def _stat(pid: int) -> list[bytes]:
+def stat(pid: int) -> list[bytes]:
     """/proc/PID/stat (proc(5)) from its third field, the state, on; empty where there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -315,7 +315,7 @@ def boot_id() -> str:
 
 def exit_status(pid: int, started: int, pidfd: int) -> int | None:
     """The wait status of another's child that has ended: its zombie's, or once reaped the pidfd's (Linux 6.15). None where unknown."""
-    fields = _stat(pid)
+    fields = stat(pid)
     if fields and fields[0] == b"Z" and int(fields[19]) == started:
         return int(fields[49])
     info = bytearray(struct.pack("=QQ11Ii", _PIDFD_INFO_EXIT, *[0] * 12, 0))

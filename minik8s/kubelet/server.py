@@ -28,6 +28,7 @@ from minik8s.kubelet.logs import LogOptions, read_log
 from minik8s.kubelet.machine import Machine
 from minik8s.kubelet.pod import Pod, find_container, told_containers
 from minik8s.kubelet.spdychannels import SpdyChannels
+from minik8s.kubelet.status import default_reason
 from minik8s.kubelet.usage import Collector, machine_usage
 from minik8s.kubelet.usage_text import cadvisor_text, resource_text
 from minik8s.kubelet.worker import Worker
@@ -228,7 +229,9 @@ def _run_of(worker: Worker, name: str, *, previous: bool) -> Container:
         return runs[0]
     if removed := _ended_id(worker.pod, name):
         raise BadRequest(f"unable to retrieve container logs for {removed}")
-    reason = _PULLING.get(waiting, waiting) or worker.default_reason
+    found = find_container(worker.pod, name)
+    assert found is not None
+    reason = _PULLING.get(waiting, waiting) or default_reason(worker.pod, found[0])
     raise BadRequest(f'container "{name}" in pod "{pod}" is waiting to start: {reason}')
 
 

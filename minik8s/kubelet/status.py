@@ -143,7 +143,7 @@ def _container_status(
         "lastState": {},
         "ready": False,
         "restartCount": 0,
-        "state": {"waiting": {"reason": _default_reason(pod, role)}},
+        "state": {"waiting": {"reason": default_reason(pod, role)}},
     }
     mounts = [_mount_status(m, scene.features) for m in container.get("volumeMounts") or ()]
     if mounts:
@@ -163,7 +163,8 @@ def _container_status(
     return status | _verdicts(role, container, runs[0] if runs else None, status, scene)
 
 
-def _default_reason(pod: Pod, role: Role) -> str:
+def default_reason(pod: Pod, role: Role) -> str:
+    """Why a container waits of which nothing else is known."""
     return "PodInitializing" if role is not Role.EPHEMERAL and containers(pod, Role.INIT) else "ContainerCreating"
 
 

@@ -37,7 +37,6 @@ from minik8s.kubelet.pod import (
     Pod,
     Role,
     all_containers,
-    containers,
     field_path,
     find_container,
     full_name,
@@ -196,10 +195,6 @@ class Worker:
         """Why a container waits; empty where it doesn't, or only as all do at first."""
         waiting = self._waiting.get(container)
         return waiting.reason if waiting else ""
-
-    @property
-    def default_reason(self) -> str:
-        return "PodInitializing" if containers(self.pod, Role.INIT) else "ContainerCreating"
 
     async def until_ended(self, container_id: str) -> None:
         """Returns when the container does not run (any more)."""

@@ -57,6 +57,7 @@ from minik8s.kubelet.sources import Sources
 from minik8s.kubelet.starter import Starter
 from minik8s.kubelet.status import rejected
 from minik8s.kubelet.statuses import Statuses
+from minik8s.kubelet.stopper import Stopper
 from minik8s.kubelet.userns import Ranges
 from minik8s.kubelet.volumes import Volumes
 from minik8s.kubelet.volumes.csi.node import CsiNode
@@ -140,9 +141,9 @@ class Kubelet:
             site,
             self._statuses,
             starter,
+            Stopper(runtime, clock, self.events, self._actions),
             files,
             self._prober,
-            self._actions,
             cgroups or Cgroups(),
             lambda: self.features,
         )

@@ -4,7 +4,7 @@ Promise: the steps of a pod happen one after the other; what is seen is told to 
 comes to. The task ends when there is nothing to
 do and nothing to wait for; `wake` starts it again. When a pod is deleted, or its grace period gets shorter, a step that may take long
 (pull, hook, stop) is given up, and the next decision sees the deletion.
-Neighbours: `kubelet.py` owns the workers; `starter.py`, `prober.py`, `volumes` do the work.
+Neighbours: `kubelet.py` owns the workers; `starter.py`, `stopper.py`, `prober.py`, `volumes` do the work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,6 @@ from minik8s.base.tasks import Owner
 from minik8s.client.client import Client
 from minik8s.client.events import NORMAL, WARNING, EventRecorder
 from minik8s.kubelet import backoffs, lifecycle
-from minik8s.kubelet.actions import Actions, HookFailed, Target
 from minik8s.kubelet.admission import Room
 from minik8s.kubelet.allocation import Grant
 from minik8s.kubelet.backoffs import Crash, Failure
@@ -54,6 +53,7 @@ from minik8s.kubelet.site import Site
 from minik8s.kubelet.starter import Starter, whole
 from minik8s.kubelet.status import Scene, merged_conditions, next_restarts, status_of
 from minik8s.kubelet.statuses import Statuses
+from minik8s.kubelet.stopper import Stopper
 from minik8s.kubelet.volumes import MountFailed
 from minik8s.runtime.base import Container, Features, NotThere, Runtime, RuntimeFailed, Sandbox, State
 
@@ -73,9 +73,9 @@ class Tools:
     site: Site
     statuses: Statuses
     starter: Starter
+    stopper: Stopper
     files: Files
     prober: Prober
-    actions: Actions
     cgroups: Cgroups
     features: Callable[[], Features]
 
@@ -419,9 +419,8 @@ class Worker:
     # --- the steps ---
 
     async def _perform(self, step: tuple[Instruction, ...]) -> None:
-        stops = {i.container_id: i for i in step if isinstance(i, Stop)}
-        if stops:
-            await self._stop_all(stops)
+        if stops := [i for i in step if isinstance(i, Stop)]:
+            await self._stop(stops)
             return
         for instruction in step:
             await self._one(instruction)
@@ -533,51 +532,11 @@ class Worker:
         now = self._tools.clock.now()
         self._failures[step] = backoffs.failed(self._failures.get(step), reason, message, now, image, lacking)
 
-    async def _stop_all(self, stops: Mapping[str, Stop]) -> None:
-        ended = {container_id: asyncio.Event() for container_id in stops}
-        results = await asyncio.gather(*(self._stop(stop, ended) for stop in stops.values()), return_exceptions=True)
-        for error in results:
-            if isinstance(error, BaseException):
-                raise error
-
-    async def _stop(self, stop: Stop, ended: Mapping[str, asyncio.Event]) -> None:
-        """Hook, turn and signal share one grace period."""
-        tools, clock = self._tools, self._tools.clock
-        began = clock.monotonic()
-        if stop.again:
-            self._doomed.add(stop.container_id)
-        found = find_container(self.pod, stop.name)
-        if found:
-            path = field_path(found[0], stop.name)
-            tools.events.event(self.pod, NORMAL, "Killing", stop.message, field_path=path)
-            hook = (found[1].get("lifecycle") or {}).get("preStop")
-            if hook and stop.hook:
-                await self._within(stop.grace, self._pre_stop(found[1], stop.container_id, hook, path))
-        turn = asyncio.gather(*(ended[other].wait() for other in stop.after if other in ended))
-        await self._within(stop.grace - (clock.monotonic() - began), turn)
-        grace = max(stop.grace - (clock.monotonic() - began), lifecycle.MIN_GRACE)
-        try:
-            await tools.runtime.stop_container(stop.container_id, grace)
-        except NotThere:
-            pass
-        finally:
-            ended[stop.container_id].set()
-
-    async def _within(self, seconds: float, work: Awaitable[Any]) -> None:
-        try:
-            async with self._tools.clock.timeout(max(seconds, 0)):
-                await work
-        except TimeoutError:
-            log.debug("pod %s: not done within its grace period", full_name(self.pod))
-
-    async def _pre_stop(self, container: ContainerSpec, container_id: str, hook: Mapping[str, Any], path: str) -> None:
-        self._hooked.add(container_id)
-        target = Target(container, container_id, self._tools.starter.address(self.pod, self.seen.sandbox))
-        try:
-            await self._tools.actions.hook(hook, target)
-        except HookFailed as error:
-            log.info("pod %s: preStop hook of %s: %s", full_name(self.pod), container["name"], error)
-            self._tools.events.event(self.pod, WARNING, "FailedPreStopHook", "PreStopHook failed", field_path=path)
+    async def _stop(self, stops: Sequence[Stop]) -> None:
+        tools = self._tools
+        self._doomed |= {stop.container_id for stop in stops if stop.again}
+        address = tools.starter.address(self.pod, self.seen.sandbox)
+        await tools.stopper.stop(self.pod, address, stops, self._hooked)
 
     async def _tear_down(self) -> None:
         tools = self._tools

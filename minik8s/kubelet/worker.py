@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from minik8s.api.errors import ApiError, Conflict, NotFound
@@ -309,7 +309,7 @@ class Worker:
         self._waiting = self._still_waiting(plan)
         if plan.ending:
             self._grant.end()
-        self._status = status_of(pod, replace(self._scene(plan, previous, now), lagging=lagging))
+        self._status = status_of(pod, self._scene(plan, previous, now, lagging))
         return plan
 
     def _lagging(self) -> frozenset[str]:
@@ -361,7 +361,7 @@ class Worker:
             gone=self.gone,
         )
 
-    def _scene(self, plan: Plan, previous: Mapping[str, Any], now: float) -> Scene:
+    def _scene(self, plan: Plan, previous: Mapping[str, Any], now: float, lagging: frozenset[str]) -> Scene:
         running = [c for c in self.seen.containers if c.state is State.RUNNING]
         foreign = self.pod.get("status") or {}
         return Scene(
@@ -375,6 +375,7 @@ class Worker:
             health={c.id: self._tools.prober.health(c.id) for c in running},
             messages=self._messages,
             resizing=self._grant.conditions,
+            lagging=lagging,
             doomed=frozenset(self._doomed),
             resetting=plan.resetting,
             verdict=plan.verdict,

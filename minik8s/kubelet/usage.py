@@ -67,7 +67,7 @@ class PodUsage:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One look at everything, at `at`. `details` by cgroup, `volumes` by the pod's uid: empty in a brief look."""
+    """One look, at `at`. `details` by cgroup, `volumes` by the pod's uid; they and `image_bytes` are empty in a brief look."""
 
     at: float
     machine: MachineUsage
@@ -86,12 +86,12 @@ class Collector:
         self._rates: dict[str, _Rate] = {}
 
     async def snapshot(self, *, details: bool = False, volumes: bool = False) -> Snapshot:
-        """One look; `details` and `volumes` only where they are asked for."""
+        """One look; `details`, and `volumes` with what images take, only where they are asked for."""
         kubelet = self._kubelet
         stats = {one.container_id: one for one in await kubelet.runtime.stats()}
-        images = await kubelet.runtime.image_usage()
+        image_bytes = int((await kubelet.runtime.image_usage())["bytes"]) if volumes else 0
         async with kubelet.clock.hold():
-            found = await asyncio.to_thread(self._read, kubelet.clock.now(), stats, int(images["bytes"]))
+            found = await asyncio.to_thread(self._read, kubelet.clock.now(), stats, image_bytes)
             if self._machine is None or not (details or volumes):
                 return found
             return await asyncio.to_thread(self._read_more, found, details, volumes)

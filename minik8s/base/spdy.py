@@ -148,6 +148,12 @@ def data(stream: int, content: bytes, *, last: bool = False) -> bytes:
     return struct.pack(">II", stream, (_FIN << 24 if last else 0) | len(content)) + content
 
 
+def in_frames(stream: int, content: bytes) -> Iterator[bytes]:
+    """The content as `data`, in as many frames as it takes: none where it is empty."""
+    for start in range(0, len(content), MAX_DATA):
+        yield data(stream, content[start : start + MAX_DATA])
+
+
 def reset(stream: int) -> bytes:
     return _control(_RST_STREAM, struct.pack(">II", stream, _CANCEL))
 

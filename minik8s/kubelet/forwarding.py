@@ -117,8 +117,8 @@ class _Connection:
             self._streams = await dial(port)
             self._ready.set()
             async for _, chunk in self._streams.output():
-                for start in range(0, len(chunk), spdy.MAX_DATA):
-                    await self._session.send(spdy.data(self._stream, chunk[start : start + spdy.MAX_DATA]))
+                for frame in spdy.in_frames(self._stream, chunk):
+                    await self._session.send(frame)
         except RuntimeFailed as error:
             failure = f"error forwarding port {port}: {error}"
         except ConnectionError:

@@ -71,8 +71,8 @@ class SpdyChannels:
     async def send(self, channel: int, data: bytes = b"") -> None:
         """Raises ConnectionResetError when the client is gone."""
         if channel in self._streams:
-            for start in range(0, len(data), spdy.MAX_DATA):
-                await self._line.send(spdy.data(self._streams[channel], data[start : start + spdy.MAX_DATA]))
+            for frame in spdy.in_frames(self._streams[channel], data):
+                await self._line.send(frame)
 
     async def receive(self) -> tuple[int, bytes] | None:
         """The next message, the end of stdin as v5 tells it; None when the client is gone."""

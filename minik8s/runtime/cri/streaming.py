@@ -100,8 +100,8 @@ class SpdyStreams:
         number = self._numbers.get("stdin") or self._numbers.get("data")
         if number is None:
             return
-        for start in range(0, len(data), _CHUNK):
-            await self._send(spdy.data(number, data[start : start + _CHUNK]))
+        for frame in spdy.in_frames(number, data):
+            await self._send(frame)
 
     async def close_stdin(self) -> None:
         if number := self._numbers.get("stdin") or self._numbers.get("data"):

@@ -259,32 +259,29 @@ class Scheduler:
         self._wake.set()
 
     def _on_class(self, old: Object | None, new: Object | None) -> None:
-        _keep(self.snapshot.storage.classes, lambda obj: obj["metadata"]["name"], old, new)
-        self._storage_changed = True
-        self._wake.set()
+        _keep(self.snapshot.storage.classes, name_of, old, new)
+        self._storage_moved()
 
     def _on_driver(self, old: Object | None, new: Object | None) -> None:
-        for driver in filter(None, (old, new)):
-            self.snapshot.storage.watched.discard(driver["metadata"]["name"])
-        if new is not None and new["spec"].get("storageCapacity"):
-            self.snapshot.storage.watched.add(new["metadata"]["name"])
-        self._storage_changed = True
-        self._wake.set()
+        _keep(self.snapshot.storage.drivers, name_of, old, new)
+        self._storage_moved()
 
     def _on_csi_node(self, old: Object | None, new: Object | None) -> None:
         self.snapshot.storage.set_limits((new or old or {})["metadata"]["name"], new)
-        self._storage_changed = True
-        self._wake.set()
+        self._storage_moved()
 
     def _on_capacity(self, old: Object | None, new: Object | None) -> None:
-        _keep(self.snapshot.storage.capacities, key_of, old, new)
-        self._storage_changed = True
-        self._wake.set()
+        self.snapshot.storage.capacities.change(old, new)
+        self._storage_moved()
 
     def _on_volume(self, old: Object | None, new: Object | None) -> None:
-        _keep(self.snapshot.storage.volumes, lambda obj: obj["metadata"]["name"], old, new)
-        self._storage_changed = True
+        _keep(self.snapshot.storage.volumes, name_of, old, new)
         self._binder.moved()
+        self._storage_moved()
+
+    def _storage_moved(self) -> None:
+        """Pods with claims may fit now."""
+        self._storage_changed = True
         self._wake.set()
 
     def _on_claim(self, old: Object | None, new: Object | None) -> None:
@@ -353,6 +350,10 @@ def _keep(kept: dict[K, Object], key: Callable[[Object], K], old: Object | None,
         kept[key(new)] = new
     elif old is not None:
         kept.pop(key(old), None)
+
+
+def name_of(obj: Object) -> str:
+    return str(obj["metadata"]["name"])
 
 
 def key_of(obj: Object) -> Key:

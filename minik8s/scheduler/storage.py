@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minik8s.api import quantity, selectors, storage
+from minik8s.api import quantity, storage
+from minik8s.scheduler.capacities import Capacities
 from minik8s.scheduler.shape import Use
 from minik8s.scheduler.verdicts import FITS, Failure, Verdict
 
@@ -44,8 +45,8 @@ class Storage:
         self.volumes: dict[str, Object] = {}
         self.classes: dict[str, Object] = {}
         self.limits: dict[str, dict[str, int]] = {}  # by node and CSI driver: how many volumes (CSINode)
-        self.watched: set[str] = set()  # CSI drivers that say how much room they have left
-        self.capacities: dict[Key, Object] = {}  # each a CSIStorageCapacity
+        self.drivers: dict[str, Object] = {}  # each a CSIDriver
+        self.capacities = Capacities()
         self.assumed: dict[str, Plan] = {}  # by the pod's uid
 
     def set_limits(self, node: str, csi_node: Object | None) -> None:
@@ -163,15 +164,10 @@ class Storage:
     def _has_room(self, claim: Object, labels: Mapping[str, str]) -> bool:
         """Of a driver that tells it: whether it could make the volume where the node is (KEP-1472)."""
         name = storage.class_of(claim)
-        if self.classes[name].get("provisioner") not in self.watched:
+        driver = self.drivers.get(self.classes[name].get("provisioner", ""))
+        if driver is None or not driver["spec"].get("storageCapacity"):
             return True
-        return any(
-            each.get("storageClassName") == name
-            and _size(claim) <= quantity.parse(each.get("maximumVolumeSize") or each.get("capacity") or "0")
-            and each.get("nodeTopology") is not None
-            and selectors.of_object(each["nodeTopology"]).matches(labels)
-            for each in self.capacities.values()
-        )
+        return self.capacities.fit(name, _size(claim), labels)
 
 
 def _key(obj: Object) -> Key:

@@ -89,10 +89,11 @@ class Room:
 
     def capacity(self, name: str, given: dict[str, Any]) -> None:
         store = self.snapshot.storage
-        store.watched.add(store.classes[name]["provisioner"])
+        store.drivers[store.classes[name]["provisioner"]] = {"spec": {"storageCapacity": True}}
         topology = {"matchLabels": {"kubernetes.io/hostname": given["at"]}}
-        told = {"storageClassName": name, "nodeTopology": topology, "capacity": given["size"]}
-        store.capacities["kube-system", f"{name}-{given['at']}"] = told
+        metadata = {"namespace": "kube-system", "name": f"{name}-{given['at']}"}
+        told = {"metadata": metadata, "storageClassName": name, "nodeTopology": topology, "capacity": given["size"]}
+        store.capacities.change(None, told)
         self.reconsider()
 
     def make(self, name: str, given: dict[str, Any]) -> dict[str, Any]:

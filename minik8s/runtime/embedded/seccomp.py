@@ -2,7 +2,8 @@
 
 What containerd's default profile refuses is refused here with EPERM (calls that reach the host: mounts, namespaces, modules, keys, clocks,
 swap, io_uring, ...), some of it only while the container lacks the capability that the call is for; calls newer than the table and other
-architectures' are ENOSYS, so that programs fall back. Everything else is allowed. Standard library only.
+architectures' are ENOSYS, so that programs fall back. Everything else is allowed. Also what seccomp_profile.py makes its programs of.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import struct
 
 from minik8s.runtime.embedded import linux
 
-ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # machine -> (AUDIT_ARCH_*, column of the tables)
+_X86_64 = 0xC000003E
+ARCHITECTURES = {"x86_64": (_X86_64, 0), "aarch64": (0xC00000B7, 1)}  # machine -> (AUDIT_ARCH_*, column of the tables)
 _NEWEST = 462  # mseal
 _X32 = 0x40000000
 _NAMESPACE_FLAGS = 0x7E020000
@@ -48,9 +50,9 @@ _REFUSED = (  # capability that lifts it ("" none), {x86_64 number: aarch64 numb
     ("DAC_READ_SEARCH", {304: 265}),  # open_by_handle_at
 )
 
-_LOAD, _JUMP_EQ, _JUMP_GT, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x45, 0x06
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+LOAD, EQUAL, GREATER, AT_LEAST, _ANY_BIT, RETURN = 0x20, 0x15, 0x25, 0x35, 0x45, 0x06
+ALLOW, ERRNO = 0x7FFF0000, 0x00050000
+_NUMBER, _ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 
 
 def supported() -> bool:
@@ -64,28 +66,24 @@ def runtime_default(capabilities: int, machine: str = "") -> bytes:
     def holds(name: str) -> bool:
         return bool(capabilities >> linux.CAPABILITIES.index(name) & 1) if name else False
 
-    program = [operation(_LOAD, _ARCHITECTURE), *_unless(_JUMP_EQ, architecture, errno.ENOSYS), operation(_LOAD, _NUMBER)]
-    if not column:
-        program += _when(_JUMP_GE, _X32, errno.ENOSYS)
-    program += _when(_JUMP_GT, _NEWEST, errno.ENOSYS)
+    program = [*opening(architecture), *when(GREATER, _NEWEST, errno.ENOSYS)]
     admin = holds("SYS_ADMIN")
     for capability, calls in _REFUSED:
         if not (holds(capability) or (admin and capability in ("BPF", "PERFMON", "SYSLOG"))):
             for number in list(calls.values()) if column else list(calls):
                 if number is not None:
-                    program += _when(_JUMP_EQ, number, errno.EPERM)
+                    program += when(EQUAL, number, errno.EPERM)
     if not admin:
-        program += _when(
-            _JUMP_EQ, _CLONE3[column], errno.ENOSYS
-        )  # its flags are out of a filter's sight: libc falls back to clone
-        program += _argument(_CLONE[column], _when(_JUMP_SET, _NAMESPACE_FLAGS, errno.EPERM))
-    program += _argument(_SOCKET[column], _when(_JUMP_EQ, _AF_VSOCK, errno.EPERM))
-    known = [operation(_JUMP_EQ, value, len(_PERSONALITIES) - index, 0) for index, value in enumerate(_PERSONALITIES)]
-    program += _argument(_PERSONALITY[column], [*known, operation(_RETURN, _ERRNO | errno.EPERM)])
-    return b"".join([*program, operation(_RETURN, _ALLOW)])
+        # its flags are out of a filter's sight: libc falls back to clone
+        program += when(EQUAL, _CLONE3[column], errno.ENOSYS)
+        program += _argument(_CLONE[column], when(_ANY_BIT, _NAMESPACE_FLAGS, errno.EPERM))
+    program += _argument(_SOCKET[column], when(EQUAL, _AF_VSOCK, errno.EPERM))
+    known = [operation(EQUAL, value, len(_PERSONALITIES) - index, 0) for index, value in enumerate(_PERSONALITIES)]
+    program += _argument(_PERSONALITY[column], [*known, operation(RETURN, ERRNO | errno.EPERM)])
+    return b"".join([*program, operation(RETURN, ALLOW)])
 
 
-def install(program: bytes, flags: int = 0) -> None:
+def install(program: bytes, flags: int) -> None:
     """For this process, for good; needs CAP_SYS_ADMIN or no_new_privs. `flags` are seccomp(2)'s."""
     code = ctypes.create_string_buffer(program, len(program))
     linux.seccomp_filter(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code)), flags)
@@ -96,19 +94,23 @@ def operation(code: int, value: int, if_true: int = 0, if_false: int = 0) -> byt
     return struct.pack("<HBBI", code, if_true, if_false, value)
 
 
-def _when(jump: int, value: int, error: int) -> list[bytes]:
-    return [operation(jump, value, 0, 1), operation(_RETURN, _ERRNO | error)]
+def opening(architecture: int) -> list[bytes]:
+    """How every filter begins: calls of other architectures are ENOSYS, then the call's number is what is looked at."""
+    program = [operation(LOAD, _ARCHITECTURE), operation(EQUAL, architecture, 1, 0), operation(RETURN, ERRNO | errno.ENOSYS)]
+    program.append(operation(LOAD, _NUMBER))
+    return program + (when(AT_LEAST, _X32, errno.ENOSYS) if architecture == _X86_64 else [])
 
 
-def _unless(jump: int, value: int, error: int) -> list[bytes]:
-    return [operation(jump, value, 1, 0), operation(_RETURN, _ERRNO | error)]
+def when(jump: int, value: int, error: int) -> list[bytes]:
+    """The error, where what is looked at compares so with the value."""
+    return [operation(jump, value, 0, 1), operation(RETURN, ERRNO | error)]
 
 
 def _argument(number: int, checks: list[bytes]) -> list[bytes]:
     """For the call `number`: its first argument's low half goes through `checks`, what passes them is allowed."""
     return [
-        operation(_JUMP_EQ, number, 0, len(checks) + 2),
-        operation(_LOAD, _FIRST_ARGUMENT),
+        operation(EQUAL, number, 0, len(checks) + 2),
+        operation(LOAD, ARGUMENTS),
         *checks,
-        operation(_RETURN, _ALLOW),
+        operation(RETURN, ALLOW),
     ]

@@ -19,10 +19,22 @@ from typing import Any
 
 import orjson
 
-from minik8s.runtime.embedded.seccomp import ARCHITECTURES, operation
+from minik8s.runtime.embedded.seccomp import (
+    ALLOW,
+    ARCHITECTURES,
+    ARGUMENTS,
+    AT_LEAST,
+    EQUAL,
+    ERRNO,
+    GREATER,
+    LOAD,
+    RETURN,
+    opening,
+    operation,
+    when,
+)
 
 LONGEST = 4096  # instructions (BPF_MAXINSNS)
-X32 = 0x40000000
 _FARTHEST = 255  # a jump
 _FLAGS = {"SECCOMP_FILTER_FLAG_TSYNC": 0, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4}
 _ACTIONS = {
@@ -30,15 +42,14 @@ _ACTIONS = {
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_TRAP": 0x00030000,
-    "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_ERRNO": ERRNO,
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_LOG": 0x7FFC0000,
-    "SCMP_ACT_ALLOW": 0x7FFF0000,
+    "SCMP_ACT_ALLOW": ALLOW,
 }
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
-_LOAD, _AND, _EQUAL, _GREATER, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x35, 0x06
-_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+_AND = 0x54
 _NEXT, _FITS, _FAILS = "next", "fits", "fails"
 
 Step = tuple[int, int, str, str]  # code, value, where to if true and if false
@@ -81,21 +92,18 @@ def compiled(profile: Mapping[str, Any], machine: str) -> Compiled:
     architecture, column = ARCHITECTURES[machine]
     default = _answer(profile, profile["defaultAction"], profile.get("defaultErrnoRet"))
     rules = _rules(profile, default, column)
-    program = [operation(_LOAD, _ARCHITECTURE), operation(_EQUAL, architecture, 1, 0), _errno(errno.ENOSYS)]
-    program.append(operation(_LOAD, _NUMBER))
-    if not column:
-        program += [operation(_AT_LEAST, X32, 0, 1), _errno(errno.ENOSYS)]
+    program = opening(architecture)
     if profile["defaultAction"] not in _PERMISSIVE:
-        program += [operation(_GREATER, _newest(profile, column), 0, 1), _errno(errno.ENOSYS)]
+        program += when(GREATER, _newest(profile, column), errno.ENOSYS)
     for number, choices in sorted(rules.items()):
         if not choices[0].conditions:
-            program += [operation(_EQUAL, number, 0, 1), operation(_RETURN, choices[0].answer)]
+            program += [operation(EQUAL, number, 0, 1), operation(RETURN, choices[0].answer)]
             continue
         checks = [check for rule in choices for check in _checked(rule)]
         if len(checks) + 1 > _FARTHEST:
             raise BadProfile(f"the seccomp profile has too many arguments for one call ({number})")
-        program += [operation(_EQUAL, number, 0, len(checks) + 1), *checks, operation(_RETURN, default)]
-    program.append(operation(_RETURN, default))
+        program += [operation(EQUAL, number, 0, len(checks) + 1), *checks, operation(RETURN, default)]
+    program.append(operation(RETURN, default))
     if len(program) > LONGEST:
         raise BadProfile(f"the seccomp profile is too long: {len(program)} instructions of at most {LONGEST}")
     return Compiled(b"".join(program), _flags(profile))
@@ -150,10 +158,6 @@ def _flags(profile: Mapping[str, Any]) -> int:
     return sum(_FLAGS[flag] for flag in set(wanted))
 
 
-def _errno(number: int) -> bytes:
-    return operation(_RETURN, _ACTIONS["SCMP_ACT_ERRNO"] | number)
-
-
 # --- arguments -------------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +177,7 @@ def _checked(rule: _Rule) -> list[bytes]:
             for index, (code, value, if_true, if_false) in enumerate(steps, begin):
                 jumps = [targets.get(where, index + 1) - index - 1 for where in (if_true, if_false)]
                 program.append(operation(code, value, *jumps))
-    return [*program, operation(_RETURN, rule.answer)]
+    return [*program, operation(RETURN, rule.answer)]
 
 
 def _steps(condition: Condition) -> list[Step]:
@@ -182,26 +186,26 @@ def _steps(condition: Condition) -> list[Step]:
     if not 0 <= index < 6:
         raise BadProfile(f"a system call has no argument {index}")
     high, low = (value >> 32) & 0xFFFFFFFF, value & 0xFFFFFFFF
-    load_low: Step = (_LOAD, _ARGUMENTS + 8 * index, _NEXT, _NEXT)
-    load_high: Step = (_LOAD, _ARGUMENTS + 8 * index + 4, _NEXT, _NEXT)
+    load_low: Step = (LOAD, ARGUMENTS + 8 * index, _NEXT, _NEXT)
+    load_high: Step = (LOAD, ARGUMENTS + 8 * index + 4, _NEXT, _NEXT)
     match condition["op"]:
         case "SCMP_CMP_EQ":
-            return [load_high, (_EQUAL, high, _NEXT, _FAILS), load_low, (_EQUAL, low, _FITS, _FAILS)]
+            return [load_high, (EQUAL, high, _NEXT, _FAILS), load_low, (EQUAL, low, _FITS, _FAILS)]
         case "SCMP_CMP_NE":
-            return [load_high, (_EQUAL, high, _NEXT, _FITS), load_low, (_EQUAL, low, _FAILS, _FITS)]
+            return [load_high, (EQUAL, high, _NEXT, _FITS), load_low, (EQUAL, low, _FAILS, _FITS)]
         case "SCMP_CMP_GT" | "SCMP_CMP_GE" as op:
-            last = _GREATER if op == "SCMP_CMP_GT" else _AT_LEAST
-            start = [load_high, (_GREATER, high, _FITS, _NEXT), (_EQUAL, high, _NEXT, _FAILS)]
+            last = GREATER if op == "SCMP_CMP_GT" else AT_LEAST
+            start = [load_high, (GREATER, high, _FITS, _NEXT), (EQUAL, high, _NEXT, _FAILS)]
             return [*start, load_low, (last, low, _FITS, _FAILS)]
         case "SCMP_CMP_LT" | "SCMP_CMP_LE" as op:
-            last = _AT_LEAST if op == "SCMP_CMP_LT" else _GREATER
-            start = [load_high, (_GREATER, high, _FAILS, _NEXT), (_EQUAL, high, _NEXT, _FITS)]
+            last = AT_LEAST if op == "SCMP_CMP_LT" else GREATER
+            start = [load_high, (GREATER, high, _FAILS, _NEXT), (EQUAL, high, _NEXT, _FITS)]
             return [*start, load_low, (last, low, _FAILS, _FITS)]
         case "SCMP_CMP_MASKED_EQ":
             mask_high: Step = (_AND, high, _NEXT, _NEXT)
             mask_low: Step = (_AND, low, _NEXT, _NEXT)
             wanted_high, wanted_low = (second >> 32) & 0xFFFFFFFF, second & 0xFFFFFFFF
-            start = [load_high, mask_high, (_EQUAL, wanted_high, _NEXT, _FAILS)]
-            return [*start, load_low, mask_low, (_EQUAL, wanted_low, _FITS, _FAILS)]
+            start = [load_high, mask_high, (EQUAL, wanted_high, _NEXT, _FAILS)]
+            return [*start, load_low, mask_low, (EQUAL, wanted_low, _FITS, _FAILS)]
         case other:
             raise BadProfile(f"the seccomp operator {other} is not known")

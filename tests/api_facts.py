@@ -233,7 +233,7 @@ FACTS: dict[tuple[str, str], Fact] = {
         "kubelet/test_csi.py",
     ),
     ("storage.k8s.io", "CSIStorageCapacity"): acts(
-        "pods whose claims wait for them go where there is enough", "scheduler/storage.py", "scheduler/test_scenarios.py"
+        "pods whose claims wait for them go where there is enough", "scheduler/capacities.py", "scheduler/test_capacities.py"
     ),
     ("storage.k8s.io", "StorageClass"): acts(
         "the default one is given to claims; says when they are bound; local-path is built in",

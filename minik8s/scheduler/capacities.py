@@ -16,7 +16,8 @@ from minik8s.api.quantity import Quantity
 from minik8s.api.selectors import LabelSelector, of_object
 
 Object = Mapping[str, Any]
-Label = Key = tuple[str, str]
+Key = tuple[str, str]
+Label = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class DiskFiles:
         return termination_message(self._site.layout, pod, found[1], ended) if found else ""
 
     def drop_logs(self, pod: Pod, ended: Container) -> None:
-        path = self._site.layout.pod_logs(pod) / self._site.layout.log_name(ended.name, ended.attempt)
+        path = self._site.layout.log(pod, ended.name, ended.attempt)
         for file in (path, *rotated_logs(path)):
             file.unlink(missing_ok=True)
 

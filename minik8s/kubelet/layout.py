@@ -75,6 +75,9 @@ class Layout:
         name, _, pod_uid = rest.rpartition("_")
         return namespace, name, pod_uid
 
+    def log(self, pod: Pod, container: str, attempt: int) -> Path:
+        return self.pod_logs(pod) / self.log_name(container, attempt)
+
     @staticmethod
     def log_name(container: str, attempt: int) -> str:
         """Relative to the pod's log directory."""

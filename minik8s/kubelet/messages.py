@@ -26,6 +26,6 @@ def termination_message(layout: Layout, pod: Pod, spec: ContainerSpec, ended: Co
         if text:
             return text
     if spec.get("terminationMessagePolicy") == "FallbackToLogsOnError" and ended.exit_code != 0:
-        log = layout.pod_logs(pod) / layout.log_name(ended.name, ended.attempt)
+        log = layout.log(pod, ended.name, ended.attempt)
         return last_lines(log, MAX_LINES, min(MAX_FROM_LOG, limit))
     return ""

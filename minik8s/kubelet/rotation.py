@@ -53,7 +53,7 @@ class Rotation:
             for container in worker.seen.containers:
                 if container.state is not State.RUNNING:
                     continue
-                path = layout.pod_logs(worker.pod) / layout.log_name(container.name, container.attempt)
+                path = layout.log(worker.pod, container.name, container.attempt)
                 try:
                     if not path.exists():  # somebody took it away: it goes on in a new one
                         await self._kubelet.runtime.reopen_log(container.id)

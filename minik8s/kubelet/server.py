@@ -80,8 +80,7 @@ class _Api:
         name = request.match_info["container"]
         run = _run_of(worker, name, previous=_flag(request, "previous"))
         options = _log_options(request, self._kubelet.clock.now())
-        layout = self._kubelet.site.layout
-        path = layout.pod_logs(worker.pod) / layout.log_name(name, run.attempt)
+        path = self._kubelet.site.layout.log(worker.pod, name, run.attempt)
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
         answer.enable_chunked_encoding()
         await answer.prepare(request)

@@ -35,7 +35,7 @@ class PullRecords:
                 for image, names in orjson.loads(file.read_bytes()).items():
                     self._records[image] = {name: [_credential(c) for c in found] for name, found in names.items()}
             except (ValueError, TypeError, AttributeError) as error:
-                log.warning("%s can't be read, images that were pulled are pulled again: %s", file, error)
+                log.warning("%s can't be read, who may use which image is not known any more: %s", file, error)
 
     def may_use(self, image: str, reference: str, credentials: Iterable[Credential]) -> bool:
         """Whether a pod with these credentials for it may use the image without a pull."""

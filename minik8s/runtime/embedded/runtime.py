@@ -116,8 +116,8 @@ class EmbeddedRuntime:
             "name": config.name, "namespace": config.namespace, "uid": config.uid, "attempt": config.attempt,
             "labels": dict(config.labels), "annotations": dict(config.annotations),
         }  # fmt: skip
-        spec = specs.sandbox_spec(config, host_resolv_conf, plain=await self._is_plain())
         plain = await self._is_plain()
+        spec = specs.sandbox_spec(config, host_resolv_conf, plain=plain)
         routed = bool(self._attach) and not (plain or spec["host_network"])
         await self._link.call("run_sandbox", sandbox=sandbox_id, spec=spec, meta={**meta, "routed": routed})
         if plain:

@@ -1,6 +1,6 @@
 """What one look at a HorizontalPodAutoscaler leads to: pure, from the target's scale, its pods and what the metrics said.
 
-An `Outcome` says what to write; `autoscaler.py` performs it. The words, reasons and their order are upstream's.
+An `Outcome` says what to write; `autoscaler_sync.py` performs it. The words, reasons and their order are upstream's.
 Source: autoscaling/v2 HorizontalPodAutoscalerStatus. HPAScaleToZero is off, as upstream has it: a target without replicas is left alone.
 """
 

@@ -1,6 +1,6 @@
 """How many replicas one metric asks for: pure, in upstream's arithmetic and words.
 
-`propose` takes what a metric said (`autoscaler_metrics.py` asks) and the pods that it is about. Amounts are thousandths, as upstream
+`propose` takes what a metric said (`autoscaler_reader.py` asks) and the pods that it is about. Amounts are thousandths, as upstream
 counts them. What comes of several proposals, limits and windows: `autoscaler_limits.py`.
 Source: kubernetes.io "Horizontal Pod Autoscaling", "Algorithm details"; KEP-2837 (pod-level resources), KEP-4951 (tolerance).
 """

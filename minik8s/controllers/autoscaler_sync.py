@@ -1,7 +1,7 @@
 """One look at a HorizontalPodAutoscaler: reads its target's scale, its pods and its metrics, lets decide, performs.
 
 Targets: whatever has a scale in this server, custom resources too (not what other API servers serve).
-Neighbours: `autoscaler_metrics.py` asks, `autoscaler_rules.py` (one metric), `autoscaler_limits.py` (windows and rates) and
+Neighbours: `autoscaler_reader.py` asks, `autoscaler_rules.py` (one metric), `autoscaler_limits.py` (windows and rates) and
 `autoscaler_decision.py` (all together) decide; `autoscaler.py` says when.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minik8s.api.errors import NO_SUCH_RESOURCE, ApiError, BadRequest, Conflict, NotFound
-from minik8s.api.resources import HORIZONTALPODAUTOSCALERS, Resource
+from minik8s.api.resources import HORIZONTALPODAUTOSCALERS, RESOURCES, Resource
 from minik8s.api.selectors import LabelSelector, parse_labels
 from minik8s.client.events import WARNING
 from minik8s.client.informer import Informer
@@ -19,7 +19,7 @@ from minik8s.client.workqueue import Key
 from minik8s.controllers import autoscaler_decision as decision
 from minik8s.controllers.autoscaler_decision import Outcome
 from minik8s.controllers.autoscaler_limits import Past
-from minik8s.controllers.autoscaler_metrics import MetricsReader, built_in
+from minik8s.controllers.autoscaler_reader import MetricsReader
 from minik8s.controllers.autoscaler_rules import Scaled
 from minik8s.controllers.autoscalermetrics import AutoscalerMetrics, action_of
 from minik8s.controllers.manager import Context
@@ -116,8 +116,8 @@ class Autoscaler:
     # --- the target --------------------------------------------------------------------------------------------------------
 
     def _rows_of(self, group: str, kind: str) -> list[Resource]:
-        custom = [row for row in self._context.custom.rows() if (row.group, row.kind) == (group, kind)]
-        return built_in(group, kind) + custom
+        rows = (*RESOURCES, *self._context.custom.rows())
+        return [row for row in rows if (row.group, row.kind) == (group, kind)]
 
     async def _scale_of(self, hpa: Object) -> tuple[Resource, Object]:
         """The target's row and its Scale. Raises the ApiError of the first row of its kind where none has one."""
@@ -132,7 +132,7 @@ class Autoscaler:
         raise failure
 
     async def _get_scale(self, row: Resource, name: str, namespace: str) -> Object:
-        if row in built_in(row.group, row.kind) and "scale" not in row.subresources:
+        if row in RESOURCES and "scale" not in row.subresources:
             raise NotFound(NO_SUCH_RESOURCE)
         return await self._client.get(row, name, namespace, subresource="scale")
 

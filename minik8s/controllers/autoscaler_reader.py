@@ -14,7 +14,7 @@ from minik8s.api import quantity
 from minik8s.api.errors import NO_SUCH_RESOURCE, ApiError, NotFound
 from minik8s.api.metrics import PODMETRICS
 from minik8s.api.quantity import MAX_BINARY
-from minik8s.api.resources import RESOURCES, Resource
+from minik8s.api.resources import Resource
 from minik8s.api.selectors import of_object
 from minik8s.base.clock import parse_duration, parse_time
 from minik8s.client.client import Client
@@ -139,8 +139,3 @@ def _milli(amount: Any) -> int:
 def _named(error: NotFound, row: Resource) -> NotFound:
     """As client-go says that nobody serves a resource."""
     return NotFound(f"{error.message} (get {row.group_resource})") if error.message == NO_SUCH_RESOURCE else error
-
-
-def built_in(group: str, kind: str) -> list[Resource]:
-    """The built-in rows of a kind."""
-    return [row for row in RESOURCES if (row.group, row.kind) == (group, kind)]

@@ -1,7 +1,7 @@
 """registries.yaml in containerd's words: a `hosts.toml` for each registry that is named, and credentials for its configuration.
 
 containerd reads hosts.toml at each pull, its configuration at its start. What it has no words for is pulled by the agent itself
-(pulling.py): repositories that mirrors call otherwise (`rewrite`), and credentials for hosts that are not named (`configs: "*"`).
+(importing.py): repositories that mirrors call otherwise (`rewrite`), and credentials for hosts that are not named (`configs: "*"`).
 Source: containerd's docs/hosts.md and docs/cri/registry.md.
 """
 

@@ -10,7 +10,6 @@ Limits: needs root. The directory's path must be short (a unix socket's name has
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import shutil
@@ -26,7 +25,7 @@ from minik8s.base.proxies import Proxies
 from minik8s.base.tasks import Owner
 from minik8s.runtime.base import RuntimeFailed
 from minik8s.runtime.cri import pause
-from minik8s.runtime.cri.hosts import credentials, write_hosts
+from minik8s.runtime.cri.hosts import credentials, text, write_hosts
 from minik8s.runtime.images.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -223,7 +222,6 @@ class OwnContainerd:
 
 def configuration(place: Place) -> str:
     """config.toml, in the version that containerd 1.6 and all later ones read. It may hold passwords."""
-    text = json.dumps  # a JSON string is a TOML string
     return f"""version = 2
 root = {text(str(place.directory / "root"))}
 state = {text(str(place.directory / "state"))}

@@ -19,7 +19,7 @@ from minik8s.kubelet.volumes.csi import wire
 
 TIMEOUT = 120.0
 REGISTRATION_TIMEOUT = 10.0
-STAGES, GETS_STATS, EXPANDS, MULTI_WRITER, TAKES_GROUP = 1, 2, 3, 5, 6
+STAGES, EXPANDS, MULTI_WRITER, TAKES_GROUP = 1, 3, 5, 6
 """Capabilities of node services: csi.v1 NodeServiceCapability.RPC.Type."""
 _UNDECIDED = {"CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"}
 _OPTIONS = (

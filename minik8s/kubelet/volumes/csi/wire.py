@@ -39,13 +39,6 @@ CSI = messages(
             ("volume_context", 8, _STRINGS),
         ],
         "NodeUnpublishVolumeRequest": [("volume_id", 1, "string"), ("target_path", 2, "string")],
-        "NodeGetVolumeStatsRequest": [
-            ("volume_id", 1, "string"),
-            ("volume_path", 2, "string"),
-            ("staging_target_path", 3, "string"),
-        ],
-        "VolumeUsage": [("available", 1, "int64"), ("total", 2, "int64"), ("used", 3, "int64"), ("unit", 4, "int32")],
-        "NodeGetVolumeStatsResponse": [("usage", 1, "repeated VolumeUsage")],
         "CapacityRange": [("required_bytes", 1, "int64"), ("limit_bytes", 2, "int64")],
         "NodeExpandVolumeRequest": [
             ("volume_id", 1, "string"),
@@ -75,7 +68,6 @@ NODE: Mapping[str, tuple[str, str]] = {
     "NodeUnstageVolume": ("NodeUnstageVolumeRequest", "Empty"),
     "NodePublishVolume": ("NodePublishVolumeRequest", "Empty"),
     "NodeUnpublishVolume": ("NodeUnpublishVolumeRequest", "Empty"),
-    "NodeGetVolumeStats": ("NodeGetVolumeStatsRequest", "NodeGetVolumeStatsResponse"),
     "NodeExpandVolume": ("NodeExpandVolumeRequest", "NodeExpandVolumeResponse"),
     "NodeGetCapabilities": ("Empty", "NodeGetCapabilitiesResponse"),
     "NodeGetInfo": ("Empty", "NodeGetInfoResponse"),

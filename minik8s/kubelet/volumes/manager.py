@@ -105,7 +105,7 @@ class Volumes:
                 continue
             host_path = self._path(pod, volume)
             if sub:
-                host_path = await self._in_thread(self._sub_path, pod, container, place, mount["name"], host_path, sub)
+                host_path = await asyncio.to_thread(self._sub_path, pod, container, place, mount["name"], host_path, sub)
             result.append(
                 Mount(
                     target,
@@ -149,7 +149,7 @@ class Volumes:
         self._tokens.forget(pod_uid)
         for place in [place for place in self._persistent if place[0] == pod_uid]:
             del self._persistent[place]
-        await self._in_thread(self._remove, self._site.layout.pod(pod_uid))
+        await asyncio.to_thread(self._remove, self._site.layout.pod(pod_uid))
 
     # --- making ---
 
@@ -165,9 +165,9 @@ class Volumes:
         if kind in payload.KINDS:
             return await self._make_files(pod, volume, path, surroundings)
         if kind == "hostPath":
-            await self._in_thread(hostpath.prepare, path, volume["hostPath"].get("type") or "")
+            await asyncio.to_thread(hostpath.prepare, path, volume["hostPath"].get("type") or "")
         elif kind == "emptyDir":
-            await self._in_thread(self._make_empty, pod, volume["emptyDir"] or {}, path)
+            await asyncio.to_thread(self._make_empty, pod, volume["emptyDir"] or {}, path)
         elif kind == "nfs" and self._site.root:
             await nfs.mount(volume["nfs"], (), path, self._clock)
         else:
@@ -204,10 +204,10 @@ class Volumes:
             except Missing as error:
                 raise persistent.Refused(found.volume, str(error)) from None
             return
-        await self._in_thread(persistent.prepare, found, self._site.node, self._site.layout)
+        await asyncio.to_thread(persistent.prepare, found, self._site.node, self._site.layout)
         group = self._group(pod)
         if group is not None and found.takes_group:
-            await self._in_thread(give, found.path, group)
+            await asyncio.to_thread(give, found.path, group)
 
     async def _publish(self, pod: Pod, wanted: csi.Wanted, behind: Volume | None = None) -> list[float]:
         """By its driver; `behind` is the PersistentVolume, None for an inline volume."""
@@ -242,7 +242,7 @@ class Volumes:
         files = payload.files(pod, volume, found)
         if not self._site.root:
             files = {name: atomic.File(file.data, file.mode) for name, file in files.items()}
-        await self._in_thread(self._write, pod, path, files, _kind(volume) in IN_MEMORY)
+        await asyncio.to_thread(self._write, pod, path, files, _kind(volume) in IN_MEMORY)
         return [token.renew_at for token in tokens.values()]
 
     def _write(self, pod: Pod, path: Path, files: Mapping[str, atomic.File], in_memory: bool) -> None:
@@ -312,10 +312,6 @@ class Volumes:
 
     def _group(self, pod: Pod) -> Group | None:
         return group_of(pod) if self._site.root else None
-
-    @staticmethod
-    async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
 
 
 def _kind(volume: Volume) -> str:

@@ -61,7 +61,7 @@ class Plugins:
         hearer = Watch()
         try:
             while True:
-                sockets = await asyncio.get_running_loop().run_in_executor(None, _scan, self._directory, hearer)
+                sockets = await asyncio.to_thread(_scan, self._directory, hearer)
                 for path in sockets | self._registered.keys():
                     self._reconciler.add(path)
                 await hearer.changed()

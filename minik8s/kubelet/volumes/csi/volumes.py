@@ -83,7 +83,7 @@ class CsiVolumes:
 
     async def recall(self) -> None:
         """What an earlier agent left mounted is in use."""
-        for held in await _in_thread(lambda: list(self._places.all_held())):
+        for held in await asyncio.to_thread(lambda: list(self._places.all_held())):
             if held.lifecycle == PERSISTENT:
                 self._in_use.add(storage.attached_name(held.driver, held.handle), held.pod)
 
@@ -135,7 +135,7 @@ class CsiVolumes:
 
     async def unpublish(self, pod_uid: str) -> None:
         """Takes all of the pod's volumes away. OSError where that is not possible (yet)."""
-        for held in await _in_thread(self._places.held, pod_uid):
+        for held in await asyncio.to_thread(self._places.held, pod_uid):
             self._published.pop((pod_uid, held.name), None)
             await self._take_away(held)
         for place in [place for place in self._published if place[0] == pod_uid]:
@@ -216,7 +216,7 @@ class CsiVolumes:
         try:
             if not await driver.can(STAGES):
                 return ""
-            path = await _in_thread(self._places.prepare_stage, wanted)
+            path = await asyncio.to_thread(self._places.prepare_stage, wanted)
             await driver.call(
                 "NodeStageVolume",
                 volume_id=wanted.handle,
@@ -227,9 +227,9 @@ class CsiVolumes:
                 volume_context=wanted.attributes or {},
             )
         except CallFailed as error:
-            if error.decided and not await _in_thread(self._places.is_used, wanted.driver, wanted.handle):
+            if error.decided and not await asyncio.to_thread(self._places.is_used, wanted.driver, wanted.handle):
                 with contextlib.suppress(OSError):  # then something is in it, whatever the driver says
-                    await _in_thread(self._places.drop_stage, wanted)
+                    await asyncio.to_thread(self._places.drop_stage, wanted)
             raise VolumeFailed(step, str(error)) from error
         return str(path)
 
@@ -258,7 +258,7 @@ class CsiVolumes:
                 pod, spec["tokenRequests"]
             )
         attachment = storage.attachment_name(wanted.driver, wanted.handle, self._site.node)
-        path = await _in_thread(self._places.prepare_target, uid(pod), wanted, attachment)
+        path = await asyncio.to_thread(self._places.prepare_target, uid(pod), wanted, attachment)
         try:
             await driver.call(
                 "NodePublishVolume",
@@ -272,12 +272,12 @@ class CsiVolumes:
                 volume_context=attributes,
             )
             if group is not None and takes_group(wanted, described) and not await driver.can(TAKES_GROUP):
-                await _in_thread(give, path, group)
+                await asyncio.to_thread(give, path, group)
         except CallFailed as error:
             if error.decided and (uid(pod), wanted.name) not in self._published:
                 held = Held(uid(pod), wanted.name, wanted.driver, wanted.handle, wanted.lifecycle, wanted.block)
                 with contextlib.suppress(OSError):
-                    await _in_thread(self._places.drop_target, held)
+                    await asyncio.to_thread(self._places.drop_target, held)
             raise VolumeFailed(step, str(error)) from error
 
     async def _take_away(self, held: Held) -> None:
@@ -291,13 +291,13 @@ class CsiVolumes:
             try:
                 target = self._places.target(held.pod, held.name, block=held.block)
                 await driver.call("NodeUnpublishVolume", volume_id=held.handle, target_path=str(target))
-                await _in_thread(self._places.drop_target, held)
-                if held.lifecycle != PERSISTENT or await _in_thread(self._places.is_used, held.driver, held.handle):
+                await asyncio.to_thread(self._places.drop_target, held)
+                if held.lifecycle != PERSISTENT or await asyncio.to_thread(self._places.is_used, held.driver, held.handle):
                     return
                 if await driver.can(STAGES):
                     staging = str(self._places.staging(held))
                     await driver.call("NodeUnstageVolume", volume_id=held.handle, staging_target_path=staging)
-                    await _in_thread(self._places.drop_stage, held)
+                    await asyncio.to_thread(self._places.drop_stage, held)
             except CallFailed as error:
                 raise OSError(f"UnmountVolume.TearDown failed for volume {held.name}: {error}") from error
 
@@ -339,7 +339,3 @@ async def _capability(driver: Driver, wanted: Wanted, group: Group | None) -> di
 
 def _unknown(driver: str) -> str:
     return f"driver name {driver} not found in the list of registered CSI drivers"
-
-
-async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)

@@ -29,6 +29,8 @@ LOCAL_DIRECTORY = "minik8s.io/local-path-directory"
 """Annotation of nodes: where their agents keep such directories."""
 KEPT_UNTIL_GONE = "external-provisioner.volume.kubernetes.io/finalizer"
 """Finalizer of volumes whose data goes before they do (KEP-2644)."""
+ATTACHED_PREFIX = "kubernetes.io/csi/"
+"""Of the names under which nodes tell of CSI drivers' volumes."""
 AVAILABLE, BOUND, RELEASED, FAILED, PENDING, LOST = "Available", "Bound", "Released", "Failed", "Pending", "Lost"
 
 
@@ -87,6 +89,11 @@ def reaches(volume: Object, labels: Mapping[str, str]) -> bool:
     """Whether a node with these labels can use the volume (its nodeAffinity)."""
     required = (volume["spec"].get("nodeAffinity") or {}).get("required")
     return required is None or selectors.matches_terms(required.get("nodeSelectorTerms") or (), labels)
+
+
+def is_block(volume: Object) -> bool:
+    """Whether pods get the volume as a device, not as a file system."""
+    return bool(volume["spec"].get("volumeMode") == "Block")
 
 
 def is_local_to(volume: Object, node: str) -> bool:
@@ -166,7 +173,19 @@ def needs_attach(driver: Object | None) -> bool:
 
 def attached_name(driver: str, handle: str) -> str:
     """The volume's name in `volumesInUse` and `volumesAttached` of nodes."""
-    return f"kubernetes.io/csi/{driver}^{handle}"
+    return f"{ATTACHED_PREFIX}{driver}^{handle}"
+
+
+def attached_volume(name: str) -> tuple[str, str]:
+    """(driver, handle) of a volume of that `attached_name`."""
+    driver, _, handle = name.removeprefix(ATTACHED_PREFIX).partition("^")
+    return driver, handle
+
+
+def attached_names(node: Object | None) -> frozenset[str]:
+    """What a Node's `volumesAttached` names."""
+    volumes = ((node or {}).get("status") or {}).get("volumesAttached") or ()
+    return frozenset(volume["name"] for volume in volumes)
 
 
 def attachment_name(driver: str, handle: str, node: str) -> str:

@@ -35,7 +35,6 @@ from minik8s.controllers.pods import by_node
 from minik8s.controllers.protection import by_claim, claims_of
 
 Object = Mapping[str, Any]
-PREFIX = "kubernetes.io/csi/"
 ATTACH_TIMEOUT = 120.0
 UNMOUNT_TIMEOUT = 360.0
 SHARED_MODES = {"ReadOnlyMany", "ReadWriteMany"}
@@ -101,8 +100,8 @@ def decide(
     have a PersistentVolume, `unwanted_since` since when nobody wants an attachment any more.
     """
     plan = Plan()
-    used = _names(obj, "volumesInUse")
-    names = {storage.attachment_name(*_split(name), node): name for name in used | _names(obj, "volumesAttached")}
+    used = _in_use(obj)
+    names = {storage.attachment_name(*storage.attached_volume(name), node): name for name in used | storage.attached_names(obj)}
     for key, attachment in attachments.items():
         wish, leaving = wishes.get(key), "deletionTimestamp" in attachment["metadata"]
         status = attachment.get("status") or {}
@@ -208,7 +207,7 @@ class _Attacher:
         self._unwanted[node] = unwanted
         taken = {wish.name: self._holders(wish.name) for wish in wishes.values()}
         plan = decide(node, obj, wishes, attachments, taken, unwanted, now)
-        before = {name for name in _names(obj, "volumesAttached") if name.startswith(PREFIX)}
+        before = {name for name in storage.attached_names(obj) if name.startswith(storage.ATTACHED_PREFIX)}
         if obj is not None and set(plan.attached) != before:
             await self._tell_node(obj, plan.attached)
             for wish in wishes.values():
@@ -257,7 +256,8 @@ class _Attacher:
         return {str(each["spec"]["nodeName"]) for each in self.attachments.indexed("volume", volume)}
 
     async def _tell_node(self, node: Object, attached: list[str]) -> None:
-        others = [each for each in node.get("status", {}).get("volumesAttached") or () if not each["name"].startswith(PREFIX)]
+        told = node.get("status", {}).get("volumesAttached") or ()
+        others = [each for each in told if not each["name"].startswith(storage.ATTACHED_PREFIX)]
         entries = [*others, *({"name": name, "devicePath": ""} for name in attached)]
         patch = {"status": {"volumesAttached": entries}}
         try:
@@ -319,22 +319,15 @@ def multi_attach(pod: Object, users: list[Object]) -> str:
     return f"Volume is already used by pod(s) {', '.join(here)}{more}"
 
 
-def _names(node: Object | None, field_name: str) -> set[str]:
-    entries = ((node or {}).get("status") or {}).get(field_name) or ()
-    return {each if isinstance(each, str) else each["name"] for each in entries}
-
-
-def _split(unique: str) -> tuple[str, str]:
-    """(driver, handle) of a volume's unique name."""
-    driver, _, handle = unique.removeprefix(PREFIX).partition("^")
-    return driver, handle
+def _in_use(node: Object | None) -> frozenset[str]:
+    return frozenset(((node or {}).get("status") or {}).get("volumesInUse") or ())
 
 
 def _seen(node: Object) -> tuple[Any, ...]:
     """What of a Node matters here."""
     return (
-        _names(node, "volumesInUse"),
-        _names(node, "volumesAttached"),
+        _in_use(node),
+        storage.attached_names(node),
         is_true(node, "Ready"),
         node["spec"].get("taints"),
     )

@@ -228,7 +228,7 @@ class Volumes:
         """Where a PersistentVolume lies on this node; those of other kinds than are known lie nowhere."""
         kind, name = persistent.kind_of(volume), volume["metadata"]["name"]
         if kind == "csi":
-            return self._csi.path(uid(pod), name, block=volume["spec"].get("volumeMode") == "Block")
+            return self._csi.path(uid(pod), name, block=storage.is_block(volume))
         return self._site.layout.volume(uid(pod), kind, name) if kind == "nfs" else Path(volume["spec"][kind]["path"])
 
     async def _make_files(self, pod: Pod, volume: Volume, path: Path, surroundings: Surroundings) -> list[float]:

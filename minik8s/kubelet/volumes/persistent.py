@@ -74,7 +74,7 @@ class Persistent:
 
     @property
     def block(self) -> bool:
-        return is_block(self.volume)
+        return storage.is_block(self.volume)
 
     @property
     def name(self) -> str:
@@ -94,10 +94,6 @@ class Persistent:
 def kind_of(volume: Object) -> str:
     """Which source a PersistentVolume has."""
     return next((field for field in volume["spec"] if field not in _NOT_A_SOURCE), "unknown")
-
-
-def is_block(volume: Object) -> bool:
-    return bool(volume["spec"].get("volumeMode") == "Block")
 
 
 async def resolve(

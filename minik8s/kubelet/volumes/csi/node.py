@@ -13,6 +13,7 @@ from typing import Any
 
 from minik8s.api.errors import ApiError
 from minik8s.api.resources import NODES
+from minik8s.api.storage import attached_names
 from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock
 from minik8s.base.tasks import Owner
@@ -81,14 +82,8 @@ class CsiNode:
     def _node_changed(self, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
         if new is not None:
             self._there.set()
-        if _attached(old) != _attached(new):
+        if attached_names(old) != attached_names(new):
             self.volumes.wake()
 
     def _attached(self) -> frozenset[str]:
-        return _attached(self._node.get("", self._site.node))
-
-
-def _attached(node: Mapping[str, Any] | None) -> frozenset[str]:
-    """The names of the volumes that are attached to a node."""
-    volumes = ((node or {}).get("status") or {}).get("volumesAttached") or ()
-    return frozenset(volume["name"] for volume in volumes)
+        return attached_names(self._node.get("", self._site.node))

@@ -57,7 +57,7 @@ def of_volume(volume: Object, *, readonly: bool) -> Wanted:
         lifecycle=PERSISTENT,
         modes=spec.get("accessModes") or ("ReadWriteOnce",),
         readonly=readonly,
-        block=spec.get("volumeMode") == "Block",
+        block=storage.is_block(volume),
         fs_type=source.get("fsType", ""),
         attributes=source.get("volumeAttributes"),
         options=spec.get("mountOptions") or (),

@@ -62,13 +62,12 @@ def disk_of(path: Path | str) -> Disk:
 def inspect(data_dir: Path, settings: Settings | None = None) -> Machine:
     """`data_dir`: on whose file system the pods' files are."""
     settings = settings or Settings()
-    disk = os.statvfs(data_dir)
     capacity = {
         "cpu": quantity.of(len(os.sched_getaffinity(0))),
         "pods": quantity.of(settings.max_pods),
         **{name: quantity.of(amount, quantity.BINARY) for name, amount in _hugepages().items()},
         "memory": quantity.of(meminfo()["MemTotal"], quantity.BINARY),
-        "ephemeral-storage": quantity.of(disk.f_blocks * disk.f_frsize // 1024 * 1024, quantity.BINARY),
+        "ephemeral-storage": quantity.of(disk_of(data_dir).capacity // 1024 * 1024, quantity.BINARY),
     }
     allocatable = settings.allocatable(capacity)
     allocatable["ephemeral-storage"] = quantity.of(allocatable["ephemeral-storage"].value)

@@ -88,11 +88,9 @@ class Channels:
                     return int(data[:1]), base64.b64decode(data[1:])
 
     async def finish(self, status: Mapping[str, Any]) -> None:
-        """Tells how it ended and closes. Old protocols know text alone, and only of failure."""
-        if self._modern:
-            await self.send(ERROR, orjson.dumps(status))
-        elif status["status"] != "Success":
-            await self.send(ERROR, str(status.get("message", "")).encode())
+        """Tells how it ended and closes."""
+        if (word := last_word(status, modern=self._modern)) is not None:
+            await self.send(ERROR, word)
         await self._socket.close()
 
     async def close(self) -> None:
@@ -102,6 +100,13 @@ class Channels:
     def response(self) -> web.StreamResponse:
         """What its handler returns."""
         return self._socket
+
+
+def last_word(status: Mapping[str, Any], *, modern: bool) -> bytes | None:
+    """What is said of the end on the error channel. Old protocols know text alone, and only of failure."""
+    if modern:
+        return orjson.dumps(status)
+    return str(status.get("message", "")).encode() if status["status"] != "Success" else None
 
 
 async def run_command(channels: Session, streams: Streams, command: Sequence[str], *, stdin: bool, outputs: set[int]) -> None:

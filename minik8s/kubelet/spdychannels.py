@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from minik8s.api.errors import BadRequest
@@ -20,7 +19,7 @@ from minik8s.base import spdy
 from minik8s.base.clock import Clock
 from minik8s.base.upgraded import Inbound, TakenOver
 from minik8s.kubelet import forwarding
-from minik8s.kubelet.channels import CLOSE, ERROR, RESIZE, STDERR, STDIN, STDOUT
+from minik8s.kubelet.channels import CLOSE, ERROR, RESIZE, STDERR, STDIN, STDOUT, last_word
 
 PROTOCOLS = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io")
 FORWARDING = ("portforward.k8s.io",)
@@ -82,11 +81,9 @@ class SpdyChannels:
         return None
 
     async def finish(self, status: Mapping[str, Any]) -> None:
-        """Tells how it ended and ends. Old protocols know text alone, and only of failure."""
-        if self._line.protocol == PROTOCOLS[0]:
-            await self.send(ERROR, orjson.dumps(status))
-        elif status["status"] != "Success":
-            await self.send(ERROR, str(status.get("message", "")).encode())
+        """Tells how it ended and ends."""
+        if (word := last_word(status, modern=self._line.protocol == PROTOCOLS[0])) is not None:
+            await self.send(ERROR, word)
         for channel, stream in self._streams.items():
             if channel in (STDOUT, STDERR, ERROR):
                 await self._line.send(spdy.data(stream, b"", last=True))

@@ -7,7 +7,7 @@ Source: client-go's tools/remotecommand and transport/spdy, the kubelet's stream
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
@@ -46,8 +46,8 @@ async def forward_ports(request: web.Request, dial: forwarding.Dial) -> web.Stre
 class SpdyChannels:
     """One session of exec or attach, as channels.Channels."""
 
-    def __init__(self, line: _Line) -> None:
-        self._line = line
+    def __init__(self, line: _Line, clock: Clock) -> None:
+        self._line, self._clock = line, clock
         self._streams: dict[int, int] = {}  # by channel
         self._channels: dict[int, int] = {}  # by stream
         self._encoder, self._decoder = spdy.Encoder(), spdy.Decoder(server=True)
@@ -56,7 +56,7 @@ class SpdyChannels:
     @classmethod
     async def accept(cls, request: web.Request, channels: Collection[int], clock: Clock) -> SpdyChannels:
         """Agrees, and waits for the client's streams. BadRequest where it offers no protocol that is spoken here."""
-        made = cls(_Line(request, PROTOCOLS))
+        made = cls(_Line(request, PROTOCOLS), clock)
         try:
             async with clock.timeout(CREATION):
                 while not made._streams.keys() >= set(channels):
@@ -87,7 +87,7 @@ class SpdyChannels:
         for channel, stream in self._streams.items():
             if channel in (STDOUT, STDERR, ERROR):
                 await self._line.send(spdy.data(stream, b"", last=True))
-        await self._line.linger()
+        await self._line.linger(self._clock)
 
     @property
     def response(self) -> web.StreamResponse:
@@ -160,7 +160,8 @@ class _Line:
         self._transport.write(frame)
         await self._http._drain_helper()
 
-    async def linger(self) -> None:
+    async def linger(self, clock: Clock) -> None:
         """Returns when the client has closed, or takes its time."""
-        await asyncio.wait({task := asyncio.ensure_future(self._inbound.drain())}, timeout=_LINGER)
-        task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with clock.timeout(_LINGER):
+                await self._inbound.drain()

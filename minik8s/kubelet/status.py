@@ -318,7 +318,7 @@ def _counted(pod: Pod, by_name: Mapping[str, Object], scene: Scene) -> str:
         _count_regular(pod, container, by_name[container["name"]], count, scene.doomed)
     if count.failed_init:
         return "Failed"
-    began = any("running" in s["state"] or "terminated" in s["state"] or s["lastState"] for s in _regular(pod, by_name))
+    began = _began(pod, by_name)
     if count.pending_init or count.waiting or (count.pending_sidecars and not began):
         return "Pending"
     if count.running:
@@ -454,7 +454,7 @@ def _ready(pod: Pod, containers_ready: tuple[bool, str, str], conditions: Sequen
 def _initialized(pod: Pod, phase: str, by_name: Mapping[str, Object]) -> tuple[bool, str, str]:
     if phase == "Succeeded":
         return True, "PodCompleted", ""
-    if any("running" in s["state"] or "terminated" in s["state"] or s["lastState"] for s in _regular(pod, by_name)):
+    if _began(pod, by_name):
         return True, "", ""
     proofs = {c["name"]: "started" if is_sidecar(c) else "ready" for c in containers(pod, Role.INIT)}
     incomplete = [name for name, proof in proofs.items() if not by_name[name][proof]]
@@ -463,8 +463,10 @@ def _initialized(pod: Pod, phase: str, by_name: Mapping[str, Object]) -> tuple[b
     return True, "", ""
 
 
-def _regular(pod: Pod, by_name: Mapping[str, Object]) -> list[Object]:
-    return [by_name[c["name"]] for c in containers(pod)]
+def _began(pod: Pod, by_name: Mapping[str, Object]) -> bool:
+    """Whether a regular container runs, or has run."""
+    regular = [by_name[c["name"]] for c in containers(pod)]
+    return any("running" in s["state"] or "terminated" in s["state"] or s["lastState"] for s in regular)
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------

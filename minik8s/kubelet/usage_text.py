@@ -163,7 +163,7 @@ def _pod(add: Add, found: PodUsage, memory: int) -> None:
         for name, number in zip(_NETWORK, numbers, strict=True):
             add(name, labels | {"interface": interface}, number)
     for container, stats, _ in found.containers:
-        own = _labels(f"{found.cgroup}/{container.id}", found.worker.pod, container)
+        own = _labels(cgroup_of(found, container), found.worker.pod, container)
         add("container_cpu_usage_seconds_total", own | {"cpu": "total"}, stats.cpu_ns / 1e9, stats.at)
         add("container_memory_usage_bytes", own, stats.memory_usage, stats.at)
         add("container_memory_working_set_bytes", own, stats.memory_working_set, stats.at)

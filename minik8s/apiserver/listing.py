@@ -132,7 +132,8 @@ async def list_page(cache: Cache, request: Request) -> Page:
     custom = cache.of_custom(request.resource)
     if selection.fields:  # of the version that is asked for
         there = [older[key] if key in older else collection.entries[key] for key in keys]
-        shown = await custom.present([entry for entry in there if entry is not None], request.resource)
+        wanted = [entry for entry in there if entry is not None and selection.may_match(entry)]
+        shown = await custom.present(wanted, request.resource)
         older = {**older, **{entry.key: entry for entry in shown}}
     page = _page(collection, selection, keys, older, limit, revision)
     return replace(page, entries=await custom.present(page.entries, request.resource))

@@ -18,7 +18,6 @@ from minik8s.runtime.embedded import linux
 from minik8s.runtime.embedded.node import own_cgroup
 
 _CGROUPS = Path("/sys/fs/cgroup")
-_PROC = Path("/proc")
 PATIENCE = 5.0
 
 
@@ -40,7 +39,7 @@ class Leavings:
 
     def processes(self) -> list[str]:
         """`PID NAME` of each, but never this one."""
-        parents = {pid: _parent(pid) for pid in _pids()}
+        parents = {pid: _parent(pid) for pid in linux.pids()}
         found = {*self._in_cgroups(), *self._by_command(), *self._recorded()}
         while more := {pid for pid, parent in parents.items() if parent in found and pid not in found}:
             found |= more
@@ -74,8 +73,8 @@ class Leavings:
 
     def _by_command(self) -> Iterator[int]:
         """The node process, the agent's containerd and its shims."""
-        for pid in _pids():
-            program, *words = _command(pid)
+        for pid in linux.pids():
+            program, *words = linux.command(pid)
             ours = any(word == str(self._runtime) or word.startswith(f"{self._runtime}/") for word in words)
             if ours and (Path(program).name.startswith("containerd") or any(word.endswith("/node.py") for word in words)):
                 yield pid
@@ -103,10 +102,6 @@ def kill(one: str) -> None:
         os.close(descriptor)
 
 
-def _pids() -> list[int]:
-    return [int(path.name) for path in _PROC.glob("[0-9]*")]
-
-
 def _parent(pid: int) -> int:
     fields = linux.stat(pid)
     return int(fields[1]) if fields else 0
@@ -114,16 +109,7 @@ def _parent(pid: int) -> int:
 
 def _name(pid: int) -> str:
     """Empty where it has ended, though its parent may not have noticed yet."""
-    fields = linux.stat(pid)
-    return "" if not fields or fields[0] in b"ZX" else _read(pid, "comm").decode(errors="replace").strip()
-
-
-def _command(pid: int) -> list[str]:
-    return os.fsdecode(_read(pid, "cmdline")).split("\0")
-
-
-def _read(pid: int, file: str) -> bytes:
     try:
-        return (_PROC / str(pid) / file).read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip() if linux.start_time(pid) else ""
     except (FileNotFoundError, ProcessLookupError):
-        return b""
+        return ""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+
+from minik8s.runtime.embedded import linux
 
 NAMESPACE = "k8s.io"
 
@@ -19,7 +21,8 @@ NAMESPACE = "k8s.io"
 def end_lost(socket: str, sandboxes: Collection[str]) -> list[str]:
     """Ends the shims that the containerd at `socket` had for these sandboxes, and what they parent; whose there were. For a thread."""
     ended = []
-    for pid, arguments in _commands():
+    for pid in linux.pids():
+        arguments = linux.command(pid)
         options = dict(pairwise(arguments))
         if not Path(arguments[0]).name.startswith("containerd-shim") or options.get("-namespace") != NAMESPACE:
             continue
@@ -29,14 +32,6 @@ def end_lost(socket: str, sandboxes: Collection[str]) -> list[str]:
             _kill(pid)
             ended.append(options["-id"])
     return ended
-
-
-def _commands() -> Iterator[tuple[int, list[str]]]:
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            with suppress(OSError):  # it has ended
-                arguments = Path(entry.path, "cmdline").read_bytes().decode(errors="replace").split("\0")
-                yield int(entry.name), arguments
 
 
 def _children(pid: int) -> list[int]:

@@ -26,6 +26,7 @@ from minik8s.base.tasks import Owner
 from minik8s.runtime.base import RuntimeFailed
 from minik8s.runtime.cri import pause
 from minik8s.runtime.cri.hosts import credentials, text, write_hosts
+from minik8s.runtime.embedded import linux
 from minik8s.runtime.images.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -165,10 +166,9 @@ class OwnContainerd:
         """The pid of one that an earlier agent started here; 0 for none."""
         try:
             pid = int(self._pid_file.read_text())
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError, ValueError):
+        except (FileNotFoundError, ValueError):
             return 0
-        return pid if os.fsencode(self._config) in arguments and _state(pid) != "Z" else 0
+        return pid if str(self._config) in linux.command(pid) and linux.start_time(pid) else 0
 
     def _is_as_wanted(self) -> bool:
         """Whether the running one was started as it would be now."""
@@ -209,7 +209,7 @@ class OwnContainerd:
                 tries = 0
                 while not await _listens(self.place.socket):
                     tries += 1
-                    if _state(self._pid) in ("", "Z"):
+                    if not linux.start_time(self._pid):
                         raise RuntimeFailed(f"containerd does not start: {self._last_words()}")
                     await self._clock.sleep(_LOOK.delay(tries))
         except TimeoutError:
@@ -282,14 +282,6 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         return  # an earlier agent's
-
-
-def _state(pid: int) -> str:
-    """The letter of /proc/PID/stat; empty where there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 def _signal(pid: int, number: int) -> None:

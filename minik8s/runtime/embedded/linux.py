@@ -1,8 +1,8 @@
 """The kernel's calls that Python 3.11 lacks, through ctypes: namespaces, mounts, capabilities, prctl.
 
 Promise: each function is one system call (or one obvious group of them) and raises OSError as os.* does, with the path it
-was about. Limits: Linux; standard library only, since the node process imports it. Used by sandbox.py, rootfs.py, container.py, node.py and
-the kubelet's mounting.py.
+was about. Mounts and processes are told as /proc has them. Limits: Linux; standard library only, since the node process imports it. Used by
+sandbox.py, rootfs.py, container.py, node.py, by what looks for processes in this room, and the kubelet's mounting.py.
 """
 
 from __future__ import annotations
@@ -306,6 +306,20 @@ def stat(pid: int) -> list[bytes]:
             return file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def pids() -> list[int]:
+    """Of all processes that this one sees."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def command(pid: int) -> list[str]:
+    """Its command line, the program first, which is empty where the process has ended."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsdecode(file.read()).split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return [""]
 
 
 def boot_id() -> str:

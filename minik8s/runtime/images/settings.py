@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from minik8s.runtime.base import Auth
 from minik8s.runtime.images.reference import DEFAULT_REGISTRY
 
@@ -102,6 +100,8 @@ class Settings:
 
 def read_settings(path: Path) -> Settings:
     """Of a registries.yaml; ValueError says in a line what is wrong in it, OSError that it can't be read."""
+    import yaml  # late: few agents have such a file
+
     try:
         found = yaml.load(path.read_bytes(), yaml.CSafeLoader)
         told = _mapping(found, "it", ("mirrors", "configs"))

@@ -71,7 +71,7 @@ _PR_SET_PDEATHSIG = 1
 PREDECESSOR = 15.0
 """Seconds that another agent on the same data directory has to end in."""
 AGAIN = -1
-"""What `_serve` returns when the agent has to start anew: its certificate is to be renewed. Containers run on."""
+"""What `_serve` returns when the agent has to start anew (`Membership.until_outdated` says when). Containers run on."""
 
 
 class AgentFailed(Exception):
@@ -344,12 +344,10 @@ def _one_line(options: SimpleNamespace) -> Iterator[None]:
     """Errors that a user can do something about, in one line."""
     try:
         yield
-    except JoinFailed as error:
+    except (JoinFailed, rootdir.Occupied) as error:
         raise AgentFailed(str(error)) from None
     except RuntimeFailed as error:
         raise AgentFailed(f"the container runtime: {error}") from None
-    except rootdir.Occupied as error:
-        raise AgentFailed(str(error)) from None
     except OSError as error:
         raise AgentFailed(f"cannot use the data directory {options.data_dir}: {error.strerror or error}") from None
 

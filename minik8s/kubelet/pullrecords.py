@@ -15,6 +15,8 @@ from pathlib import Path
 
 import orjson
 
+from minik8s.runtime.images.reference import split_tag
+
 log = logging.getLogger(__name__)
 
 Credential = tuple[str, str, str, str]
@@ -88,6 +90,4 @@ def _credential(found: list[str]) -> Credential:
 
 
 def _untagged(reference: str) -> str:
-    name = reference.partition("@")[0]
-    head, colon, tail = name.rpartition(":")
-    return head if colon and "/" not in tail else name
+    return split_tag(reference.partition("@")[0])[0]

@@ -50,7 +50,7 @@ def parse(text: str) -> Reference:
     rest, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
         raise InvalidReference("invalid reference format")
-    rest, colon, tag = _split_tag(rest)
+    rest, colon, tag = split_tag(rest)
     if colon and not _TAG.fullmatch(tag):
         raise InvalidReference("invalid reference format")
     first, slash, path = rest.partition("/")
@@ -81,8 +81,10 @@ def is_digest(text: str) -> bool:
     return bool(_DIGEST.fullmatch(text))
 
 
-def _split_tag(text: str) -> tuple[str, str, str]:
-    """The tag stands after the last colon behind the last slash (before it, a colon is a port's)."""
+def split_tag(text: str) -> tuple[str, str, str]:
+    """As `str.partition` at the tag's colon, of a name without a digest: that is the last one, unless a slash follows (then it is a
+    port's).
+    """
     head, colon, tail = text.rpartition(":")
     if colon and "/" not in tail:
         return head, colon, tail

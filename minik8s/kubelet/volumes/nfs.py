@@ -20,9 +20,9 @@ TIMEOUT = 120.0
 
 async def mount(source: Mapping[str, Any], options: Sequence[str], path: Path, clock: Clock, program: str = "mount") -> None:
     """Makes `path` show what the server exports; nothing where it does already. Raises Missing."""
-    if mounting.is_mounted(path):
+    if await asyncio.to_thread(mounting.is_mounted, path):
         return
-    path.mkdir(parents=True, exist_ok=True, mode=0o750)
+    await asyncio.to_thread(path.mkdir, parents=True, exist_ok=True, mode=0o750)
     given = [*(["ro"] if source.get("readOnly") else []), *options]
     words = ["-t", "nfs", *(["-o", ",".join(given)] if given else [])]
     what = f"{_host(source['server'])}:{source['path']}"

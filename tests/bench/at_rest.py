@@ -13,8 +13,9 @@ from typing import Any
 import aiohttp
 
 from tests.bench.figures import Figure
-from tests.bench.programs import Api, Program, children, client, cpu_seconds, rss, server, written
+from tests.bench.programs import Api, Program, client, cpu_seconds, rss, server, written
 from tests.bench.starting import node_ready
+from tests.helpers.processes import children
 
 CYCLES, AT_ONCE = 10_000, 500
 PODS, WATCHERS = 20, 20

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import statistics
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -26,8 +27,9 @@ import grpc.aio
 from minik8s.kubelet.grpchealth import SERVICE, TYPES
 from tests.bench.figures import Figure
 from tests.bench.pods import IMAGE, PID_FILE, import_image
-from tests.bench.programs import Api, Program, children, client, cpu_seconds, rss, server
+from tests.bench.programs import Api, Program, client, cpu_seconds, rss, server
 from tests.bench.starting import node_ready
+from tests.helpers.processes import children, command_lines
 
 PODS, FEW = 250, 25
 SETTLE, MINUTE = 75, 60
@@ -135,14 +137,8 @@ async def _asked(arrived: Arrived) -> AsyncIterator[tuple[dict[str, Any], Path]]
         ports["grpc"] = health.add_insecure_port("127.0.0.1:0")
         await health.start()
         stack.push_async_callback(health.stop, None)
-        folder = Path(stack.enter_context(_folder()))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         yield ports, folder
-
-
-def _folder() -> Any:
-    import tempfile
-
-    return tempfile.TemporaryDirectory()
 
 
 def _port(listener: asyncio.Server) -> int:
@@ -208,11 +204,6 @@ async def _delete_all(calls: Api) -> None:
 
 
 def _node_process(data: Path) -> dict[str, int]:
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if re.search(rf"node\.py\0{re.escape(str(data))}/", command):
-            return {"node process": int(process.name)}
-    return {}
+    wanted = re.compile(rf"node\.py {re.escape(str(data))}/")
+    found = [pid for pid, command in command_lines() if wanted.search(command)]
+    return {"node process": found[0]} if found else {}

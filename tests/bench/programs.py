@@ -57,11 +57,6 @@ def written(pid: int) -> int:
     return int(found[1]) if found else 0
 
 
-def children(pid: int) -> list[int]:
-    """A process's children, the agent beside a server among them."""
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
-
-
 @asynccontextmanager
 async def yardstick() -> AsyncIterator[Program]:
     port = free_port()

@@ -24,6 +24,7 @@ from minik8s.base.clock import RealClock
 from minik8s.base.pki import Authority
 from minik8s.runtime.cri.supervise import CNI_BIN_DIRECTORIES, program
 from minik8s.runtime.embedded.node import own_cgroup
+from tests.helpers.processes import children, command_lines
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -333,7 +334,7 @@ class Cluster:
             for agent in self.agents:
                 agent.stop()
             if self.process is not None:
-                agents = agent_of(self.process.pid)
+                agents = children(self.process.pid)
                 self.stop()
                 eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in agents), 15)  # it ends after its server
             self._end_parents()
@@ -365,9 +366,9 @@ class Cluster:
         self.kubectl("delete", "deployments,pods,services", "--all", "--wait=false")
         try:
             eventually(lambda: not self.kubectl.get("pods", "-A")["items"], 30, 0.3)
-            eventually(lambda: not self._pod_cgroups() and not self._pod_files(), 30)
+            eventually(lambda: not self.pod_cgroups() and not self._pod_files(), 30)
         except AssertionError as error:
-            return [f"pods: {error}", *map(str, self._pod_cgroups()), *map(str, self._pod_files())]
+            return [f"pods: {error}", *map(str, self.pod_cgroups()), *map(str, self._pod_files())]
         return []
 
     def _pod_files(self) -> list[Path]:
@@ -375,7 +376,7 @@ class Cluster:
         running = [self.data, *(agent.directory for agent in self.agents if agent.process is not None)]
         return [path for data in running for path in (data / "agent/kubelet/pods").glob("*")]
 
-    def _pod_cgroups(self) -> list[Path]:
+    def pod_cgroups(self) -> list[Path]:
         return [path for group in cgroups_of(self.names) for path in group.rglob("pod*") if path.is_dir()]
 
     def _end_parents(self) -> None:
@@ -386,15 +387,7 @@ class Cluster:
 
     def parents(self) -> list[int]:
         wanted = re.compile(rf"(?:node\.py|containerd).* {re.escape(str(self.directory))}/")
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if wanted.search(command) and "shim" not in command:
-                found.append(int(path.name))
-        return found
+        return [pid for pid, command in command_lines() if wanted.search(command) and "shim" not in command]
 
 
 def pytest_fail(text: str) -> None:
@@ -409,11 +402,6 @@ def container_pids(machine_pods: Iterable[Any]) -> dict[str, str]:
         for p in machine_pods
         for status in p["status"].get("containerStatuses", ())
     }
-
-
-def agent_of(server: int) -> list[int]:
-    """The processes that a server started."""
-    return [int(pid) for task in Path(f"/proc/{server}/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 def now() -> float:

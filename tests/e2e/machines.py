@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from minik8s.network.rtnetlink import inside
 from tests.helpers.ports import free_port
+from tests.helpers.processes import command_lines
 
 T = TypeVar("T")
 PREFIX = f"e2e{os.getpid()}"
@@ -120,13 +121,7 @@ def leavings(directory: Path, names: Iterable[str]) -> list[str]:
     found = [
         f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in line
     ]
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # ended meanwhile
-        if f"{directory}/" in command:
-            found.append(f"process {process.name}: {command[:150]}")
+    found += [f"process {pid}: {command[:150]}" for pid, command in command_lines() if f"{directory}/" in command]
     found += [f"process {pid} in a pod's cgroup" for pid in processes_in(cgroups_of(names))]
     return sorted(found)
 

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusters import BIN, SLEEP, Cluster, agent_of, busybox, pod
+from clusters import BIN, SLEEP, Cluster, busybox, pod
 from machines import cgroups_of, eventually, leavings, processes_in
+
+from tests.helpers.processes import children
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -28,7 +30,6 @@ def fresh(runtime: str) -> Iterator[Cluster]:
 def counted(cluster: Cluster) -> dict[str, int]:
     """What there is of a cluster on its machine."""
     on, groups = cluster.machine, cgroups_of(cluster.names)
-    shims = {f.read_text().removeprefix("unix://") for f in cluster.data.glob("agent/runtime/containerd/state/*/*/*/address")}
     return {
         "processes": len({*on.processes(), *processes_in(groups)}),
         "mounts": sum(entry.startswith("mount ") for entry in leavings(cluster.data, cluster.names)),
@@ -37,9 +38,15 @@ def counted(cluster: Cluster) -> dict[str, int]:
         "addresses": len(on.run("ip", "-o", "-4", "address", "show", "dev", "lo").stdout.splitlines()),
         "routes": len(on.run("ip", "route").stdout.splitlines()),
         "tables": len(on.run("nft", "list", "tables").stdout.splitlines()),
-        "shims": sum(Path(path).exists() for path in shims),
+        "shims": sum(path.exists() for path in shims(cluster)),
         "files": len(list(cluster.data.glob("*"))),
     }
+
+
+def shims(cluster: Cluster) -> set[Path]:
+    """The sockets of containerd's shims, which stand outside of its directories."""
+    files = cluster.data.glob("agent/runtime/containerd/state/*/*/*/address")
+    return {Path(file.read_text().removeprefix("unix://")) for file in files}
 
 
 def test_nothing_is_left(fresh: Cluster) -> None:
@@ -59,15 +66,13 @@ def test_nothing_is_left(fresh: Cluster) -> None:
     refused = fresh.machine.run(*command)
     assert refused.returncode == 1
     assert f"a server (process {fresh.process.pid}) runs on {fresh.data}: end it first" in refused.stderr
-    agents = agent_of(fresh.process.pid)
+    agents = children(fresh.process.pid)
     for pid in (fresh.process.pid, *agents):
         os.kill(pid, signal.SIGKILL)
     fresh.process.wait()
     fresh.process = None
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in agents))
-    shims = [
-        file.read_text().removeprefix("unix://") for file in fresh.data.glob("agent/runtime/containerd/state/*/*/*/address")
-    ]
+    sockets = shims(fresh)
     made = counted(fresh)
     assert {kind for kind in made if made[kind] > before[kind]} >= {
         "processes",
@@ -81,4 +86,4 @@ def test_nothing_is_left(fresh: Cluster) -> None:
     assert done.stdout.endswith("\nnothing is left\n"), done.stdout + done.stderr
     assert done.returncode == 0
     assert eventually(lambda: counted(fresh) == before, 2), f"{counted(fresh)}, before {before}"
-    assert not any(Path(path).exists() for path in shims)
+    assert not any(path.exists() for path in sockets)

@@ -7,8 +7,10 @@ import time
 from typing import Any
 
 import pytest
-from clusters import SLEEP, Cluster, Kubectl, agent_of, busybox, pod
+from clusters import SLEEP, Cluster, Kubectl, busybox, pod
 from machines import Machine, eventually
+
+from tests.helpers.processes import children
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -83,7 +85,7 @@ def test_an_agent_that_is_killed_is_started_again(k: Kubectl, cluster: Cluster) 
     k.ready("a")
     before = runs(k.pods())
     assert cluster.process is not None
-    for child in agent_of(cluster.process.pid):
+    for child in children(cluster.process.pid):
         signal_to(child)
     eventually(lambda: "started again" in cluster.log.read_text())
     k.apply(pod("b", SLEEP))

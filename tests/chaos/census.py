@@ -10,6 +10,8 @@ from pathlib import Path
 from clusters import Cluster
 from machines import cgroups_of, ip, processes_in
 
+from tests.helpers.processes import command_lines
+
 Census = dict[str, list[str]]
 _TREES = (
     "agent/kubelet/pods",
@@ -32,7 +34,7 @@ def census(cluster: Cluster) -> Census:
     """By kind: mounts, cgroups, processes, links, routes and files of the node's pods, and what containerd itself lists."""
     return {
         "mounts": sorted(mounts(cluster)),
-        "cgroups": sorted(str(path) for path in _pod_cgroups(cluster)),
+        "cgroups": sorted(map(str, cluster.pod_cgroups())),
         "processes": sorted(_commands(cluster)),
         "links": sorted(re.findall(r"^\d+: (veth\w+)", ip("-n", cluster.machine.name, "-o", "link"), re.M)),
         "routes": sorted(line for line in ip("-n", cluster.machine.name, "route").splitlines() if " veth" in line),
@@ -49,19 +51,24 @@ def more(before: Census, after: Census) -> Census:
 
 def running(cluster: Cluster) -> set[str]:
     """Ids of containers (containerd: of sandboxes too) in which a process runs, as the kernel's cgroups have it."""
-    groups = {path for group in cgroups_of([cluster.node]) for path in group.glob("**/pod*/*") if path.is_dir()}
-    return {path.name for path in groups if any(file.read_text() for file in path.rglob("cgroup.procs"))}
+    return {path.name for path in groups(cluster) if any(file.read_text() for file in path.rglob("cgroup.procs"))}
 
 
 def first_process(cluster: Cluster, container: str) -> int:
     """The pid of a running container's first process; 0 where none runs."""
-    files = [path for group in cgroups_of([cluster.node]) for path in group.glob(f"**/pod*/{container}/cgroup.procs")]
+    files = [path / "cgroup.procs" for path in groups(cluster, container)]
     return min((int(pid) for file in files for pid in file.read_text().split()), default=0)
+
+
+def groups(cluster: Cluster, container: str = "*") -> list[Path]:
+    """The cgroups, one a hierarchy, of a container or of all; each stands beside those of the others of its pod."""
+    found = [path for group in cgroups_of([cluster.node]) for path in group.glob(f"**/pod*/{container}")]
+    return [path for path in found if path.is_dir()]
 
 
 def processes(pattern: str) -> list[int]:
     """Those whose command line matches."""
-    return [pid for pid, command in _command_lines() if re.search(pattern, command)]
+    return [pid for pid, command in command_lines() if re.search(pattern, command)]
 
 
 def mounts(cluster: Cluster) -> Iterator[str]:
@@ -70,26 +77,12 @@ def mounts(cluster: Cluster) -> Iterator[str]:
             yield line.split()[4]
 
 
-def _pod_cgroups(cluster: Cluster) -> Iterator[Path]:
-    for group in cgroups_of([cluster.node]):
-        yield from (path for path in group.rglob("pod*") if path.is_dir())
-
-
 def _commands(cluster: Cluster) -> Iterator[str]:
     """Of the node's own programs and of all that runs in its cgroups: a sandbox's process names no directory."""
     inside = set(processes_in(cgroups_of(cluster.names)))
-    for pid, command in _command_lines():
+    for pid, command in command_lines():
         if pid in inside or f"{cluster.directory}/" in command:
             yield command
-
-
-def _command_lines() -> Iterator[tuple[int, str]]:
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        except OSError:
-            continue  # ended meanwhile
-        yield int(process.name), command
 
 
 def _files(cluster: Cluster) -> Iterator[str]:

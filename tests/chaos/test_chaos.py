@@ -6,6 +6,7 @@ them (census.py). `make chaos TIMES=20` does that many rounds on each runtime; `
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from census import Census, census, first_process, more, processes, running
+from census import Census, census, first_process, groups, more, processes, running
 from clusters import SLEEP, Cluster, Kubectl, busybox, is_ready, missing, pod, summary
 from machines import eventually, kill
 
@@ -77,14 +78,13 @@ def kill_both(scene: Scene) -> None:
 
 def kill_container(scene: Scene) -> None:
     if found := scene.victim():
-        kill(first_process(scene.cluster, container_id(found)))
+        end(scene.cluster, container_id(found))
 
 
 def kill_shim(scene: Scene) -> None:
     """It is called by its sandbox's id."""
     if found := scene.victim():
-        sandboxes = running(scene.cluster) & {path.name for path in _cgroup_siblings(scene.cluster, container_id(found))}
-        for sandbox in sandboxes - {container_id(found)}:
+        for sandbox in running(scene.cluster) & others(scene.cluster, container_id(found)):
             for shim in processes(rf"containerd-shim.*{sandbox}"):
                 kill(shim)
 
@@ -93,23 +93,25 @@ def kill_sandbox(scene: Scene) -> None:
     if not (found := scene.victim()):
         return
     if scene.cluster.runtime == "embedded":
-        import json
-
         for path in (scene.cluster.data / "agent/runtime/sandboxes").glob("*/record.json"):
             record = json.loads(path.read_text())
             if record["meta"]["uid"] == found["metadata"]["uid"] and record["ready"]:
                 kill(record["pid"])
         return
-    for sibling in _cgroup_siblings(scene.cluster, container_id(found)):
-        if sibling.name != container_id(found):
-            kill(first_process(scene.cluster, sibling.name))
+    for other in others(scene.cluster, container_id(found)):
+        end(scene.cluster, other)
 
 
-def _cgroup_siblings(cluster: Cluster, container: str) -> list[Any]:
-    from machines import cgroups_of
+def end(cluster: Cluster, container: str) -> None:
+    """Nothing where it has ended by itself: process 0 would be all of the test's own group."""
+    if pid := first_process(cluster, container):
+        kill(pid)
 
-    parents = {path.parent for group in cgroups_of([cluster.node]) for path in group.glob(f"**/pod*/{container}")}
-    return [path for parent in parents for path in parent.iterdir() if path.is_dir()]
+
+def others(cluster: Cluster, container: str) -> set[str]:
+    """What else has a cgroup in a container's pod: with containerd its sandbox."""
+    paths = {path for group in groups(cluster, container) for path in group.parent.iterdir() if path.is_dir()}
+    return {path.name for path in paths} - {container}
 
 
 KILLS: dict[str, list[Callable[[Scene], None]]] = {

@@ -6,7 +6,6 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from weakref import ref
 
 import pytest
@@ -21,14 +20,6 @@ class Ring:
 
     def __init__(self) -> None:
         self.itself = self
-
-
-@pytest.fixture(autouse=True)
-def _collector() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.unfreeze()
-    gc.enable()
 
 
 async def test_young_rings_are_collected_when_there_are_many(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:

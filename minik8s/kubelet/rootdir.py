@@ -75,5 +75,7 @@ def let_go(root: Path) -> None:
     pods = root / "pods"
     if pods.is_dir() and any(pods.iterdir()):
         return
-    if mounting.is_mounted(root) and mounting.mounts_below(root) == [str(root.resolve())]:
-        mounting.unmount(str(root))  # also while somebody counts what is in it
+    mounts = mounting.mounts_below(root)
+    if set(mounts) == {str(root.resolve())}:  # more than once where an agent was killed as it mounted it
+        for mount in mounts:
+            mounting.unmount(mount)  # also while somebody counts what is in it

@@ -31,7 +31,10 @@ BIN = Path(sys.executable).parent
 RUNTIMES = ("embedded", "containerd")
 IMAGE = "e2e.local/busybox:1"
 GRACE, TOLERATION = 5, 3
+STATE = (("get", "pods", "-A", "-o", "wide"), ("describe", "pods", "-A"), ("get", "events", "-A"), ("describe", "nodes"))
 _number = itertools.count()
+standing: list[Cluster] = []
+"""Those that were made and not yet removed."""
 
 
 def curl_layer() -> bytes:
@@ -220,6 +223,7 @@ class Cluster:
         self.registry = f"{self.machine.address}:{self.machine.free_port()}"
         if self.agent:
             self._write_registries()
+        standing.append(self)
 
     def _write_registries(self) -> None:
         """For a registry that `test_images.py` serves: by TLS, for who knows the password, under names of its own too."""
@@ -282,7 +286,13 @@ class Cluster:
         return process.wait(20)
 
     def last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:]
+        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+
+    def state(self) -> str:
+        """For the report of a test that failed: pods with their statuses, Events, the ends of the logs."""
+        told = [self.kubectl.run(*words, timeout=20).stdout for words in STATE] if self.process is not None else []
+        logs = [agent.log.read_text(errors="replace")[-3000:] for agent in self.agents if agent.log.exists()]
+        return "\n".join([*told, self.last_words(), *logs])
 
     def minik8s(self, *arguments: str | Path) -> str:
         done = self.machine.run(BIN / "minik8s", *arguments)
@@ -328,6 +338,7 @@ class Cluster:
     def remove(self) -> list[str]:
         """Ends everything in order and takes it away; what was left after the orderly end, which should be nothing."""
         left: list[str] = []
+        standing.remove(self)
         try:
             if self.process is not None and self.agent:
                 left += self._end_pods()
@@ -338,7 +349,9 @@ class Cluster:
                 self.stop()
                 eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in agents), 15)  # it ends after its server
             self._end_parents()
-            left += leavings(self.directory, self.names)
+            if found := leavings(self.directory, self.names):
+                left += found
+                print(self.last_words())  # pytest shows it
         finally:
             if self.process is not None:
                 self.process.kill()

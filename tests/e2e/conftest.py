@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
-from clusters import RUNTIMES, Cluster, Kubectl, missing
+from clusters import RUNTIMES, Cluster, Kubectl, missing, standing
 from machines import sweep_the_dead
 from runs_per_runtime import note
 
@@ -30,6 +30,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if runtime in RUNTIMES:
             only = item.get_closest_marker("only_on")
             note(item, runtime, only.args[1] if only else "")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a test that failed comes what its clusters looked like then."""
+    report = yield
+    if report.failed and report.when == "call":
+        report.sections += [(f"cluster {cluster.directory}", cluster.state()) for cluster in standing]
+    return report
 
 
 @pytest.fixture(scope="session")

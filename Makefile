@@ -58,12 +58,18 @@ $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit("minik8s needs Python 3.11 or newer (PYTHON=...)" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
+# What is editable pip leaves uncompiled, and Python too where PYTHONDONTWRITEBYTECODE is set: each start would take twice as long.
+define install
+$(BIN)/pip install --quiet --disable-pip-version-check --editable $(1)
+$(BIN)/python -m compileall -q minik8s
+endef
+
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(call install,.)
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(call install,'.[test]')
 	@touch $@ $(VENV)/.installed
 
 # The official Node client, for tests/e2e/clients: quick to miss, so nothing fails where it can't be had.
@@ -74,5 +80,5 @@ $(VENV)/node/.installed: | $(VENV)/bin/pip
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lint]'
+	$(call install,'.[lint]')
 	@touch $@ $(VENV)/.installed

@@ -38,7 +38,7 @@ _SPARING = {
     "FROZENLIST_NO_EXTENSIONS": "1",
 }
 """The environment in which aiohttp is imported."""
-_MAPS = Path("/proc/self/maps")
+_SMAPS = Path("/proc/self/smaps")
 MADV_DONTNEED = 4
 _ZSTD = "backports.zstd"
 """What aiohttp imports where it is installed, for a content encoding that the API doesn't have; layers of images need it."""
@@ -111,28 +111,37 @@ async def tend(clock: Clock) -> None:
 
 
 def _giver() -> Callable[[], object]:
-    """What gives back to the system, in some milliseconds: the C library's free pages (glibc keeps nearly all), and the code of
-    libraries, of which a program at rest uses a part. What it needs again the system maps again, from its own cache: under 1 ms for all.
+    """What gives back to the system, in some milliseconds: the C library's free pages (glibc keeps nearly all), and the code and constants
+    of libraries, of which a program at rest uses a part. What it needs again the system maps again, from its own cache: under 1 ms for all.
+    Of libraries only what was there when it was last called: what a thread is just loading is seen in parts that may become data.
     """
     libc = ctypes.CDLL(None)
     trim, madvise = getattr(libc, "malloc_trim", None), libc.madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
+    known: set[tuple[int, int]] = set()
+
     def give() -> None:
+        nonlocal known
         if trim is not None:
             trim(0)
-        for start, end in _code() & _code():  # twice: what a thread was just loading is seen in parts that may become data
+        before, known = known, _read_only()
+        for start, end in known & before:
             madvise(start, end - start, MADV_DONTNEED)  # advice: what the kernel doesn't take stays
 
     return give
 
 
-def _code() -> set[tuple[int, int]]:
-    """Where code of files lies in memory, from and to."""
+def _read_only() -> set[tuple[int, int]]:
+    """Where files lie in memory as they are on disk, to be read or run, from and to."""
     found = set()
-    for line in _MAPS.read_text().splitlines():
-        addresses, access, *_, path = line.split(maxsplit=5)
-        if access == "r-xp" and path.startswith("/"):
-            start, end = addresses.split("-")
-            found.add((int(start, 16), int(end, 16)))
+    mapping: tuple[int, int] | None = None
+    for line in _SMAPS.read_text().splitlines():
+        match line.split(maxsplit=5):
+            case [addresses, access, _, _, _, *path] if not addresses.endswith(":"):
+                start, end = addresses.split("-")
+                of_file = access in ("r-xp", "r--p") and path and path[0].startswith("/")
+                mapping = (int(start, 16), int(end, 16)) if of_file else None
+            case ["Anonymous:", "0", _] if mapping:  # else the loader has written addresses into it, which no file has
+                found.add(mapping)
     return found

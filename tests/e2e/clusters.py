@@ -23,6 +23,7 @@ from runtime_bench import busybox_layer, directory, docker_archive, tar
 from minik8s.base.clock import RealClock
 from minik8s.base.pki import Authority
 from minik8s.runtime.cri.supervise import CNI_BIN_DIRECTORIES, program
+from minik8s.runtime.embedded.linux import start_time
 from minik8s.runtime.embedded.node import own_cgroup
 from tests.helpers.processes import children, command_lines
 
@@ -347,7 +348,7 @@ class Cluster:
             if self.process is not None:
                 agents = children(self.process.pid)
                 self.stop()
-                eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in agents), 15)  # it ends after its server
+                eventually(lambda: not any(map(start_time, agents)), 15)  # it ends after its server
             self._end_parents()
             if found := leavings(self.directory, self.names):
                 left += found
@@ -396,7 +397,7 @@ class Cluster:
         """Containers' parents outlive agents: the node process of embedded, containerd."""
         for process in self.parents():
             kill(process, signal.SIGTERM)
-            eventually(lambda process=process: not Path(f"/proc/{process}").exists(), 10)
+            eventually(lambda process=process: not start_time(process), 10)
 
     def parents(self) -> list[int]:
         wanted = re.compile(rf"(?:node\.py|containerd).* {re.escape(str(self.directory))}/")

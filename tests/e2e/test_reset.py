@@ -12,6 +12,7 @@ import pytest
 from clusters import BIN, SLEEP, Cluster, busybox, pod
 from machines import cgroups_of, eventually, leavings, processes_in
 
+from minik8s.runtime.embedded.linux import start_time
 from tests.helpers.processes import children
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -71,7 +72,7 @@ def test_nothing_is_left(fresh: Cluster) -> None:
         os.kill(pid, signal.SIGKILL)
     fresh.process.wait()
     fresh.process = None
-    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in agents))
+    eventually(lambda: not any(map(start_time, agents)))
     sockets = shims(fresh)
     made = counted(fresh)
     assert {kind for kind in made if made[kind] > before[kind]} >= {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from runtime_bench import wait_for
+
+from minik8s.runtime.embedded.linux import start_time
 
 PROGRAM = """
 from minik8s.runtime.embedded.loop import Loop
@@ -55,4 +56,4 @@ def test_a_child_of_which_nothing_is_on_disk_ends(how: str, said: list[str]) -> 
     pid, *told = done.stdout.split()
     assert told == said
     assert not done.stderr
-    wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    wait_for(lambda: not start_time(int(pid)))

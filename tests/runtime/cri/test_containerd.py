@@ -24,6 +24,7 @@ from minik8s.runtime.base import Auth, ContainerEvent, RuntimeFailed, State
 from minik8s.runtime.choose import remember_socket, used_socket
 from minik8s.runtime.cri import pause, supervise
 from minik8s.runtime.cri.supervise import OwnContainerd, Place
+from minik8s.runtime.embedded.linux import start_time
 from minik8s.runtime.images.settings import Config, Mirror, Settings
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -65,7 +66,7 @@ async def test_it_is_started_again_and_containers_run_on(cri_bench: CriBench, co
         assert await first == ContainerEvent("")
     await events.aclose()
     assert pid(containerd_place) != killed
-    wait_for(lambda: not Path(f"/proc/{killed}").exists())
+    wait_for(lambda: not start_time(killed))
     assert (await cri_bench.runtime.container(lasting)).state is State.RUNNING
     assert (await cri_bench.ended(ending)).exit_code == 6
     assert (await cri_bench.runtime.exec_sync(lasting, ["echo", "hi"], 5)).stdout == b"hi\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 from runtime_bench import wait_for
 
 from minik8s.runtime.cri import shims
+from minik8s.runtime.embedded.linux import start_time
 
 PARENT = """
 import subprocess
@@ -40,7 +41,7 @@ async def test_lost_shims_end_with_what_they_parent() -> None:
     others = [await shim("runs"), await shim("lost", "/y/containerd.sock")]
     assert await asyncio.to_thread(shims.end_lost, "/x/containerd.sock", {"lost", "gone"}) == ["lost"]
     assert await lost.wait() == -9
-    wait_for(lambda: not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes())
+    wait_for(lambda: not start_time(child))
     for process, pid in others:
         assert process.returncode is None
         assert Path(f"/proc/{pid}").exists()

@@ -103,7 +103,7 @@ class Connector:
         path = f"/containerLogs/{request.namespace}/{request.name}/{container}"
         query = {name: value for name, value in request.query.items() if name != "container"}
         url = f"http://kubelet{path}?{urlencode(query)}"
-        if _websocket(http):
+        if messages.is_wanted(http):
             return await messages.stream(http, self._tunnels.session(node), url)
         return await forward(http, self._tunnels.session(node), "GET", url, {})
 
@@ -249,7 +249,7 @@ def headers_of(http: web.BaseRequest, kept: Callable[[str], bool], upgrade: str)
 
 def _websocket(http: web.BaseRequest) -> str:
     """Its wish for one; of other upgrades only that of older clients' streams goes on."""
-    return "websocket" if http.headers.get("Upgrade", "").lower() == "websocket" else ""
+    return "websocket" if messages.is_wanted(http) else ""
 
 
 def _spdy(http: web.BaseRequest) -> str:

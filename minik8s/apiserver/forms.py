@@ -22,7 +22,7 @@ from minik8s.api.kinds.table import rules_of
 from minik8s.api.resources import Resource
 from minik8s.apiserver.cache import Entry, Event
 from minik8s.apiserver.listing import Page
-from minik8s.apiserver.watching import Bookmark, bookmark_object
+from minik8s.apiserver.watching import Bookmark, Shown, bookmark_object
 from minik8s.base.clock import Clock
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
@@ -302,6 +302,9 @@ class Framer:
 
     event: Frame
     bookmark: Callable[[Bookmark], bytes]
+
+    def of(self, shown: Shown | Bookmark) -> bytes:
+        return self.event(shown.type, shown.entry, shown.event) if isinstance(shown, Shown) else self.bookmark(shown)
 
 
 def framer(resource: Resource, form: Form, now: Callable[[], float], include: str = "") -> Framer:

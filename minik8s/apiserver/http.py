@@ -34,7 +34,7 @@ from minik8s.api.errors import (
 )
 from minik8s.api.resources import CREATE_ONLY
 from minik8s.api.user import User
-from minik8s.apiserver import bigyaml, bodies, connect, forms, streams, watching
+from minik8s.apiserver import bigyaml, bodies, connect, forms, messages, streams, watching
 from minik8s.apiserver.aggregation import routes
 from minik8s.apiserver.authn import impersonation
 from minik8s.apiserver.authn.notyet import NotYet
@@ -367,20 +367,23 @@ class HttpFace:
         form = context.form
         if http.method == "HEAD":  # the head of what would follow, and nothing of it
             return web.Response(headers={"Content-Type": forms.stream_media(form)})
-        began = self._desk.clock.monotonic()
+        began, socket = self._desk.clock.monotonic(), messages.is_wanted(http)
         try:
             watch = await watching.open_watch(self._desk.cache, request, self._desk.clock)
         except ApiError as error:
             if error.status_code not in (410, 504):
                 raise
-            return await streams.refuse(http, form, error)
+            return await (messages.refuse if socket else streams.refuse)(http, form, error)
         if context.visit is not None:
             context.visit.leave()  # what follows is paced by its client
         if is_true(request.query.get("sendInitialEvents", "")):
             self._metrics.listed(request, self._desk.clock.monotonic() - began)
         sent = self._metrics.sent(request.resource)
         with self._metrics.long_running(request, http.method):
-            return await streams.answer(http, watch, request.resource, form, self._desk.clock, self._fanout, sent)
+            frame = forms.framer(request.resource, form, self._desk.clock.now, watch.include)
+            if socket:
+                return await messages.events(http, watch, form, frame, self._desk.clock, sent)
+            return await streams.answer(http, watch, form, frame, self._desk.clock, self._fanout, sent)
 
     async def _page(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
         path, user = attributes.path, attributes.user

@@ -16,7 +16,6 @@ from contextlib import suppress
 from aiohttp import HttpVersion11, web
 
 from minik8s.api.errors import ApiError
-from minik8s.api.resources import Resource
 from minik8s.apiserver import forms
 from minik8s.apiserver.forms import Form, Framer
 from minik8s.apiserver.metrics import SentEvents
@@ -52,14 +51,13 @@ class Fanout:
 
 
 async def answer(
-    http: web.BaseRequest, watch: Watch, resource: Resource, form: Form, clock: Clock, fanout: Fanout, sent: SentEvents
+    http: web.BaseRequest, watch: Watch, form: Form, frame: Framer, clock: Clock, fanout: Fanout, sent: SentEvents
 ) -> web.StreamResponse:
     """Streams a watch until its time is over, or its client is gone. Closes it."""
     response = web.StreamResponse(headers={"Content-Type": forms.stream_media(form), "Cache-Control": "no-cache, private"})
     chunked = http.version >= HttpVersion11
     if chunked:
         response.enable_chunked_encoding()
-    frame = forms.framer(resource, form, clock.now, watch.include)
     try:
         await response.prepare(http)
         stream = _Stream(http, watch, frame, chunked, fanout, sent)
@@ -140,10 +138,6 @@ class _Stream:
             transport.write(b"%x\r\n%b\r\n" % (len(lines), lines) if self._chunked else lines)
 
     def _encode(self, batch: Sequence[Shown | Bookmark]) -> bytes:
-        frame = self._frame
-        frames = [
-            frame.event(shown.type, shown.entry, shown.event) if isinstance(shown, Shown) else frame.bookmark(shown)
-            for shown in batch
-        ]
+        frames = [*map(self._frame.of, batch)]
         self._sent.add(frames)
         return b"".join(frames)

@@ -19,7 +19,7 @@ import pytest
 from minik8s.api.call import Call
 from minik8s.api.resources import CONFIGMAPS
 from minik8s.api.user import ANONYMOUS
-from minik8s.apiserver import streams
+from minik8s.apiserver import messages, streams
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.http import HttpFace
 from minik8s.apiserver.metrics import RequestMetrics
@@ -128,6 +128,34 @@ async def test_http_1_0_has_no_chunks(server: Server) -> None:
     await writer.wait_closed()
 
 
+async def test_over_a_websocket_each_event_is_a_message(server: Server) -> None:
+    """As browsers' clients watch; of protobuf without the length that a stream needs."""
+    await server.put("a")
+    async with server.session.ws_connect(WATCH, protocols=("v1.x",)) as socket:
+        assert socket.protocol == "v1.x"
+        await server.put("b")
+        found = [json.loads(await socket.receive_str()) for _ in range(2)]
+        assert [f"{event['type']} {event['object']['metadata']['name']}" for event in found] == ["ADDED a", "ADDED b"]
+    accept = {"Accept": "application/vnd.kubernetes.protobuf"}
+    answer = await server.session.get(WATCH, headers=accept)
+    streamed = await answer.content.readexactly(int.from_bytes(await answer.content.readexactly(4)))
+    answer.close()
+    async with server.session.ws_connect(WATCH, headers=accept) as socket:
+        assert await socket.receive_bytes() == streamed
+
+
+async def test_a_watch_over_a_websocket_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its time is over, and when its client doesn't read."""
+    async with server.session.ws_connect(WATCH + "&timeoutSeconds=1") as socket:
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+    monkeypatch.setattr(messages, "SLOW_CLIENT", 0.05)
+    async with server.session.ws_connect(WATCH) as socket:
+        for number in range(100):
+            await server.put(f"n{number}", 20_000)
+        await asyncio.sleep(0.2)
+        assert [message async for message in socket][99:] == [], "it was cut off"
+
+
 STREAMED = f"{WATCH}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
 
 
@@ -151,8 +179,12 @@ async def test_the_bookmark_of_a_streamed_table_is_a_table(server: Server, inclu
 
 async def test_a_streamed_list_is_not_older_than_what_was_asked_for(server: Server) -> None:
     """KEP-3157: a revision that does not come is an error of the stream, as upstream's cacher tells it."""
-    async with server.session.get(f"{STREAMED}&resourceVersion=1000") as answer:
+    too_new = f"{STREAMED}&resourceVersion=1000"
+    answer, socket = await asyncio.gather(server.session.get(too_new), server.session.ws_connect(too_new))
+    async with answer, socket:
         assert answer.status == 200
         found = json.loads(await answer.content.readline())
+        assert await socket.receive_json() == found
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
     assert (found["type"], found["object"]["code"], found["object"]["reason"]) == ("ERROR", 504, "Timeout")
     assert found["object"]["message"].startswith("Timeout: Too large resource version: 1000, current: ")

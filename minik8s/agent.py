@@ -372,6 +372,7 @@ async def _connect(
     targets = Targets(kubelet=runner.server, allows=kubelet.may_dial)
     line = Line(websocket(session, options.server, tls=ssl_context(access)), targets, clock, rng)
     owner.start(line.run(), "tunnel")
+    stack.push_async_callback(owner.stop)  # before the session ends, through which the line would be dialled again
     owner.start(memory.tend(clock), "memory")
 
 

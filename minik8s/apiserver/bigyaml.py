@@ -14,6 +14,7 @@ import orjson
 
 from minik8s.api import decode
 from minik8s.api.errors import BadRequest, InternalError
+from minik8s.base import children
 from minik8s.base.clock import Clock
 
 INLINE = 64 * 1024
@@ -46,7 +47,7 @@ class Reader:
                 raise BadRequest(f"the YAML takes more than {DEADLINE:.0f} s to read: send JSON") from None
             finally:
                 if process.returncode is None:
-                    process.kill()
+                    children.kill(process)
                     await process.wait()
         if process.returncode:
             raise InternalError("the reader of YAML failed")

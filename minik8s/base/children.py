@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock
@@ -35,6 +36,12 @@ async def keep_running(name: str, arguments: Sequence[str], environment: Mapping
         await clock.sleep(BACKOFF.delay(failures))
 
 
+def kill(process: asyncio.subprocess.Process) -> None:
+    """SIGKILL. One that has just ended is no error: raised in place of a cancellation, it would be taken for a fault of the work."""
+    with suppress(ProcessLookupError):
+        process.kill()
+
+
 async def ended(pid: int) -> None:
     """Returns when a process, anybody's, is gone."""
     try:
@@ -51,11 +58,12 @@ async def ended(pid: int) -> None:
 
 
 async def _end(name: str, process: asyncio.subprocess.Process, clock: Clock) -> None:
-    process.terminate()
+    with suppress(ProcessLookupError):
+        process.terminate()
     try:
         async with clock.timeout(PATIENCE):
             await process.wait()
     except TimeoutError:
         log.warning("%s does not end; it is killed", name)
-        process.kill()
+        kill(process)
         await process.wait()

@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 
+from minik8s.base import children
+
 
 class NftFailed(OSError):
     """The kernel or `nft` refused the transaction; the text is nft's own."""
@@ -66,7 +68,7 @@ async def apply(text: str) -> None:
     try:
         _, told = await process.communicate(text.encode())
     except BaseException:
-        process.kill()
+        children.kill(process)
         raise
     if process.returncode:
         raise NftFailed(f"nft: {told.decode(errors='replace').strip()}")

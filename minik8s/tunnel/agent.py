@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 BACKOFF = Backoff(initial=0.25, maximum=15, jitter=0.5)
 DIAL_TIMEOUT = 10.0
 STEADY = 30.0  # a line that held so long was a good one: its end is dialled again at once
+LAST_WORD = 1.0  # how long an agent that ends waits for the server to agree
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ def websocket(
             headers=headers,
             heartbeat=HEARTBEAT,
             max_msg_size=MAX_MESSAGE,
+            timeout=aiohttp.ClientWSTimeout(ws_close=LAST_WORD),
             compress=0,
             ssl=True if tls is None else tls,
         )

@@ -59,7 +59,7 @@ class Fake:
         command = request.query["command"]
         if command == "refused":
             return web.json_response({"kind": "Status", "message": "container not found", "code": 400}, status=400)
-        socket = web.WebSocketResponse(protocols=["v5.channel.k8s.io"], heartbeat=0.05)
+        socket = web.WebSocketResponse(protocols=["v5.channel.k8s.io"], autoping=command != "fails")
         await socket.prepare(request)
         status: dict[str, Any] = {"status": "Success"}
         if command == "both":
@@ -75,7 +75,9 @@ class Fake:
         elif command == "big":
             await socket.send_bytes(b"\x01" + b"x" * 300_000)
         elif command == "fails":
-            await asyncio.sleep(0.2)  # pings meanwhile
+            await socket.ping()  # what waits is asked whether it is there
+            while (await socket.receive()).type is not WSMsgType.PONG:
+                continue
             causes = [{"reason": "ExitCode", "message": "42"}]
             status = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": causes}}
         elif command == "size":

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from minik8s.base import children
 from minik8s.runtime.images.archive import extract
 from minik8s.runtime.images.manifests import BadImage
 from minik8s.runtime.images.unpack import unpack
@@ -35,7 +36,7 @@ async def run(job: str, **arguments: Any) -> Any:
     try:
         out, _ = await process.communicate(orjson.dumps({"job": job, **arguments}))
     except asyncio.CancelledError:
-        process.kill()
+        children.kill(process)
         await process.wait()
         raise
     if process.returncode:

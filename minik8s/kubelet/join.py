@@ -22,7 +22,7 @@ import aiohttp
 
 from minik8s.api.errors import ApiError
 from minik8s.api.resources import CERTIFICATESIGNINGREQUESTS
-from minik8s.base import jointoken, pki
+from minik8s.base import children, jointoken, pki
 from minik8s.base.backoff import Backoff
 from minik8s.base.clock import Clock
 from minik8s.client.client import Client
@@ -186,7 +186,7 @@ class Membership:
             async with self._clock.hold():
                 made, _ = await process.communicate()
         except asyncio.CancelledError:
-            process.kill()
+            children.kill(process)
             await process.wait()
             raise
         if process.returncode:

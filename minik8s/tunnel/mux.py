@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from minik8s.base.tasks import Owner
@@ -91,11 +92,12 @@ class Stream:
             self._mux.forget_if_over(self)
 
     async def close(self, why: str = "") -> None:
-        """Ends both directions."""
+        """Ends both directions. A line that is down has done so: no error, which would stand for whatever made the caller close."""
         if self._error is None and not self.is_over:
             self.fail(ConnectionResetError("the stream was closed"))
             self._mux.forget(self)
-            await self._mux.send(Frame(Kind.RESET, self._number, why.encode()[:MAX_DATA]))
+            with suppress(ConnectionError):
+                await self._mux.send(Frame(Kind.RESET, self._number, why.encode()[:MAX_DATA]))
 
     @property
     def is_over(self) -> bool:

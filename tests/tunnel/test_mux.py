@@ -142,6 +142,25 @@ async def test_streams_end_with_the_connection() -> None:
             await mux.open("y")
 
 
+async def test_who_is_given_up_as_the_line_breaks_is_given_up() -> None:
+    """And not told of the line: a caller that goes on after an OSError would never end."""
+
+    def never(_: Mux) -> Accept:
+        async def serve(stream: Stream) -> None:
+            await asyncio.sleep(60)
+
+        return serve
+
+    async with joined(never) as (mux, _, here, _):
+        opening = asyncio.create_task(mux.open("x"))
+        await asyncio.sleep(0)
+        here.closed = True  # nobody has noticed yet
+        opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+        here.closed = False
+
+
 async def test_closing_resets_the_other_side() -> None:
     ended = asyncio.Event()
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minik8s.base import children
 from minik8s.base.clock import Clock
 from minik8s.kubelet.volumes import mounting
 from minik8s.kubelet.volumes.payload import Missing
@@ -52,7 +53,7 @@ async def _run(clock: Clock, *command: str) -> tuple[str, str]:
         return f"no answer within {TIMEOUT:g} s", "-1"
     finally:
         if process.returncode is None:
-            process.kill()
+            children.kill(process)
             await process.wait()
 
 

@@ -73,12 +73,17 @@ _LAST = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 def rfc3339(seconds: float) -> str:
     """metav1.Time: whole seconds, UTC, as `2026-01-02T03:04:05Z`; what lies beyond the year 9999 is its end."""
-    return datetime.fromtimestamp(min(int(seconds), _LAST), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _written(datetime.fromtimestamp(min(int(seconds), _LAST), UTC), "seconds")
 
 
 def rfc3339_micro(seconds: float) -> str:
     """metav1.MicroTime: exactly six fraction digits."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _written(datetime.fromtimestamp(seconds, UTC), "microseconds")
+
+
+def _written(time: datetime, precision: str) -> str:
+    """A fifth of strftime's time; each audited request is given two."""
+    return time.isoformat(timespec=precision).removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: str) -> float:

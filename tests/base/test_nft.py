@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from minik8s.base import nft
+from minik8s.runtime.embedded.linux import start_time
 
 
 def test_a_cancellation_is_one_also_where_nft_has_just_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +29,11 @@ def test_a_cancellation_is_one_also_where_nft_has_just_ended(tmp_path: Path, mon
             await asyncio.sleep(0.01)
         applying.cancel()
         await asyncio.wait([applying])
-        os.kill(int((tmp_path / "child").read_text()), 9)
+        child = int((tmp_path / "child").read_text())
+        os.kill(child, 9)
+        while start_time(child):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # the loop sees the pipe's end, and may be closed
         return applying.cancelled()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

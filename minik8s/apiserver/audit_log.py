@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 BOUND = 16 * 1024 * 1024
 BATCH = 256 * 1024
 """Bytes that are written at once, at least one line."""
+GATHER = 0.02
+"""Seconds that a line waits for others: a thread's turn for each costs as much as the request that it tells of."""
 MEGABYTE = 1024 * 1024
 DAY = 24 * 3600.0
 STDOUT = Path("-")
@@ -80,9 +82,13 @@ class AuditLog:
         """Writes what comes, until `close`."""
         while self._lines or not self._closing:
             await self._something.wait()
+            if self._waiting < BATCH and not self._closing:
+                await self._clock.sleep(GATHER)
             self._something.clear()
-            while self._lines:
+            if self._lines:
                 await self._write_batch()
+            if self._lines:
+                self._something.set()
 
     async def close(self) -> None:
         """Lets `run` end once everything is written, and waits for that."""

@@ -18,13 +18,14 @@ from minik8s.api.resources import CONFIGMAPS
 from minik8s.api.user import AUTHENTICATED, MASTERS, User
 from minik8s.apiserver.admission.plugin import Quiet
 from minik8s.apiserver.audit import Auditor
-from minik8s.apiserver.audit_log import MEGABYTE, AuditLog
+from minik8s.apiserver.audit_log import BATCH, MEGABYTE, AuditLog
 from minik8s.apiserver.audit_policy import LEVELS, policy_of
 from minik8s.apiserver.contract import PATCH_ANNOTATION, Admission, Attributes
 from minik8s.apiserver.http import HttpFace
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.base.clock import RealClock
 from minik8s.base.tasks import Owner
+from minik8s.testing.clock import VirtualClock
 from minik8s.testing.cluster import Cluster
 
 pytestmark = pytest.mark.cluster(nodes=0, scheduler=False, controllers=[])
@@ -251,6 +252,25 @@ async def test_the_file_is_rotated_and_nothing_is_lost(tmp_path: Path) -> None:
     await log.close()
     assert len([*path.parent.iterdir()]) == 3, "older ones went"
     await owner.stop()
+
+
+async def test_lines_are_gathered(tmp_path: Path, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And written at once where there are many, or where it ends."""
+    log, written = AuditLog(tmp_path / "audit.log", clock), []
+    append = log._append
+    monkeypatch.setattr(log, "_append", lambda lines, *rest: (written.append(len(lines)), append(lines, *rest)))
+    running = asyncio.ensure_future(log.run())
+    for _ in range(100):
+        log.write(b"x")
+        await asyncio.sleep(0)
+    await clock.sleep(1)
+    assert written == [100]
+    for _ in range(3):
+        log.write(b"x" * BATCH)
+    log.write(b"last")
+    await log.close()
+    await running
+    assert written == [100, 1, 1, 1, 1]
 
 
 async def test_what_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

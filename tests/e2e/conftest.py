@@ -38,7 +38,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With a test that failed comes what its clusters looked like then."""
     report = yield
-    if report.failed and report.when == "call":
+    if report.failed:
         report.sections += [(f"cluster {cluster.directory}", cluster.state()) for cluster in standing]
     return report
 

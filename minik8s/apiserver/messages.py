@@ -16,6 +16,7 @@ from aiohttp import web
 from yarl import URL
 
 from minik8s.api.errors import ApiError, ServiceUnavailable
+from minik8s.apiserver import streams
 from minik8s.apiserver.forms import PROTOBUF, Form, Framer, event_frame
 from minik8s.apiserver.metrics import SentEvents
 from minik8s.apiserver.outbound import explain
@@ -25,9 +26,6 @@ from minik8s.base.clock import Clock
 TEXT = "base64.binary.k8s.io"
 PROTOCOLS = ("binary.k8s.io", TEXT)
 
-
-SLOW_CLIENT = 60.0
-"""Seconds that an event may wait for its client before the connection is cut."""
 _LENGTH = 4
 """The bytes before a protobuf event in a stream that say how long it is: a message knows its end."""
 
@@ -103,7 +101,7 @@ async def _tell(socket: web.WebSocketResponse, watch: Watch, form: Form, frame: 
         while batch := await watch.next():
             for shown in batch:
                 data = frame.of(shown)
-                async with clock.timeout(SLOW_CLIENT):
+                async with clock.timeout(streams.SLOW_CLIENT):
                     await _send_event(socket, data, form)
                 sent.add([data])
     except ApiError as error:

@@ -19,7 +19,7 @@ import pytest
 from minik8s.api.call import Call
 from minik8s.api.resources import CONFIGMAPS
 from minik8s.api.user import ANONYMOUS
-from minik8s.apiserver import messages, streams
+from minik8s.apiserver import streams
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.http import HttpFace
 from minik8s.apiserver.metrics import RequestMetrics
@@ -148,7 +148,7 @@ async def test_a_watch_over_a_websocket_ends(server: Server, monkeypatch: pytest
     """When its time is over, and when its client doesn't read."""
     async with server.session.ws_connect(WATCH + "&timeoutSeconds=1") as socket:
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
-    monkeypatch.setattr(messages, "SLOW_CLIENT", 0.05)
+    monkeypatch.setattr(streams, "SLOW_CLIENT", 0.05)
     async with server.session.ws_connect(WATCH) as socket:
         for number in range(100):
             await server.put(f"n{number}", 20_000)

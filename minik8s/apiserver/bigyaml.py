@@ -42,13 +42,9 @@ class Reader:
             )
             try:
                 async with self._clock.timeout(DEADLINE):
-                    out, _ = await process.communicate(body)
+                    out, _ = await children.communicate(process, body)
             except TimeoutError:
                 raise BadRequest(f"the YAML takes more than {DEADLINE:.0f} s to read: send JSON") from None
-            finally:
-                if process.returncode is None:
-                    children.kill(process)
-                    await process.wait()
         if process.returncode:
             raise InternalError("the reader of YAML failed")
         value, repeated, error = orjson.loads(out)

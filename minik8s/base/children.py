@@ -36,10 +36,13 @@ async def keep_running(name: str, arguments: Sequence[str], environment: Mapping
         await clock.sleep(BACKOFF.delay(failures))
 
 
-def kill(process: asyncio.subprocess.Process) -> None:
-    """SIGKILL. One that has just ended is no error: raised in place of a cancellation, it would be taken for a fault of the work."""
-    with suppress(ProcessLookupError):
-        process.kill()
+async def communicate(process: asyncio.subprocess.Process, given: bytes | None = None) -> tuple[bytes, bytes]:
+    """As the process's own; who is cancelled meanwhile (a time limit, too) leaves no process behind."""
+    try:
+        return await process.communicate(given)
+    except BaseException:
+        await _kill(process)
+        raise
 
 
 async def ended(pid: int) -> None:
@@ -65,5 +68,11 @@ async def _end(name: str, process: asyncio.subprocess.Process, clock: Clock) -> 
             await process.wait()
     except TimeoutError:
         log.warning("%s does not end; it is killed", name)
-        kill(process)
-        await process.wait()
+        await _kill(process)
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """One that has just ended is no error: raised in place of a cancellation, it would be taken for a fault of the work."""
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

@@ -65,10 +65,6 @@ async def apply(text: str) -> None:
     process = await asyncio.create_subprocess_exec(
         "nft", "-f", "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
-    try:
-        _, told = await process.communicate(text.encode())
-    except BaseException:
-        children.kill(process)
-        raise
+    _, told = await children.communicate(process, text.encode())
     if process.returncode:
         raise NftFailed(f"nft: {told.decode(errors='replace').strip()}")

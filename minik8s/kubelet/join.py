@@ -182,13 +182,8 @@ class Membership:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-c", _REQUEST, str(self._key_file), user, *groups, stdout=asyncio.subprocess.PIPE
         )
-        try:
-            async with self._clock.hold():
-                made, _ = await process.communicate()
-        except asyncio.CancelledError:
-            children.kill(process)
-            await process.wait()
-            raise
+        async with self._clock.hold():
+            made, _ = await children.communicate(process)
         if process.returncode:
             raise JoinFailed(f"no certificate request could be made: its process ended with exit code {process.returncode}")
         key, begin, rest = made.partition(b"-----BEGIN CERTIFICATE REQUEST-----")

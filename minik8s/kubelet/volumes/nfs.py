@@ -47,14 +47,10 @@ async def _run(clock: Clock, *command: str) -> tuple[str, str]:
     )
     try:
         async with clock.timeout(TIMEOUT), clock.hold():
-            output, _ = await process.communicate()
+            output, _ = await children.communicate(process)
         return output.decode(errors="replace"), str(process.returncode)
     except TimeoutError:
         return f"no answer within {TIMEOUT:g} s", "-1"
-    finally:
-        if process.returncode is None:
-            children.kill(process)
-            await process.wait()
 
 
 def _host(server: str) -> str:

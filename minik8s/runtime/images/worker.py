@@ -33,12 +33,7 @@ async def run(job: str, **arguments: Any) -> Any:
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    try:
-        out, _ = await process.communicate(orjson.dumps({"job": job, **arguments}))
-    except asyncio.CancelledError:
-        children.kill(process)
-        await process.wait()
-        raise
+    out, _ = await children.communicate(process, orjson.dumps({"job": job, **arguments}))
     if process.returncode:
         raise BadImage(f"the image worker ended with exit code {process.returncode}")
     outcome = orjson.loads(out)

@@ -36,7 +36,7 @@ from minik8s.api.resources import CREATE_ONLY
 from minik8s.api.user import User
 from minik8s.apiserver import bigyaml, bodies, connect, forms, messages, streams, watching
 from minik8s.apiserver.aggregation import routes
-from minik8s.apiserver.authn import impersonation
+from minik8s.apiserver.authn import impersonation, subprotocol
 from minik8s.apiserver.authn.notyet import NotYet
 from minik8s.apiserver.contract import Attributes, Operation
 from minik8s.apiserver.flowcontrol import Visit
@@ -154,6 +154,8 @@ class HttpFace:
         )
 
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        if subprotocol.HEADER in message.headers:
+            message = message._replace(headers=subprotocol.moved(message.headers))
         request = _HttpRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=BODY_LIMIT)
         request.rng = self._ids
         return request

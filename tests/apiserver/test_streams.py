@@ -6,6 +6,7 @@ Rules: API concepts "Efficient detection of changes"; RFC 9112, 7.1 (chunked tra
 from __future__ import annotations
 
 import asyncio
+import base64
 import ipaddress
 import json
 import random
@@ -15,10 +16,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from minik8s.api.call import Call
 from minik8s.api.resources import CONFIGMAPS
-from minik8s.api.user import ANONYMOUS
+from minik8s.api.user import ANONYMOUS, User
 from minik8s.apiserver import streams
 from minik8s.apiserver.frontdesk import FrontDesk
 from minik8s.apiserver.http import HttpFace
@@ -32,8 +34,10 @@ WATCH = "http://minik8s/api/v1/namespaces/a/configmaps?watch=1"
 
 
 class Server:
-    def __init__(self, desk: FrontDesk, session: aiohttp.ClientSession, path: Path) -> None:
-        self._desk, self.session, self.path = desk, session, path
+    """`shown` are the Authorization headers that its authentication saw."""
+
+    def __init__(self, desk: FrontDesk, session: aiohttp.ClientSession, path: Path, shown: list[str | None]) -> None:
+        self._desk, self.session, self.path, self.shown = desk, session, path, shown
 
     async def put(self, name: str, size: int = 1) -> None:
         body = {"metadata": {"name": name}, "data": {"k": "v" * size}}
@@ -51,10 +55,16 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     owner, clock, path = Owner("test"), RealClock(), tmp_path / "api.sock"
     desk = FrontDesk(MemoryStore(), clock, random.Random(1), [ipaddress.ip_network("10.43.0.0/24")])
     await desk.start(owner)
-    protocol = HttpFace(desk, lambda _: ANONYMOUS, {}, connect, RequestMetrics(Metrics())).server()
+    shown: list[str | None] = []
+
+    def authenticate(http: web.BaseRequest) -> User:
+        shown.append(http.headers.get("Authorization"))
+        return ANONYMOUS
+
+    protocol = HttpFace(desk, authenticate, {}, connect, RequestMetrics(Metrics())).server()
     listener = await asyncio.get_running_loop().create_unix_server(protocol, str(path))
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path), limit=0)) as session:
-        yield Server(desk, session, path)
+        yield Server(desk, session, path, shown)
     listener.close()
     await protocol.shutdown(timeout=0.05)
     await owner.stop()
@@ -142,6 +152,12 @@ async def test_over_a_websocket_each_event_is_a_message(server: Server) -> None:
     answer.close()
     async with server.session.ws_connect(WATCH, headers=accept) as socket:
         assert await socket.receive_bytes() == streamed
+
+
+async def test_a_browser_shows_its_token_as_a_subprotocol(server: Server) -> None:
+    token = "base64url.bearer.authorization.k8s.io." + base64.urlsafe_b64encode(b"secret").decode().rstrip("=")
+    async with server.session.ws_connect(WATCH, protocols=(token, "v1.x")) as socket:
+        assert (socket.protocol, server.shown) == ("v1.x", ["Bearer secret"])
 
 
 async def test_a_watch_over_a_websocket_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 What is shown and wrong is a 401, never anonymous. What was verified is remembered by its header until it expires, or until an
 object that a token is bound to changes: a repeated request costs a look-up.
 Neighbours: `connections.py` (certificates, socket peers), `serviceaccounts.py` (JWTs), `bootstrap_tokens.py`, `oidc.py`,
-`token_file.py`, `impersonation.py` (acting as somebody else), `base/jointoken.py`, `base/pki.py`.
+`token_file.py`, `subprotocol.py` (a browser's token), `impersonation.py` (acting as somebody else), `base/jointoken.py`, `base/pki.py`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from census import Census, census, first_process, groups, more, processes, running
-from clusters import SLEEP, Cluster, Kubectl, busybox, is_ready, missing, pod, summary
+from clusters import SLEEP, Cluster, Kubectl, busybox, deployment, is_ready, missing, pod, summary
 from machines import eventually, kill
 
 TIMES = int(os.environ.get("MINIK8S_CHAOS", "0"))
@@ -141,7 +141,7 @@ def test_chaos(scene: Scene, tmp_path: Path) -> None:
     k.ready("first")
     k("delete", "pod", "first")
     before = eventually(lambda: quiet(scene.cluster), 30)
-    k.apply(steady())
+    k.apply(deployment("steady", comes_and_goes("x"), STEADY))
     k.ready_pods("app=steady", STEADY)
     stands = starts(k.pods("app=steady"))
     for number in range(SEED, SEED + TIMES):
@@ -232,12 +232,6 @@ def nothing_more(before: Census, cluster: Cluster) -> bool:
     left = more(before, census(cluster))
     assert not left, left
     return True
-
-
-def steady() -> dict[str, Any]:
-    template = {"metadata": {"labels": {"app": "steady"}}, "spec": comes_and_goes("x")["spec"]}
-    wanted = {"replicas": STEADY, "selector": {"matchLabels": {"app": "steady"}}, "template": template}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "steady"}, "spec": wanted}
 
 
 def comes_and_goes(name: str) -> dict[str, Any]:

@@ -165,6 +165,13 @@ def pod(
     }
 
 
+def deployment(name: str, of: Mapping[str, Any], replicas: int = 1) -> dict[str, Any]:
+    """As many pods of one kind, labelled `app`."""
+    template = {"metadata": {"labels": {"app": name}}, "spec": of["spec"]}
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
 SLEEP = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"
 """A container that does nothing, and ends when it is told to."""
 PAGE = """trap 'exit 0' TERM

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import pytest
-from clusters import SLEEP, Cluster, Kubectl, busybox, kubectl, pod
+from clusters import SLEEP, Cluster, Kubectl, busybox, deployment, kubectl, pod
 from machines import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -248,7 +248,7 @@ def test_apply_of_what_is_wrong(k: Kubectl) -> None:
 def test_delete_with_what_depends(k: Kubectl) -> None:
     """kubernetes.io "Use Cascading Deletion in a Cluster"."""
     for name in ("background", "foreground", "orphan"):
-        k.apply(_deployment(name))
+        k.apply(deployment(name, pod(name, SLEEP)))
     pods = k.ready_pods("app", 3)
     ids = {p["metadata"]["name"] for p in pods if p["metadata"]["labels"]["app"] == "orphan"}
     k("delete", "deployment", "foreground", "--cascade=foreground")
@@ -259,12 +259,6 @@ def test_delete_with_what_depends(k: Kubectl) -> None:
     eventually(lambda: not k.get("pods", "-l", "app=background")["items"], 20)
     eventually(lambda: not k.get("replicasets", "-l", "app=orphan")["items"][0]["metadata"].get("ownerReferences"))
     assert {p["metadata"]["name"] for p in k.pods("app=orphan")} == ids
-
-
-def _deployment(name: str) -> dict[str, object]:
-    template = {"metadata": {"labels": {"app": name}}, "spec": pod(name, SLEEP)["spec"]}
-    spec = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
 
 
 def _yaml(obj: object) -> str:

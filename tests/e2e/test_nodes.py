@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import SLEEP, Agent, Cluster, Kubectl, busybox, pod
+from clusters import SLEEP, Agent, Cluster, Kubectl, busybox, deployment, pod
 from machines import eventually
 from test_web import answering, names
 
@@ -45,12 +45,9 @@ def second(cluster: Cluster) -> Iterator[Agent]:
     cluster.other.run("nft", "delete", "table", "inet", "outward")
 
 
-def deployment(replicas: int) -> dict[str, Any]:
+def spread(replicas: int) -> dict[str, Any]:
     probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
-    spec = pod("web", busybox(PAGE, readinessProbe=probe))["spec"]
-    template = {"metadata": {"labels": {"app": "spread"}}, "spec": spec}
-    wanted = {"replicas": replicas, "selector": {"matchLabels": {"app": "spread"}}, "template": template}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "spread"}, "spec": wanted}
+    return deployment("spread", pod("web", busybox(PAGE, readinessProbe=probe)), replicas)
 
 
 def test_it_joins(cluster: Cluster, second: Agent) -> None:
@@ -78,7 +75,7 @@ def test_it_joins(cluster: Cluster, second: Agent) -> None:
 
 
 def test_pods_on_both_machines(k: Kubectl, cluster: Cluster, second: Agent, tmp_path: Path) -> None:
-    k.apply(deployment(3))
+    k.apply(spread(3))
     k.ready_pods("app=spread", 3)
     k("scale", "deployment/spread", "--replicas=6")
     pods = k.ready_pods("app=spread", 6)
@@ -117,7 +114,7 @@ def streams_reach(k: Kubectl, cluster: Cluster, far: str, directory: Path) -> No
 
 def test_a_machine_that_dies(k: Kubectl, cluster: Cluster, second: Agent) -> None:
     """kubernetes.io "Nodes": no heartbeat, NotReady, taint, eviction; the pods come back elsewhere. A stream to it is cut."""
-    k.apply(deployment(4))
+    k.apply(spread(4))
     pods = k.ready_pods("app=spread", 4)
     lost = {p["metadata"]["name"] for p in pods if p["spec"]["nodeName"] == second.name}
     assert lost

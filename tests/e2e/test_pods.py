@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import SLEEP, Cluster, Kubectl, busybox, is_ready, pod, summary
+from clusters import SLEEP, Cluster, Kubectl, busybox, deployment, is_ready, pod, summary
 from machines import cgroups_of, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -198,18 +199,23 @@ def test_out_of_memory(k: Kubectl) -> None:
 
 
 def test_what_nodes_and_pods_use(k: Kubectl, cluster: Cluster) -> None:
-    """`kubectl top`, and the kubelet's own pages behind it."""
-    k.apply(pod("busy", busybox("while :; do :; done")))
-    k.ready("busy")
+    """`kubectl top`, the kubelet's own pages behind it, and an autoscaler that goes by it."""
+    work = busybox("while :; do :; done", resources={"requests": {"cpu": "50m"}, "limits": {"cpu": "200m"}})
+    k.apply(deployment("busy", pod("busy", work)))
+    [busy] = k.ready_pods("app=busy", 1)
 
-    def told() -> dict[str, list[str]]:
-        return {row[0]: row[1:] for row in map(str.split, k("top", "pods", "--no-headers").splitlines())}
+    def used() -> int:
+        rows = dict(row.split()[:2] for row in k("top", "pods", "--no-headers").splitlines())
+        return int(rows.get(busy["metadata"]["name"], "0m").removesuffix("m"))
 
-    assert eventually(lambda: int(told().get("busy", ["0m"])[0].removesuffix("m")) > 50, 60, 5)
+    assert eventually(lambda: used() > 50, 60, 5)
+    k("autoscale", "deployment", "busy", "--cpu=50%", "--max=2")
+    k.ready_pods("app=busy", 2)
+    assert re.search(r"\s[0-9]+%/50%\s+1\s+2\s", eventually(lambda: k("get", "hpa", "busy", "--no-headers")))
     assert k("top", "nodes", "--no-headers").split()[0] == cluster.node
     for page in ("resource", "cadvisor"):
         text = k("get", "--raw", f"/api/v1/nodes/{cluster.node}/proxy/metrics/{page}")
-        assert any("container_cpu_usage_seconds_total" in line and 'pod="busy"' in line for line in text.splitlines())
+        assert any("container_cpu_usage_seconds_total" in line and 'pod="busy-' in line for line in text.splitlines())
 
 
 def test_what_can_not_be_pulled(k: Kubectl) -> None:

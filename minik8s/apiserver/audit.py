@@ -43,22 +43,20 @@ class Auditor:
         self.log = log
         self.clock = clock
         self._policy = policy
-        self._rng = rng
+        self._ids = Random(rng.getrandbits(128))  # noqa: S311  # ids are no secrets, and many
         self._events = metrics.counter("apiserver_audit_event_total", "Audit events that were made.")
         self._levels = metrics.counter("apiserver_audit_level_total", "Requests by the level of their audit.", ("level",))
         self._events.set((), 0)
 
-    async def begin(
-        self, asked: Attributes, uri: str, *, audit_id: str = "", sources: tuple[str, ...] = (), agent: str = ""
-    ) -> Trail | None:
-        """The trail of a request, which begins with its first event; None where no rule wants any. Waits while the log is behind."""
+    def begin(self, asked: Attributes, uri: str, audit_id: str, sources: tuple[str, ...], agent: str) -> Trail | None:
+        """The trail of a request, which begins with its first event; None where no rule wants any. Who calls it has waited for room in
+        the `log`.
+        """
         verdict = self._policy.judge(asked)
         self._levels.add((verdict.level,), 1)
         if verdict.level == NONE:
             return None
-        if self.log.full:
-            await self.log.room()
-        trail = Trail(self, verdict, asked, audit_id or new_uid(self._rng), uri, sources, agent)
+        trail = Trail(self, verdict, asked, audit_id or new_uid(self._ids), uri, sources, agent)
         trail.stage(RECEIVED)
         return trail
 
@@ -83,14 +81,16 @@ class Auditor:
     async def begin_inside(self, request: Request, asked: Attributes) -> Trail | None:
         """The trail of a request by a part of this process."""
         path = request.resource.path(request.namespace, request.name, request.subresource)
-        trail = await self.begin(asked, path, sources=("127.0.0.1",), agent="minik8s")
+        if self.log.full:
+            await self.log.room()
+        trail = self.begin(asked, path, "", ("127.0.0.1",), "minik8s")
         if trail is not None:
             trail.annotations = request.annotations
         return trail
 
-    def write(self, event: Mapping[str, Any]) -> None:
+    def write(self, line: bytes) -> None:
         self._events.add((), 1)
-        self.log.write(orjson.dumps(event))
+        self.log.write(line)
 
 
 class Trail:
@@ -108,7 +108,7 @@ class Trail:
     ) -> None:
         self.id = audit_id
         self.annotations: dict[str, str] = {}
-        self.long = asked.verb in ("watch", "proxy") or asked.subresource in STREAMS
+        self._long = asked.verb in ("watch", "proxy") or asked.subresource in STREAMS
         self._auditor = auditor
         self._verdict = verdict
         self._begun = rfc3339_micro(auditor.clock.now())
@@ -117,29 +117,34 @@ class Trail:
         self._request: Any = None
         self._response: Any = None
         self._reference = None if asked.path else _reference(asked)
-        self._more: dict[str, Any] = {}
         if len(agent) > AGENT_LIMIT:
             agent = agent[:AGENT_LIMIT] + "...TRUNCATED"
-        self._known = {
+        self._known: dict[str, Any] = {
             "kind": "Event",
             "apiVersion": "audit.k8s.io/v1",
             "level": verdict.level,
             "auditID": audit_id,
-            "stage": RECEIVED,
             "requestURI": uri,
             "verb": asked.verb,
             "user": user_info(asked.user),
+            "requestReceivedTimestamp": self._begun,
         }
-        known: dict[str, Any] = {"sourceIPs": sources, "userAgent": agent}
-        self._sender = {field: value for field, value in known.items() if value}
+        if sources:
+            self._known["sourceIPs"] = sources
+        if agent:
+            self._known["userAgent"] = agent
+        if self._reference is not None:
+            self._known["objectRef"] = self._reference
+        self._encoded = b""  # what is known, but for its closing brace: the same in all events unless more is learned
 
     # --- what is learned ---------------------------------------------------------------------------------------------
 
     def acts_as(self, user: User, constraint: str) -> None:
         """The request goes on as somebody else; `constraint` is the verb that allowed it, "" for the plain one."""
-        self._more["impersonatedUser"] = user_info(user)
+        self._known["impersonatedUser"] = user_info(user)
         if constraint:
-            self._more["authenticationMetadata"] = {"impersonationConstraint": constraint}
+            self._known["authenticationMetadata"] = {"impersonationConstraint": constraint}
+        self._encoded = b""
 
     def asked(self, request: Request) -> None:
         """The body of a resource request: its object says whom the request is about, and is kept from the level Request on."""
@@ -150,6 +155,7 @@ class Trail:
             for field in ("namespace", "name", "uid", "resourceVersion"):
                 if (value := obj["metadata"].get(field)) and isinstance(value, str):
                     self._reference.setdefault(field, value)
+            self._encoded = b""
         if self._verdict.level != METADATA:
             self._request = self._shown(obj)
 
@@ -168,7 +174,7 @@ class Trail:
 
     def started(self, code: int) -> None:
         """The head of a long answer goes out."""
-        if self.long and not self._started:
+        if self._long and not self._started:
             self._started = True
             self._status = {"metadata": {}, "code": code}
             self.stage(STARTED)
@@ -200,20 +206,19 @@ class Trail:
         if name in self._verdict.omitted:
             return
         now = self._begun if name == RECEIVED else rfc3339_micro(self._auditor.clock.now())
-        event = {**self._known, "stage": name, **self._more, **self._sender}
-        if self._reference is not None:
-            event["objectRef"] = self._reference
+        event: dict[str, Any] = {"stage": name, "stageTimestamp": now}
         if self._status is not None:
             event["responseStatus"] = self._status
         if self._request is not None:
             event["requestObject"] = self._request
         if self._response is not None:
             event["responseObject"] = self._response
-        event |= {"requestReceivedTimestamp": self._begun, "stageTimestamp": now}
         hidden = PATCH_ANNOTATION if self._verdict.level == METADATA else ()
         if annotations := {key: text for key, text in sorted(self.annotations.items()) if not key.startswith(hidden)}:
             event["annotations"] = annotations
-        self._auditor.write(event)
+        if not self._encoded:
+            self._encoded = orjson.dumps(self._known)[:-1]
+        self._auditor.write(b"%b,%b" % (self._encoded, orjson.dumps(event)[1:]))
 
     def _shown(self, obj: Any) -> Any:
         if not self._verdict.omit_managed_fields or not isinstance(obj, Mapping):

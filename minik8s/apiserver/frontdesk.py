@@ -180,7 +180,7 @@ class FrontDesk:
         attributes = asked or attributes_of(request)
         self.check(attributes, request.annotations if self.audit else None)
         if request.subresource in INTERACTIVE and request.verb != "create":  # a WebSocket comes as a GET
-            self.check(replace(attributes, verb="create"))
+            self.check(attributes._replace(verb="create"))
         if request.resource.deprecated:
             request.warnings.append(request.resource.deprecated)
 
@@ -293,7 +293,7 @@ class FrontDesk:
 
     async def _patch(self, request: Request) -> Reply:
         if bodies.is_apply(request) and not request.subresource and not self.registry.exists(request):
-            self.check(replace(attributes_of(request), verb="create"))  # an apply may create, for who may create
+            self.check(attributes_of(request)._replace(verb="create"))  # an apply may create, for who may create
         answer, created = await self.registry.patch(request)
         return Reply(201 if created else 200, answer)
 

@@ -12,8 +12,8 @@ import asyncio
 import gzip
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,8 +71,6 @@ T = TypeVar("T")
 
 AUDIT_ID = "Audit-Id"
 """Every answer has one, also where nothing is audited."""
-FLOW = web.RequestKey("flow", Match)
-"""Where a request holds the flow it belongs to."""
 SMALL_BODY, LARGE_ANSWER = 64 * 1024, 256 * 1024
 """Bodies up to the first size are read before a request has seats; answers from the second on are sent while it has them."""
 CLIENT_TIME = 60.0
@@ -83,7 +81,6 @@ WARNINGS_LIMIT, WARNING_CUT = 4096, 256
 GZIP_FROM = 128 * 1024
 """Answers from this size on are compressed for clients that accept it."""
 
-TRAIL: web.RequestKey[Trail] = web.RequestKey("trail")
 NOBODY = User("")
 """Who shows a token that is nobody's."""
 
@@ -106,14 +103,16 @@ Connect = Callable[[web.BaseRequest, Request], Awaitable[web.StreamResponse]]
 
 @dataclass(slots=True)
 class _Context:
-    """What is known of a request so far, for its error."""
+    """What is known of a request so far, for its error and its answer's head."""
 
     request: Request | None = None
+    flow: Match | None = None
     form: Form = forms.PLAIN
     asked: Attributes | None = None
     trail: Trail | None = None
     visit: Visit | None = None
     page: str = ""  # the path of a page that there is
+    size: int = 0  # of an object or a list, in bytes
 
     @property
     def annotations(self) -> dict[str, str] | None:
@@ -145,7 +144,7 @@ class HttpFace:
     def server(self) -> web.Server:
         """A factory of connections' protocols, for `loop.create_server`."""
         return web.Server(
-            self,
+            self,  # type: ignore[arg-type]  # of the requests that its factory makes
             request_factory=self._make_request,
             access_log=None,
             keepalive_timeout=120,
@@ -157,38 +156,40 @@ class HttpFace:
         if subprotocol.HEADER in message.headers:
             message = message._replace(headers=subprotocol.moved(message.headers))
         request = _HttpRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=BODY_LIMIT)
-        request.rng = self._ids
+        request.rng, request.context = self._ids, _Context()
         return request
 
-    async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, http: _HttpRequest) -> web.StreamResponse:
         started = self._desk.clock.monotonic()
-        context = _Context()
-        with self._metrics.inflight(http.method):
-            try:
-                response = await self._answer(http, context)
-                if context.trail is not None:
-                    context.trail.complete(response.status)
-            except ApiError as error:
-                if context.trail is not None:
-                    context.trail.complete(error.status_code, error)
-                _cut_if_begun(http, error)
-                if context.form is forms.PLAIN:  # what speaks against it may have come before its negotiation
-                    context.form = forms.acceptable(http.headers.get("Accept", ""))
-                response = _error(error, context)
-            except (asyncio.CancelledError, ConnectionError):
-                if context.trail is not None:
-                    context.trail.broke_off()
-                raise
-            except Exception as error:
-                if context.trail is not None:
-                    context.trail.panic(error)
-                log.exception("%s %s failed", http.method, http.path)
-                _cut_if_begun(http, error)
-                response = _error(InternalError(f"Internal error occurred: {type(error).__name__}"), context)
-            finally:
-                if context.visit is not None:
-                    context.visit.leave()
-        request, seconds, size = context.request, self._desk.clock.monotonic() - started, response.content_length or 0
+        context = http.context
+        self._metrics.under_way(http.method, 1)
+        try:
+            response = await self._answer(http, context)
+            if context.trail is not None:
+                context.trail.complete(response.status)
+        except ApiError as error:
+            if context.trail is not None:
+                context.trail.complete(error.status_code, error)
+            _cut_if_begun(http, error)
+            if context.form is forms.PLAIN:  # what speaks against it may have come before its negotiation
+                context.form = forms.acceptable(http.headers.get("Accept", ""))
+            response = _error(error, context)
+        except (asyncio.CancelledError, ConnectionError):
+            if context.trail is not None:
+                context.trail.broke_off()
+            raise
+        except Exception as error:
+            if context.trail is not None:
+                context.trail.panic(error)
+            log.exception("%s %s failed", http.method, http.path)
+            _cut_if_begun(http, error)
+            response = _error(InternalError(f"Internal error occurred: {type(error).__name__}"), context)
+        finally:
+            self._metrics.under_way(http.method, -1)
+            if context.visit is not None:
+                context.visit.leave()
+        request, seconds = context.request, self._desk.clock.monotonic() - started
+        size = context.size or response.content_length or 0
         waited = request.waited if request is not None else 0.0
         self._metrics.observe(request, http.method, context.page, response.status, seconds, waited=waited, size=size)
         return response
@@ -211,8 +212,7 @@ class HttpFace:
         try:
             user = await self._authenticated(http)
         except Unauthorized:
-            if self._desk.audit is not None:
-                await self._begin_trail(http, context, raw_attributes(http.method, _split(readable(http.path_qs))[0], NOBODY))
+            await self._meet(http, context, raw_attributes(http.method, _split(readable(http.path_qs))[0], NOBODY), None)
             raise
         path_qs = readable(http.path_qs)
         path, query = _split(path_qs)
@@ -220,7 +220,7 @@ class HttpFace:
         if (remote := self._desk.catalogue.remote) and (route := routes.find(path, remote)) is not None:
             asked = raw_attributes(http.method, path, user)
             if asked.verb == "list" and is_true(query.get("watch", "")):
-                asked = replace(asked, verb="watch")
+                asked = asked._replace(verb="watch")
             return await self._elsewhere(http, context, route, await self._meet(http, context, asked, wanted))
         try:
             request = parse_path(http.method, path, self._desk.catalogue.by_path)
@@ -252,13 +252,13 @@ class HttpFace:
                 await self._desk.registry.admission.admit(request, Operation.CONNECT, options)
             with self._metrics.long_running(request, http.method):
                 return await self._connect(http, request)
-        context.visit = await self._seat(http, request)
+        context.visit = await self._seat(http, request, context)
         return await self._serve(http, request, context)
 
-    async def _seat(self, http: web.BaseRequest, request: Request) -> Visit | None:
+    async def _seat(self, http: web.BaseRequest, request: Request, context: _Context) -> Visit | None:
         """Waits until the request may be served. A small body is read before: who is slow with it waits alone, not on a seat."""
         flow = self._desk.flow
-        match = http[FLOW] = flow.match(request)
+        match = context.flow = flow.match(request)
         length = 0
         if http.body_exists:
             length = BODY_LIMIT if http.content_length is None else http.content_length
@@ -271,10 +271,10 @@ class HttpFace:
         request.waited += self._desk.clock.monotonic() - began
         return visit
 
-    async def _enter(self, http: web.BaseRequest, context: _Context, asked: Attributes) -> None:
+    async def _enter(self, context: _Context, asked: Attributes) -> None:
         """As `_seat`, of what is no request for a resource."""
-        match = http[FLOW] = self._desk.flow.match_attributes(asked)
-        context.visit = await self._desk.flow.enter(match)
+        context.flow = self._desk.flow.match_attributes(asked)
+        context.visit = await self._desk.flow.enter(context.flow)
 
     async def _serve(self, http: web.BaseRequest, request: Request, context: _Context) -> web.StreamResponse:
         watch = request.verb == "watch"
@@ -298,8 +298,8 @@ class HttpFace:
         reply = await self._desk.answer(request, context.asked)
         if context.trail is not None:
             await context.trail.answered(request, reply, context.form)
-        response = await self._respond(http, request, context.form, reply)
-        if context.visit is not None and (response.content_length or 0) > LARGE_ANSWER:
+        response = await self._respond(http, request, context, reply)
+        if context.visit is not None and context.size > LARGE_ANSWER:
             await self._in_time(_send(http, response))  # no more of them in memory than there are seats
         return response
 
@@ -316,31 +316,27 @@ class HttpFace:
     ) -> web.StreamResponse:
         """The answer of an aggregated API server."""
         if asked.verb != "watch" and asked.subresource not in STREAMS:
-            await self._enter(http, context, asked)
+            await self._enter(context, asked)
         self._desk.check(asked, context.annotations)
         assert self._aggregation is not None  # there would be no routes
         return await self._aggregation.pass_on(http, route, asked.user)
 
     async def _meet(self, http: web.BaseRequest, context: _Context, asked: Attributes, wanted: User | None) -> Attributes:
         """What is asked for, by whom it goes on as; the audit's trail begins here, with who really asks."""
-        if self._desk.audit is not None:
-            await self._begin_trail(http, context, asked)
+        if (audit := self._desk.audit) is not None:
+            if audit.log.full:
+                await audit.log.room()
+            headers = http.headers
+            audit_id, agent = readable(headers.get(AUDIT_ID, "")), readable(headers.get("User-Agent", ""))
+            trail = context.trail = audit.begin(asked, readable(http.path_qs), audit_id, _sources(http), agent)
+            if trail is not None and context.request is not None:
+                trail.annotations = context.request.annotations
         if wanted is None:
             return asked
         user, constraint = self._desk.impersonate(wanted, asked)
         if context.trail is not None:
             context.trail.acts_as(user, constraint)
-        return replace(asked, user=user)
-
-    async def _begin_trail(self, http: web.BaseRequest, context: _Context, asked: Attributes) -> None:
-        assert self._desk.audit is not None
-        agent, audit_id = (readable(http.headers.get(name, "")) for name in ("User-Agent", AUDIT_ID))
-        uri, sources = readable(http.path_qs), _sources(http)
-        context.trail = trail = await self._desk.audit.begin(asked, uri, audit_id=audit_id, sources=sources, agent=agent)
-        if trail is not None:
-            http[TRAIL] = trail
-            if context.request is not None:
-                trail.annotations = context.request.annotations
+        return asked._replace(user=user)
 
     async def _body(self, http: web.BaseRequest, request: Request) -> bytes:
         small = http.content_length is not None and http.content_length <= SMALL_BODY
@@ -350,8 +346,8 @@ class HttpFace:
         self._desk.authorize(request)  # nobody else has work done
         return await self._yaml.outside(body)
 
-    async def _respond(self, http: web.BaseRequest, request: Request, form: Form, reply: Reply) -> web.Response:
-        resource = reply.resource or request.resource
+    async def _respond(self, http: web.BaseRequest, request: Request, context: _Context, reply: Reply) -> web.Response:
+        form, resource = context.form, reply.resource or request.resource
         clock, include = self._desk.clock, request.query.get("includeObject", "")
         if isinstance(reply.answer, Page):
             body = await forms.encode_page(reply.answer, resource, form, clock, include)
@@ -361,8 +357,10 @@ class HttpFace:
         if len(body) >= GZIP_FROM and "gzip" in http.headers.get("Accept-Encoding", ""):
             body = await asyncio.get_running_loop().run_in_executor(None, gzip.compress, body, 1)
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        context.size = len(body)
         response = web.Response(body=body, status=reply.code, headers=headers)
-        _add_warnings(response, request)
+        if request.warnings:
+            _add_warnings(response, request.warnings)
         return response
 
     async def _watch(self, http: web.BaseRequest, request: Request, context: _Context) -> web.StreamResponse:
@@ -390,7 +388,7 @@ class HttpFace:
     async def _page(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
         path, user = attributes.path, attributes.user
         if path not in paths.AGENTS:  # those stay, and judge for themselves
-            await self._enter(http, context, attributes)
+            await self._enter(context, attributes)
             self._desk.check(attributes, context.annotations)
         handler = self._pages.get(path) or (None if path.startswith(_EXACT) else self._pages.get(path.rstrip("/")))
         handler = handler or self._prefixed(path)
@@ -422,12 +420,12 @@ class _HttpRequest(web.BaseRequest):
     """Knows when the head of its answer goes out, whatever kind of answer it is: it holds the audit's id."""
 
     rng: Random
+    context: _Context
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        match = self.get(FLOW)
-        if match is not None:
-            response.headers.update(match.headers)
-        trail = self.get(TRAIL)
+        flow, trail = self.context.flow, self.context.trail
+        if flow is not None:
+            response.headers.update(flow.headers)
         if trail is not None:
             trail.started(response.status)
         response.headers[AUDIT_ID] = trail.id if trail else self.headers.get(AUDIT_ID) or new_uid(self.rng)
@@ -435,9 +433,11 @@ class _HttpRequest(web.BaseRequest):
 
 def _sources(http: web.BaseRequest) -> tuple[str, ...]:
     """Where a request says that it comes from, and where it really does (audit.k8s.io Event.sourceIPs)."""
-    said = [*readable(http.headers.get("X-Forwarded-For", "")).split(","), readable(http.headers.get("X-Real-Ip", ""))]
-    peer = http.transport.get_extra_info("peername") if http.transport is not None else None
-    texts = (text.strip() for text in (*said, peer[0] if isinstance(peer, tuple) else ""))
+    headers, peer = http.headers, http.remote or ""
+    if "X-Forwarded-For" not in headers and "X-Real-Ip" not in headers:
+        return (address,) if (address := _address(peer)) else ()
+    said = [*readable(headers.get("X-Forwarded-For", "")).split(","), readable(headers.get("X-Real-Ip", ""))]
+    texts = (text.strip() for text in (*said, peer))
     return tuple({address: None for text in texts if text and (address := _address(text[:_LONGEST_ADDRESS]))})
 
 
@@ -499,14 +499,15 @@ def _error(error: ApiError, context: _Context) -> web.Response:
     if seconds := (status.get("details") or {}).get("retryAfterSeconds"):
         headers["Retry-After"] = str(seconds)
     response = web.Response(body=forms.dump(status, Form(context.form.media)), status=error.status_code, headers=headers)
-    _add_warnings(response, context.request)
+    if context.request is not None:
+        _add_warnings(response, context.request.warnings)
     return response
 
 
-def _add_warnings(response: web.Response, request: Request | None) -> None:
+def _add_warnings(response: web.Response, warnings: Sequence[str]) -> None:
     """As upstream: none with control characters, and not more in all than a client's header may be long."""
     left = WARNINGS_LIMIT
-    for warning in dict.fromkeys(request.warnings if request else ()):
+    for warning in dict.fromkeys(warnings):
         text = warning if len(warning) <= left else warning[:WARNING_CUT]
         if len(text) > left:
             return

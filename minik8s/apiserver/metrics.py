@@ -83,15 +83,9 @@ class RequestMetrics:
         self._known: dict[Hashable, _Seen] = {}
         metrics.collect.append(self._collect)
 
-    @contextmanager
-    def inflight(self, method: str) -> Iterator[None]:
-        """While a request is served."""
-        labels = _kind(method)
-        self._inflight.add(labels, 1)
-        try:
-            yield
-        finally:
-            self._inflight.add(labels, -1)
+    def under_way(self, method: str, change: int) -> None:
+        """One request more is being served, or (-1) one less."""
+        self._inflight.add(_kind(method), change)
 
     @contextmanager
     def long_running(self, request: Request, method: str) -> Iterator[None]:
@@ -318,7 +312,10 @@ def _dry_run(request: Request) -> str:
 
 
 def _kind(method: str) -> Labels:
-    return ("readOnly",) if method in ("GET", "HEAD") else ("mutating",)
+    return _READ_ONLY if method in ("GET", "HEAD") else _MUTATING
+
+
+_READ_ONLY, _MUTATING = ("readOnly",), ("mutating",)
 
 
 def _shortened(username: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minik8s.api.errors import NO_SUCH_RESOURCE, BadRequest, MethodNotAllowed, NotFound, object_not_found
-from minik8s.api.resources import Resource
+from minik8s.api.resources import CREATE_ONLY, Resource
 from minik8s.api.user import ANONYMOUS, User
 from minik8s.apiserver.contract import Attributes
 
@@ -143,7 +143,7 @@ def _parse(method: str, group: str, version: str, rest: list[str], table: Mappin
         _check_subresource(request, method, rest)
         request.verb = READ_VERBS.get(method, "")
     elif name:
-        if not set(resource.verbs) - {"create"} or (resource.namespaced and not namespace and not scoped):
+        if resource.verbs == CREATE_ONLY or (resource.namespaced and not namespace and not scoped):
             raise NotFound(NO_SUCH_RESOURCE, {})
         if resource.namespaced and not namespace and method in ("GET", "HEAD"):
             raise BadRequest("Namespace parameter required.")

@@ -7,5 +7,10 @@ from random import Random
 
 def new_uid(rng: Random) -> str:
     """A random UUID (RFC 9562, version 4)."""
-    text = f"{rng.getrandbits(128):032x}"
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
+    text = f"{rng.getrandbits(128) & _RANDOM | _VERSION:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+_RANDOM = ~(0xF << 76 | 0b11 << 62)
+_VERSION = 4 << 76 | 0b10 << 62
+"""With the variant: the bits that are the same in all."""

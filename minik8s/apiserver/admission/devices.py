@@ -7,7 +7,6 @@ driver's devices those on `resourceclaims/driver` (KEP-5589); a taint without a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from minik8s.api.errors import FieldError, forbidden, invalid_object
@@ -79,7 +78,7 @@ class ResourceClaims(Quiet):
         if all((new.get(key) or None) == (old.get(key) or None) for key in ("allocation", "reservedFor")):
             return []
         asked = Attributes(request.user, "", RESOURCECLAIMS.group, "v1", RESOURCECLAIMS.plural, "binding")
-        if any(self._allows(replace(asked, verb=verb)) for verb in WRITES):
+        if any(self._allows(asked._replace(verb=verb)) for verb in WRITES):
             return []
         right = 'resource="resourceclaims/binding", verb="update" permission'
         return [forbidden("status.allocation", f"changing status.allocation or status.reservedFor requires {right}")]
@@ -101,7 +100,7 @@ class ResourceClaims(Quiet):
         return [
             forbidden("status.devices", words)
             for driver in _changed_drivers(new.get("devices") or (), old.get("devices") or ())
-            if not any(self._allows(replace(asked, verb=verb, name=driver)) for verb in verbs)
+            if not any(self._allows(asked._replace(verb=verb, name=driver)) for verb in verbs)
         ]
 
     def _allows(self, attributes: Attributes) -> bool:

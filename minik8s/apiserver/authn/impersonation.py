@@ -56,7 +56,7 @@ def impersonate(wanted: User, request: Attributes, authorizer: Authorizer) -> tu
     for mode in _modes(wanted):
         try:
             if mode != LEGACY:
-                check(authorizer, replace(request, verb=f"impersonate-on:{mode}:{request.verb}"))
+                check(authorizer, request._replace(verb=f"impersonate-on:{mode}:{request.verb}"))
             for right in _rights(wanted, mode, request.user):
                 check(authorizer, right)
             return _completed(wanted, mode), "" if mode == LEGACY else f"impersonate:{mode}"

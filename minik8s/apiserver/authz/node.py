@@ -10,7 +10,6 @@ Source: "Using Node Authorization" of the Kubernetes documentation; the reasons 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from minik8s.api import storage
@@ -86,7 +85,7 @@ class NodeAuthorizer:
             return verdict
         wanted = {"namespace": asked.namespace, "name": asked.name}
         volumes = (volume for volume in self._reader.list(PERSISTENTVOLUMES) if wanted in _secrets_of(volume))
-        behind = (replace(asked, resource="persistentvolumes", namespace="", name=v["metadata"]["name"]) for v in volumes)
+        behind = (asked._replace(resource="persistentvolumes", namespace="", name=v["metadata"]["name"]) for v in volumes)
         return ALLOW if any(self._pods_claim(node, each) for each in behind) else verdict
 
     def _csi_node(self, node: str, asked: Attributes) -> Verdict:
@@ -204,7 +203,7 @@ class NodeAuthorizer:
         claim = self._reader.get(PERSISTENTVOLUMECLAIMS, namespace, name) if name else None
         if claim is None or claim["spec"].get("volumeName") != asked.name:
             return False
-        behind = replace(asked, resource="persistentvolumeclaims", namespace=namespace, name=name)
+        behind = asked._replace(resource="persistentvolumeclaims", namespace=namespace, name=name)
         return self._pods_reference(node, behind)
 
 

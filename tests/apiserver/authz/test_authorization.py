@@ -3,7 +3,6 @@
 import contextlib
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -311,7 +310,7 @@ def test_a_node_keeps_the_volumes_made_on_it(shelf: Any, verb: str, name: str, s
         metadata = {"name": volume, "labels": {"minik8s.io/local-path-node": node}, "annotations": notes}
         shelf.put({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": {}})
     labels = selectors.parse_labels(selector) if selector else None
-    asked = replace(asks(NODE, f"{verb} persistentvolumes /{name}"), labels=labels)
+    asked = asks(NODE, f"{verb} persistentvolumes /{name}")._replace(labels=labels)
     assert (authorizer_for(shelf).authorize(asked)[0] is Decision.ALLOW) == allowed
 
 

@@ -26,7 +26,9 @@ _TREES = (
     "agent/runtime/containerd/root/io.containerd.grpc.v1.cri/*",
 )
 """Directories below the server's data that hold an entry for each pod, container, sandbox or address."""
-_LISTS = (("containers", "ls", "-q"), ("tasks", "ls", "-q"), ("snapshots", "ls"), ("leases", "ls", "-q"))
+_LISTS = (("containers", "ls", "-q"), ("tasks", "ls", "-q"), ("snapshots", "ls"), ("leases", "ls"))
+_EXPIRES = "containerd.io/gc.expire="
+"""The label of a lease that containerd itself ends, within a day: one that was killed as it made something leaves it."""
 _KEPT = re.compile(r"^(lock|last_reserved_ip\S*)$")
 
 
@@ -97,4 +99,5 @@ def _listed(cluster: Cluster, words: tuple[str, ...]) -> list[str]:
     if not socket.exists():
         return []
     command = ["ctr", "--address", str(socket), "--namespace", "k8s.io", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.splitlines()
+    listed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.splitlines()
+    return [line for line in listed if _EXPIRES not in line]

@@ -20,8 +20,10 @@ child.wait()
 """
 
 
-async def shim(sandbox: str, socket: str = "/x/containerd.sock") -> tuple[asyncio.subprocess.Process, int]:
-    """A process with a shim's command line, and the pid of its child."""
+async def shim(
+    sandbox: str, socket: str = "/x/containerd.sock", bundle: Path | None = None
+) -> tuple[asyncio.subprocess.Process, int]:
+    """A process with a shim's command line, working in a bundle, and the pid of its child."""
     arguments = ["-namespace", "k8s.io", "-id", sandbox, "-address", socket]
     process = await asyncio.create_subprocess_exec(
         "/usr/bin/containerd-shim-runc-v2",
@@ -30,18 +32,28 @@ async def shim(sandbox: str, socket: str = "/x/containerd.sock") -> tuple[asynci
         *arguments,
         executable=sys.executable,
         stdout=asyncio.subprocess.PIPE,
+        cwd=bundle,
         env={"PYTHONHOME": sys.base_prefix, "PATH": os.defpath},
     )
     assert process.stdout
     return process, int(await process.stdout.readline())
 
 
-async def test_lost_shims_end_with_what_they_parent() -> None:
-    lost, child = await shim("lost")
-    others = [await shim("runs"), await shim("lost", "/y/containerd.sock")]
+async def test_lost_shims_end_with_what_they_parent(tmp_path: Path) -> None:
+    """And with their bundles, which containerd would load again."""
+    work, bundle = tmp_path / "root" / "k8s.io" / "lost", tmp_path / "state" / "k8s.io" / "lost"
+    for directory in (work, bundle / "rootfs", tmp_path / "state" / "k8s.io" / "other"):
+        directory.mkdir(parents=True)
+    (bundle / "address").write_text("unix:///x")
+    (bundle / "work").symlink_to(work)
+    lost, child = await shim("lost", bundle=bundle)
+    others = [await shim("runs", bundle=tmp_path), await shim("lost", "/y/containerd.sock")]
     assert await asyncio.to_thread(shims.end_lost, "/x/containerd.sock", {"lost", "gone"}) == ["lost"]
     assert await lost.wait() == -9
     wait_for(lambda: not start_time(child))
+    assert not bundle.exists()
+    assert not work.exists()
+    assert (tmp_path / "state" / "k8s.io" / "other").exists()
     for process, pid in others:
         assert process.returncode is None
         assert Path(f"/proc/{pid}").exists()

@@ -48,14 +48,14 @@ class Auditor:
         self._levels = metrics.counter("apiserver_audit_level_total", "Requests by the level of their audit.", ("level",))
         self._events.set((), 0)
 
-    def begin(self, asked: Attributes, uri: str, audit_id: str, sources: tuple[str, ...], agent: str) -> Trail | None:
-        """The trail of a request, which begins with its first event; None where no rule wants any. Who calls it has waited for room in
-        the `log`.
-        """
+    async def begin(self, asked: Attributes, uri: str, audit_id: str, sources: tuple[str, ...], agent: str) -> Trail | None:
+        """The trail of a request, which begins with its first event; None where no rule wants any. Waits while the log is behind."""
         verdict = self._policy.judge(asked)
         self._levels.add((verdict.level,), 1)
         if verdict.level == NONE:
             return None
+        if self.log.full:
+            await self.log.room()
         trail = Trail(self, verdict, asked, audit_id or new_uid(self._ids), uri, sources, agent)
         trail.stage(RECEIVED)
         return trail
@@ -81,9 +81,7 @@ class Auditor:
     async def begin_inside(self, request: Request, asked: Attributes) -> Trail | None:
         """The trail of a request by a part of this process."""
         path = request.resource.path(request.namespace, request.name, request.subresource)
-        if self.log.full:
-            await self.log.room()
-        trail = self.begin(asked, path, "", ("127.0.0.1",), "minik8s")
+        trail = await self.begin(asked, path, "", ("127.0.0.1",), "minik8s")
         if trail is not None:
             trail.annotations = request.annotations
         return trail

@@ -12,7 +12,7 @@ import asyncio
 import gzip
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -112,7 +112,6 @@ class _Context:
     trail: Trail | None = None
     visit: Visit | None = None
     page: str = ""  # the path of a page that there is
-    size: int = 0  # of an object or a list, in bytes
 
     @property
     def annotations(self) -> dict[str, str] | None:
@@ -188,8 +187,7 @@ class HttpFace:
             self._metrics.under_way(http.method, -1)
             if context.visit is not None:
                 context.visit.leave()
-        request, seconds = context.request, self._desk.clock.monotonic() - started
-        size = context.size or response.content_length or 0
+        request, seconds, size = context.request, self._desk.clock.monotonic() - started, _size(response)
         waited = request.waited if request is not None else 0.0
         self._metrics.observe(request, http.method, context.page, response.status, seconds, waited=waited, size=size)
         return response
@@ -298,8 +296,8 @@ class HttpFace:
         reply = await self._desk.answer(request, context.asked)
         if context.trail is not None:
             await context.trail.answered(request, reply, context.form)
-        response = await self._respond(http, request, context, reply)
-        if context.visit is not None and context.size > LARGE_ANSWER:
+        response = await self._respond(http, request, context.form, reply)
+        if context.visit is not None and _size(response) > LARGE_ANSWER:
             await self._in_time(_send(http, response))  # no more of them in memory than there are seats
         return response
 
@@ -324,11 +322,9 @@ class HttpFace:
     async def _meet(self, http: web.BaseRequest, context: _Context, asked: Attributes, wanted: User | None) -> Attributes:
         """What is asked for, by whom it goes on as; the audit's trail begins here, with who really asks."""
         if (audit := self._desk.audit) is not None:
-            if audit.log.full:
-                await audit.log.room()
             headers = http.headers
             audit_id, agent = readable(headers.get(AUDIT_ID, "")), readable(headers.get("User-Agent", ""))
-            trail = context.trail = audit.begin(asked, readable(http.path_qs), audit_id, _sources(http), agent)
+            trail = context.trail = await audit.begin(asked, readable(http.path_qs), audit_id, _sources(http), agent)
             if trail is not None and context.request is not None:
                 trail.annotations = context.request.annotations
         if wanted is None:
@@ -346,8 +342,8 @@ class HttpFace:
         self._desk.authorize(request)  # nobody else has work done
         return await self._yaml.outside(body)
 
-    async def _respond(self, http: web.BaseRequest, request: Request, context: _Context, reply: Reply) -> web.Response:
-        form, resource = context.form, reply.resource or request.resource
+    async def _respond(self, http: web.BaseRequest, request: Request, form: Form, reply: Reply) -> web.Response:
+        resource = reply.resource or request.resource
         clock, include = self._desk.clock, request.query.get("includeObject", "")
         if isinstance(reply.answer, Page):
             body = await forms.encode_page(reply.answer, resource, form, clock, include)
@@ -357,10 +353,8 @@ class HttpFace:
         if len(body) >= GZIP_FROM and "gzip" in http.headers.get("Accept-Encoding", ""):
             body = await asyncio.get_running_loop().run_in_executor(None, gzip.compress, body, 1)
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-        context.size = len(body)
         response = web.Response(body=body, status=reply.code, headers=headers)
-        if request.warnings:
-            _add_warnings(response, request.warnings)
+        _add_warnings(response, request)
         return response
 
     async def _watch(self, http: web.BaseRequest, request: Request, context: _Context) -> web.StreamResponse:
@@ -454,6 +448,12 @@ def _address(text: str) -> str:
         return ""
 
 
+def _size(response: web.StreamResponse) -> int:
+    """Bytes of a body; 0 of a stream. As `content_length`, which looks at what else a body may be: 2 % of a GET."""
+    body = response.body if isinstance(response, web.Response) else None
+    return len(body) if isinstance(body, bytes) else response.content_length or 0
+
+
 async def _send(http: web.BaseRequest, response: web.Response) -> None:
     await response.prepare(http)
     await response.write_eof()
@@ -499,15 +499,14 @@ def _error(error: ApiError, context: _Context) -> web.Response:
     if seconds := (status.get("details") or {}).get("retryAfterSeconds"):
         headers["Retry-After"] = str(seconds)
     response = web.Response(body=forms.dump(status, Form(context.form.media)), status=error.status_code, headers=headers)
-    if context.request is not None:
-        _add_warnings(response, context.request.warnings)
+    _add_warnings(response, context.request)
     return response
 
 
-def _add_warnings(response: web.Response, warnings: Sequence[str]) -> None:
+def _add_warnings(response: web.Response, request: Request | None) -> None:
     """As upstream: none with control characters, and not more in all than a client's header may be long."""
     left = WARNINGS_LIMIT
-    for warning in dict.fromkeys(warnings):
+    for warning in dict.fromkeys(request.warnings if request else ()):
         text = warning if len(warning) <= left else warning[:WARNING_CUT]
         if len(text) > left:
             return

@@ -17,6 +17,7 @@ from yarl import URL
 
 from minik8s.api.errors import ApiError, ServiceUnavailable
 from minik8s.apiserver import streams
+from minik8s.apiserver.authn import subprotocol
 from minik8s.apiserver.forms import PROTOBUF, Form, Framer, event_frame
 from minik8s.apiserver.metrics import SentEvents
 from minik8s.apiserver.outbound import explain
@@ -36,7 +37,7 @@ def is_wanted(http: web.BaseRequest) -> bool:
 
 async def stream(http: web.BaseRequest, session: aiohttp.ClientSession, url: str) -> web.StreamResponse:
     """Answers with what a GET of `url` gives; one that fails is passed on as it is."""
-    asked = _protocols(http)
+    asked = subprotocol.named(http.headers)
     if asked and not set(asked) & set(PROTOCOLS):
         text = f"requested protocol(s) are not supported: [{' '.join(asked)}]; supports [{' '.join(PROTOCOLS)}]"
         return web.Response(status=403, text=text)
@@ -56,7 +57,7 @@ async def events(
     http: web.BaseRequest, watch: Watch, form: Form, frame: Framer, clock: Clock, sent: SentEvents
 ) -> web.StreamResponse:
     """Answers with a watch's events, until its time is over or its client is gone. Closes it."""
-    socket = web.WebSocketResponse(protocols=_protocols(http), compress=False)
+    socket = web.WebSocketResponse(protocols=subprotocol.named(http.headers), compress=False)
     try:
         await socket.prepare(http)
         await _while_open(http, socket, _tell(socket, watch, form, frame, clock, sent))
@@ -67,15 +68,11 @@ async def events(
 
 async def refuse(http: web.BaseRequest, form: Form, error: ApiError) -> web.StreamResponse:
     """A watch that is but one ERROR event."""
-    socket = web.WebSocketResponse(protocols=_protocols(http), compress=False)
+    socket = web.WebSocketResponse(protocols=subprotocol.named(http.headers), compress=False)
     await socket.prepare(http)
     await _send_event(socket, event_frame("ERROR", error.to_status(), form), form)
     await socket.close()
     return socket
-
-
-def _protocols(http: web.BaseRequest) -> list[str]:
-    return [name.strip() for name in http.headers.get("Sec-WebSocket-Protocol", "").split(",") if name.strip()]
 
 
 async def _while_open(http: web.BaseRequest, socket: web.WebSocketResponse, work: Coroutine[None, None, None]) -> None:

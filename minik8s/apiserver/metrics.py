@@ -85,20 +85,19 @@ class RequestMetrics:
 
     def under_way(self, method: str, change: int) -> None:
         """One request more is being served, or (-1) one less."""
-        self._inflight.add(_kind(method), change)
+        self._inflight.add(_READ_ONLY if method in ("GET", "HEAD") else _MUTATING, change)
 
     @contextmanager
     def long_running(self, request: Request, method: str) -> Iterator[None]:
         """While one is no longer served, but streams."""
         labels = _labels(request, method)
-        kind = _kind(method)
-        self._inflight.add(kind, -1)
+        self.under_way(method, -1)
         self._long.add(labels, 1)
         try:
             yield
         finally:
             self._long.add(labels, -1)
-            self._inflight.add(kind, 1)
+            self.under_way(method, 1)
 
     def authenticated(self, username: str | None, seconds: float) -> None:
         """None: whose credentials are nobody's."""
@@ -309,10 +308,6 @@ def _dry_run(request: Request) -> str:
     if not request.dry_run:
         return ""
     return "All" if set(request.dry_run) == {"All"} else "invalid"
-
-
-def _kind(method: str) -> Labels:
-    return _READ_ONLY if method in ("GET", "HEAD") else _MUTATING
 
 
 _READ_ONLY, _MUTATING = ("readOnly",), ("mutating",)

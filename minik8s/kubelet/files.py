@@ -21,6 +21,7 @@ from minik8s.kubelet.site import Site
 from minik8s.kubelet.volumes import Volumes, mounting
 from minik8s.kubelet.volumes.persistent import Persistent
 from minik8s.runtime.base import Container, Device, Dns, Mount, Sandbox
+from minik8s.runtime.embedded import linux
 
 
 class Files(Protocol):
@@ -153,7 +154,7 @@ def _remove(*directories: Path) -> None:
     for directory in directories:
         if not directory.exists():
             continue
-        for point in mounting.mounts_below(directory):
+        for point in linux.mounts_below(directory):
             mounting.unmount(point)
         shutil.rmtree(directory)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from minik8s.kubelet.layout import PULLED
 from minik8s.kubelet.volumes import mounting
+from minik8s.runtime.embedded import linux
 
 USUAL = Path("/var/lib/kubelet")
 """Where everybody, CSI drivers above all, expects a kubelet's files."""
@@ -75,7 +76,7 @@ def let_go(root: Path) -> None:
     pods = root / "pods"
     if pods.is_dir() and any(pods.iterdir()):
         return
-    mounts = mounting.mounts_below(root)
+    mounts = linux.mounts_below(root)
     if set(mounts) == {str(root.resolve())}:  # more than once where an agent was killed as it mounted it
         for mount in mounts:
             mounting.unmount(mount)  # also while somebody counts what is in it

@@ -9,6 +9,7 @@ import pytest
 
 from minik8s.kubelet import rootdir
 from minik8s.kubelet.volumes import mounting
+from minik8s.runtime.embedded import linux
 
 
 def test_one_agent_s_alone(tmp_path: Path) -> None:
@@ -43,13 +44,13 @@ def test_mounts_made_in_it_are_seen_outside(tmp_path: Path) -> None:
     for _ in range(2):
         rootdir.claim(root, tmp_path, may_mount=True)
         assert mounting.is_shared(root)
-    mounts = mounting.mounts_below(root)
+    mounts = linux.mounts_below(root)
     assert mounts == [] if was_shared else [str(root)]
     (root / "pods/uid").mkdir()
     rootdir.let_go(root)
-    assert mounting.mounts_below(root) == mounts
+    assert linux.mounts_below(root) == mounts
     (root / "pods/uid").rmdir()
     mounting.share(root)  # an agent was killed between its two calls, and the next one mounted it again
     with (root / rootdir.OWNER).open():  # somebody looks into it just now
         rootdir.let_go(root)
-    assert mounting.mounts_below(root) == []
+    assert linux.mounts_below(root) == []

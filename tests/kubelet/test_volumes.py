@@ -17,11 +17,12 @@ from minik8s.kubelet.downward import Surroundings
 from minik8s.kubelet.env import ConfigError
 from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.site import Site
-from minik8s.kubelet.volumes import MountFailed, Volumes, atomic, hostpath, mounting, subpath
+from minik8s.kubelet.volumes import MountFailed, Volumes, atomic, hostpath, subpath
 from minik8s.kubelet.volumes.atomic import File
 from minik8s.kubelet.volumes.payload import Found, Missing, TokenWanted, files
 from minik8s.kubelet.volumes.tokens import Token
 from minik8s.runtime.base import Mount
+from minik8s.runtime.embedded import linux
 from minik8s.testing.clock import VirtualClock
 
 from .pods import container, pod
@@ -309,7 +310,7 @@ async def test_mounts_with_root(tmp_path: Path, clock: VirtualClock) -> None:  #
         }
     finally:
         await manager.unmount("uid-a")
-    assert mounting.mounts_below(tmp_path) == []
+    assert linux.mounts_below(tmp_path) == []
     assert not (base / "volumes").exists()
 
 

@@ -19,11 +19,11 @@ def moved(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
     """The headers with that token where others have theirs, unless there is one already; the same where there is none."""
     if headers.get("Upgrade", "").lower() != "websocket":
         return headers
-    named = [name.strip() for line in headers.getall(HEADER, ()) for name in line.split(",")]
-    tokens = [name for name in named if name.startswith(PREFIX)]
+    names = named(headers)
+    tokens = [name for name in names if name.startswith(PREFIX)]
     if not tokens:
         return headers
-    others = [name for name in named if name and name not in tokens]
+    others = [name for name in names if name not in tokens]
     found = CIMultiDict(headers)
     found.popall(HEADER)
     if others:
@@ -31,6 +31,12 @@ def moved(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
     token = _token(tokens[0]) if others and len(tokens) == 1 else None
     found.setdefault("Authorization", f"Bearer {tokens[0] if token is None else token}")  # as it is written, it is nobody's
     return CIMultiDictProxy(found)
+
+
+def named(headers: CIMultiDictProxy[str]) -> list[str]:
+    """The subprotocols that are asked for."""
+    names = (name.strip() for line in headers.getall(HEADER, ()) for name in line.split(","))
+    return [name for name in names if name]
 
 
 def _token(name: str) -> str | None:

@@ -34,6 +34,7 @@ from minik8s.kubelet.volumes.payload import Found, Missing, TokenWanted
 from minik8s.kubelet.volumes.persistent import Persistent
 from minik8s.kubelet.volumes.tokens import Tokens
 from minik8s.runtime.base import Device, Mount
+from minik8s.runtime.embedded import linux
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +289,7 @@ class Volumes:
 
     def _remove(self, directory: Path) -> None:
         if self._site.root:
-            for point in mounting.mounts_below(directory) if directory.exists() else ():
+            for point in linux.mounts_below(directory) if directory.exists() else ():
                 mounting.unmount(point)
         for name in ("volumes", "volume-subpaths", "volumeDevices"):
             if (directory / name).exists():

@@ -1,4 +1,4 @@
-"""What the kubelet mounts, and what is mounted below a directory. Root only. Neighbour: the runtime's `linux.py` for the kernel's calls."""
+"""What the kubelet mounts, and whether something is mounted. Root only. Neighbour: the runtime's `linux.py` for the kernel's calls."""
 
 from __future__ import annotations
 
@@ -43,11 +43,4 @@ def unmount(target: str) -> None:
 
 def is_mounted(point: Path) -> bool:
     """Whether something is mounted there. What is mounted is not asked: a server that is away would let that wait."""
-    return str(point.parent.resolve() / point.name) in mounts_below(point.parent)
-
-
-def mounts_below(directory: Path) -> list[str]:
-    """Mount points at or below `directory`, the deepest first."""
-    prefix = str(directory.resolve())
-    below = [point for point, _ in linux.mounts() if point == prefix or point.startswith(prefix + "/")]
-    return sorted(below, key=len, reverse=True)
+    return str(point.parent.resolve() / point.name) in linux.mounts_below(point.parent)

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from minik8s.kubelet.volumes import mounting
+from minik8s.runtime.embedded import linux
 
 
 def locate(volume: Path, sub_path: str) -> Path:
@@ -59,7 +60,7 @@ def bind(volume: Path, sub_path: str, at: Path) -> Path:
         at.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         if not at.exists():
             at.mkdir() if target.is_dir() else at.touch()
-        if str(at.resolve()) not in mounting.mounts_below(at.parent):
+        if str(at.resolve()) not in linux.mounts_below(at.parent):
             mounting.bind(f"/proc/self/fd/{descriptor}", at)
     finally:
         os.close(descriptor)

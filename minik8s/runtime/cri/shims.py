@@ -52,7 +52,7 @@ def _bundle(pid: int, sandbox: str) -> Path | None:
 
 def _remove(bundle: Path) -> None:
     """With its root file system's mount and the directory for what is kept, which it links to. containerd may be doing the same."""
-    for point in reversed([point for point, _ in linux.mounts() if point.startswith(f"{bundle}/")]):
+    for point in linux.mounts_below(bundle):
         with suppress(OSError):  # it is gone, or a directory stays that can't be removed, which is told below
             linux.unmount(point)
     for directory in ((bundle / "work").resolve(), bundle):

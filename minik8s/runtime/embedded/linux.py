@@ -75,6 +75,13 @@ def mounts() -> Iterator[tuple[str, list[str]]]:
             yield os.fsdecode(point), [tag.decode() for tag in fields[6 : fields.index(b"-")]]
 
 
+def mounts_below(directory: str | os.PathLike[str]) -> list[str]:
+    """Mount points at or below `directory`, the deepest first."""
+    prefix = os.path.realpath(directory)
+    below = [point for point, _ in mounts() if point == prefix or point.startswith(prefix + "/")]
+    return sorted(below, key=len, reverse=True)
+
+
 def mount_of(path: str) -> tuple[str, list[str]]:
     """The mount that a path lies on, as `mounts` has it."""
     place, point, tags = os.path.realpath(path), "", []

@@ -19,9 +19,14 @@ class User:
 
 def user_info(user: User) -> dict[str, Any]:
     """authentication.k8s.io/v1 UserInfo, without what is empty."""
-    extra = {key: list(values) for key, values in user.extra.items()}
-    info = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": extra}
-    return {key: value for key, value in info.items() if value}
+    info: dict[str, Any] = {"username": user.name} if user.name else {}
+    if user.uid:
+        info["uid"] = user.uid
+    if user.groups:
+        info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return info
 
 
 MASTERS = "system:masters"

@@ -27,7 +27,7 @@ from minik8s.apiserver.listing import Page
 from minik8s.apiserver.request import STREAMS, Request
 from minik8s.base.clock import Clock, rfc3339_micro
 from minik8s.base.metrics import Metrics
-from minik8s.base.uids import new_uid
+from minik8s.base.uids import uids
 
 if TYPE_CHECKING:
     from minik8s.apiserver.frontdesk import Reply
@@ -43,10 +43,10 @@ class Auditor:
         self.log = log
         self.clock = clock
         self._policy = policy
-        self._ids = Random(rng.getrandbits(128))  # noqa: S311  # ids are no secrets, and many
-        self._events = metrics.counter("apiserver_audit_event_total", "Audit events that were made.")
+        self._ids = uids(rng)
+        events = metrics.counter("apiserver_audit_event_total", "Audit events that were made.")
+        metrics.collect.append(lambda: events.set((), log.taken))
         self._levels = metrics.counter("apiserver_audit_level_total", "Requests by the level of their audit.", ("level",))
-        self._events.set((), 0)
 
     async def begin(self, asked: Attributes, uri: str, audit_id: str, sources: tuple[str, ...], agent: str) -> Trail | None:
         """The trail of a request, which begins with its first event; None where no rule wants any. Waits while the log is behind."""
@@ -56,7 +56,7 @@ class Auditor:
             return None
         if self.log.full:
             await self.log.room()
-        trail = Trail(self, verdict, asked, audit_id or new_uid(self._ids), uri, sources, agent)
+        trail = Trail(self, verdict, asked, audit_id or next(self._ids), uri, sources, agent)
         trail.stage(RECEIVED)
         return trail
 
@@ -86,10 +86,6 @@ class Auditor:
             trail.annotations = request.annotations
         return trail
 
-    def write(self, line: bytes) -> None:
-        self._events.add((), 1)
-        self.log.write(line)
-
 
 class Trail:
     """What is known of one request. `annotations` are its event's; the resource request's own dict, where it has one."""
@@ -109,53 +105,44 @@ class Trail:
         self._long = asked.verb in ("watch", "proxy") or asked.subresource in STREAMS
         self._auditor = auditor
         self._verdict = verdict
-        self._begun = rfc3339_micro(auditor.clock.now())
         self._started = False
-        self._status: dict[str, Any] | None = None
-        self._request: Any = None
-        self._response: Any = None
-        self._reference = None if asked.path else _reference(asked)
-        if len(agent) > AGENT_LIMIT:
-            agent = agent[:AGENT_LIMIT] + "...TRUNCATED"
-        self._known: dict[str, Any] = {
+        self._event: dict[str, Any] = {
             "kind": "Event",
             "apiVersion": "audit.k8s.io/v1",
             "level": verdict.level,
             "auditID": audit_id,
+            "stage": "",
             "requestURI": uri,
             "verb": asked.verb,
             "user": user_info(asked.user),
-            "requestReceivedTimestamp": self._begun,
         }
         if sources:
-            self._known["sourceIPs"] = sources
+            self._event["sourceIPs"] = sources
         if agent:
-            self._known["userAgent"] = agent
-        if self._reference is not None:
-            self._known["objectRef"] = self._reference
-        self._encoded = b""  # what is known, but for its closing brace: the same in all events unless more is learned
+            self._event["userAgent"] = agent if len(agent) <= AGENT_LIMIT else agent[:AGENT_LIMIT] + "...TRUNCATED"
+        if not asked.path:
+            self._event["objectRef"] = _reference(asked)
+        self._event["requestReceivedTimestamp"] = rfc3339_micro(auditor.clock.now())
 
     # --- what is learned ---------------------------------------------------------------------------------------------
 
     def acts_as(self, user: User, constraint: str) -> None:
         """The request goes on as somebody else; `constraint` is the verb that allowed it, "" for the plain one."""
-        self._known["impersonatedUser"] = user_info(user)
+        self._event["impersonatedUser"] = user_info(user)
         if constraint:
-            self._known["authenticationMetadata"] = {"impersonationConstraint": constraint}
-        self._encoded = b""
+            self._event["authenticationMetadata"] = {"impersonationConstraint": constraint}
 
     def asked(self, request: Request) -> None:
         """The body of a resource request: its object says whom the request is about, and is kept from the level Request on."""
-        obj = _object(request)
-        if obj is None or self._reference is None:
+        obj, reference = _object(request), self._event.get("objectRef")
+        if obj is None or reference is None:
             return
         if request.verb in ("create", "update") and isinstance(obj, Mapping) and isinstance(obj.get("metadata"), Mapping):
             for field in ("namespace", "name", "uid", "resourceVersion"):
                 if (value := obj["metadata"].get(field)) and isinstance(value, str):
-                    self._reference.setdefault(field, value)
-            self._encoded = b""
+                    reference.setdefault(field, value)
         if self._verdict.level != METADATA:
-            self._request = self._shown(obj)
+            self._event["requestObject"] = self._shown(obj)
 
     async def answered(self, request: Request, reply: Reply, form: Form = forms.PLAIN) -> None:
         """What is answered, in the form in which its client sees it but always JSON, kept at the level RequestResponse."""
@@ -166,7 +153,8 @@ class Trail:
             body = await forms.encode_page(reply.answer, resource, form, clock)
         else:
             body = forms.encode_object(reply.answer, resource, form, clock.now())
-        self._response = self._shown(orjson.loads(body)) if self._verdict.omit_managed_fields else orjson.Fragment(body)
+        shown = self._shown(orjson.loads(body)) if self._verdict.omit_managed_fields else orjson.Fragment(body)
+        self._event["responseObject"] = shown
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -174,49 +162,46 @@ class Trail:
         """The head of a long answer goes out."""
         if self._long and not self._started:
             self._started = True
-            self._status = {"metadata": {}, "code": code}
+            self._event["responseStatus"] = {"metadata": {}, "code": code}
             self.stage(STARTED)
 
     def complete(self, code: int, error: ApiError | None = None) -> None:
         if error is None:
             self.started(code)
-            self._status = {"metadata": {}, "code": code}
+            self._event["responseStatus"] = {"metadata": {}, "code": code}
         else:
-            status = error.to_status()
-            self._status = {key: status[key] for key in _STATUS if key in status}
-            if self._verdict.level == REQUEST_RESPONSE and self._reference is not None:
-                self._response = status
+            status = self._failed(error)
+            if self._verdict.level == REQUEST_RESPONSE and "objectRef" in self._event:
+                self._event["responseObject"] = status
         self.stage(COMPLETE)
 
     def broke_off(self) -> None:
         """Its client went away, or this server ends."""
-        if self._status is None:
-            self._status = {"metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200}
+        early = {"metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200}
+        self._event.setdefault("responseStatus", early)
         self.stage(COMPLETE)
 
     def panic(self, error: Exception) -> None:
         """A fault of ours ended the request."""
-        status = InternalError(f"APIServer panic'd: {type(error).__name__}").to_status()
-        self._status = {key: status[key] for key in _STATUS if key in status}
+        self._failed(InternalError(f"APIServer panic'd: {type(error).__name__}"))
         self.stage(PANIC)
+
+    def _failed(self, error: ApiError) -> dict[str, Any]:
+        status = error.to_status()
+        self._event["responseStatus"] = {key: status[key] for key in _STATUS if key in status}
+        return status
 
     def stage(self, name: str) -> None:
         if name in self._verdict.omitted:
             return
-        now = self._begun if name == RECEIVED else rfc3339_micro(self._auditor.clock.now())
-        event: dict[str, Any] = {"stage": name, "stageTimestamp": now}
-        if self._status is not None:
-            event["responseStatus"] = self._status
-        if self._request is not None:
-            event["requestObject"] = self._request
-        if self._response is not None:
-            event["responseObject"] = self._response
-        hidden = PATCH_ANNOTATION if self._verdict.level == METADATA else ()
-        if annotations := {key: text for key, text in sorted(self.annotations.items()) if not key.startswith(hidden)}:
-            event["annotations"] = annotations
-        if not self._encoded:
-            self._encoded = orjson.dumps(self._known)[:-1]
-        self._auditor.write(b"%b,%b" % (self._encoded, orjson.dumps(event)[1:]))
+        event = self._event
+        event["stage"] = name
+        begun = event["requestReceivedTimestamp"]
+        event["stageTimestamp"] = begun if name == RECEIVED else rfc3339_micro(self._auditor.clock.now())
+        if annotations := self.annotations:
+            hidden = PATCH_ANNOTATION if self._verdict.level == METADATA else ()
+            event["annotations"] = {key: annotations[key] for key in sorted(annotations) if not key.startswith(hidden)}
+        self._auditor.log.write(orjson.dumps(event))
 
     def _shown(self, obj: Any) -> Any:
         if not self._verdict.omit_managed_fields or not isinstance(obj, Mapping):
@@ -230,15 +215,17 @@ _STATUS = ("metadata", "status", "message", "reason", "details", "code")
 
 
 def _reference(asked: Attributes) -> dict[str, str]:
-    known = {
-        "resource": asked.resource,
-        "namespace": asked.namespace,
-        "name": asked.name,
-        "apiGroup": asked.group,
-        "apiVersion": asked.version,
-        "subresource": asked.subresource,
-    }
-    return {field: value for field, value in known.items() if value}
+    _, _, group, version, resource, subresource, namespace, name, *_ = asked
+    known = {"resource": resource, "apiVersion": version}
+    if namespace:
+        known["namespace"] = namespace
+    if name:
+        known["name"] = name
+    if group:
+        known["apiGroup"] = group
+    if subresource:
+        known["subresource"] = subresource
+    return known
 
 
 def _object(request: Request) -> Any:

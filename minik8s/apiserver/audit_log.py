@@ -55,6 +55,8 @@ class AuditLog:
         self._something = asyncio.Event()
         self._written = asyncio.Event()
         self._closing = False
+        self.taken = 0
+        """Lines, since the start."""
 
     def open(self) -> None:
         """Sees to it that the file can be written; OSError where not."""
@@ -64,9 +66,11 @@ class AuditLog:
 
     def write(self, line: bytes) -> None:
         """Takes a line, without its end."""
+        if not self._lines:
+            self._something.set()
         self._lines.append(line)
         self._waiting += len(line) + 1
-        self._something.set()
+        self.taken += 1
 
     @property
     def full(self) -> bool:

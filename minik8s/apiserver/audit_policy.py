@@ -67,7 +67,10 @@ class Policy:
     rules: Sequence[Rule]
 
     def judge(self, asked: Attributes) -> Verdict:
-        return next((rule.verdict for rule in self.rules if rule.matches(asked)), _SILENT)
+        for rule in self.rules:
+            if rule.matches(asked):
+                return rule.verdict
+        return _SILENT
 
 
 _SILENT = Verdict()

@@ -22,6 +22,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -479,6 +480,7 @@ def key_of(namespace: str, name: str) -> str:
     return f"{namespace}/{name}" if namespace else name
 
 
+@lru_cache(1024)
 def prefix_of(resource: Resource) -> str:
     group, plural = resource.group, resource.plural
     if resource.stored_as:

@@ -15,7 +15,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -39,20 +38,19 @@ from minik8s.apiserver.aggregation import routes
 from minik8s.apiserver.authn import impersonation, subprotocol
 from minik8s.apiserver.authn.notyet import NotYet
 from minik8s.apiserver.contract import Attributes, Operation
+from minik8s.apiserver.exchange import AUDIT_ID, Answer, Exchange, size_of, warned
 from minik8s.apiserver.flowcontrol import Visit
-from minik8s.apiserver.flowcontrol.classify import Match
 from minik8s.apiserver.flowcontrol.width import width_of
 from minik8s.apiserver.forms import Form
 from minik8s.apiserver.frontdesk import FrontDesk, Reply, attributes_of, is_watch
 from minik8s.apiserver.listing import Page
 from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.request import STREAMS, PathNotFound, Request, is_true, not_allowed, parse_path, raw_attributes, readable
-from minik8s.base.uids import new_uid
+from minik8s.base.uids import uids
 from minik8s.tunnel import paths
 
 if TYPE_CHECKING:
     from minik8s.apiserver.aggregation.aggregation import Aggregation
-    from minik8s.apiserver.audit import Trail
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +67,11 @@ _connections_log.addFilter(_NoBadRequests())
 
 T = TypeVar("T")
 
-AUDIT_ID = "Audit-Id"
-"""Every answer has one, also where nothing is audited."""
 SMALL_BODY, LARGE_ANSWER = 64 * 1024, 256 * 1024
 """Bodies up to the first size are read before a request has seats; answers from the second on are sent while it has them."""
 CLIENT_TIME = 60.0
 """Seconds that a client may take for one of the others."""
 BODY_LIMIT = 3 * 1024 * 1024
-WARNINGS_LIMIT, WARNING_CUT = 4096, 256
-"""Characters of all warnings of an answer, and of each one that does not fit in."""
 GZIP_FROM = 128 * 1024
 """Answers from this size on are compressed for clients that accept it."""
 
@@ -101,23 +95,6 @@ PageHandler = Callable[[web.BaseRequest, User], Awaitable[Content | web.StreamRe
 Connect = Callable[[web.BaseRequest, Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(slots=True)
-class _Context:
-    """What is known of a request so far, for its error and its answer's head."""
-
-    request: Request | None = None
-    flow: Match | None = None
-    form: Form = forms.PLAIN
-    asked: Attributes | None = None
-    trail: Trail | None = None
-    visit: Visit | None = None
-    page: str = ""  # the path of a page that there is
-
-    @property
-    def annotations(self) -> dict[str, str] | None:
-        return None if self.trail is None else self.trail.annotations
-
-
 class HttpFace:
     """The handler for `aiohttp.web.Server`."""
 
@@ -138,7 +115,7 @@ class HttpFace:
         self._metrics = metrics
         self._fanout = streams.Fanout()
         self._yaml = bigyaml.Reader(desk.clock)
-        self._ids = Random(desk.rng.getrandbits(128))  # noqa: S311  # ids are no secrets, and many
+        self._ids = uids(desk.rng)
 
     def server(self) -> web.Server:
         """A factory of connections' protocols, for `loop.create_server`."""
@@ -151,48 +128,48 @@ class HttpFace:
             logger=_connections_log,
         )
 
-    def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Exchange:
         if subprotocol.HEADER in message.headers:
             message = message._replace(headers=subprotocol.moved(message.headers))
-        request = _HttpRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=BODY_LIMIT)
-        request.rng, request.context = self._ids, _Context()
-        return request
+        http = Exchange(message, payload, protocol, writer, task, protocol._loop, client_max_size=BODY_LIMIT)
+        http.ids = self._ids
+        return http
 
-    async def __call__(self, http: _HttpRequest) -> web.StreamResponse:
+    async def __call__(self, http: Exchange) -> Answer | web.StreamResponse:
         started = self._desk.clock.monotonic()
-        context = http.context
+        response: Answer | web.StreamResponse
         self._metrics.under_way(http.method, 1)
         try:
-            response = await self._answer(http, context)
-            if context.trail is not None:
-                context.trail.complete(response.status)
+            response = await self._answer(http)
+            if http.trail is not None:
+                http.trail.complete(response.status)
         except ApiError as error:
-            if context.trail is not None:
-                context.trail.complete(error.status_code, error)
+            if http.trail is not None:
+                http.trail.complete(error.status_code, error)
             _cut_if_begun(http, error)
-            if context.form is forms.PLAIN:  # what speaks against it may have come before its negotiation
-                context.form = forms.acceptable(http.headers.get("Accept", ""))
-            response = _error(error, context)
+            if http.form is forms.PLAIN:  # what speaks against it may have come before its negotiation
+                http.form = forms.acceptable(http.headers.get("Accept", ""))
+            response = _error(http, error)
         except (asyncio.CancelledError, ConnectionError):
-            if context.trail is not None:
-                context.trail.broke_off()
+            if http.trail is not None:
+                http.trail.broke_off()
             raise
         except Exception as error:
-            if context.trail is not None:
-                context.trail.panic(error)
+            if http.trail is not None:
+                http.trail.panic(error)
             log.exception("%s %s failed", http.method, http.path)
             _cut_if_begun(http, error)
-            response = _error(InternalError(f"Internal error occurred: {type(error).__name__}"), context)
+            response = _error(http, InternalError(f"Internal error occurred: {type(error).__name__}"))
         finally:
             self._metrics.under_way(http.method, -1)
-            if context.visit is not None:
-                context.visit.leave()
-        request, seconds, size = context.request, self._desk.clock.monotonic() - started, _size(response)
+            if http.visit is not None:
+                http.visit.leave()
+        request, seconds, size = http.request, self._desk.clock.monotonic() - started, size_of(response)
         waited = request.waited if request is not None else 0.0
-        self._metrics.observe(request, http.method, context.page, response.status, seconds, waited=waited, size=size)
+        self._metrics.observe(request, http.method, http.page, response.status, seconds, waited=waited, size=size)
         return response
 
-    async def _authenticated(self, http: web.BaseRequest) -> User:
+    async def _authenticated(self, http: Exchange) -> User:
         """Who asks; Unauthorized where the credentials are nobody's."""
         clock, user = self._desk.clock, None
         began = clock.monotonic()
@@ -206,57 +183,57 @@ class HttpFace:
             self._metrics.authenticated(user.name if user is not None else None, clock.monotonic() - began)
         return user
 
-    async def _answer(self, http: web.BaseRequest, context: _Context) -> web.StreamResponse:
+    async def _answer(self, http: Exchange) -> Answer | web.StreamResponse:
         try:
             user = await self._authenticated(http)
         except Unauthorized:
-            await self._meet(http, context, raw_attributes(http.method, _split(readable(http.path_qs))[0], NOBODY), None)
+            await self._meet(http, raw_attributes(http.method, _split(http.target)[0], NOBODY), None)
             raise
-        path_qs = readable(http.path_qs)
-        path, query = _split(path_qs)
+        target = http.target
+        path, query = _split(target)
         wanted = impersonation.wanted_user(http.headers.items())
         if (remote := self._desk.catalogue.remote) and (route := routes.find(path, remote)) is not None:
             asked = raw_attributes(http.method, path, user)
             if asked.verb == "list" and is_true(query.get("watch", "")):
                 asked = asked._replace(verb="watch")
-            return await self._elsewhere(http, context, route, await self._meet(http, context, asked, wanted))
+            return await self._elsewhere(http, route, await self._meet(http, asked, wanted))
         try:
             request = parse_path(http.method, path, self._desk.catalogue.by_path)
         except (PathNotFound, NotFound, MethodNotAllowed) as error:
-            attributes = await self._meet(http, context, raw_attributes(http.method, path, user), wanted)
-            self._desk.check(attributes, context.annotations)
+            attributes = await self._meet(http, raw_attributes(http.method, path, user), wanted)
+            self._desk.check(attributes, http.annotations)
             if not isinstance(error, PathNotFound):
                 raise
             return _plain(404, "404 page not found\n")
         if request is None:
             attributes = Attributes(user=user, verb=http.method.lower(), path=path)
-            return await self._page(http, await self._meet(http, context, attributes, wanted), context)
-        context.request = request
+            return await self._page(http, await self._meet(http, attributes, wanted))
+        http.request = request
         request.user, request.query, request.agent = user, query, readable(http.headers.get("User-Agent", ""))
         if "dryRun" in query:
-            request.dry_run = tuple(value for name, value in _parameters(path_qs) if name == "dryRun")
+            request.dry_run = tuple(value for name, value in _parameters(target) if name == "dryRun")
         request.content_type = http.headers.get("Content-Type", "")
         if is_watch(request):
             request.verb = "watch"
         if wanted or self._desk.audit is not None:
-            context.asked = await self._meet(http, context, attributes_of(request), wanted)
-            request.user = context.asked.user
+            http.asked = await self._meet(http, attributes_of(request), wanted)
+            request.user = http.asked.user
         if request.subresource in STREAMS:
             self._desk.authorize(request)
             if request.subresource == "log" and forms.acceptable(http.headers.get("Accept", "")) is forms.PLAIN:
                 raise forms.not_acceptable()  # a log is text, but is asked for as an object is
             if request.subresource != "log":
-                options = connect.options_of(request, _parameters(path_qs))
+                options = connect.options_of(request, _parameters(target))
                 await self._desk.registry.admission.admit(request, Operation.CONNECT, options)
             with self._metrics.long_running(request, http.method):
                 return await self._connect(http, request)
-        context.visit = await self._seat(http, request, context)
-        return await self._serve(http, request, context)
+        http.visit = await self._seat(http, request)
+        return await self._serve(http, request)
 
-    async def _seat(self, http: web.BaseRequest, request: Request, context: _Context) -> Visit | None:
+    async def _seat(self, http: Exchange, request: Request) -> Visit | None:
         """Waits until the request may be served. A small body is read before: who is slow with it waits alone, not on a seat."""
         flow = self._desk.flow
-        match = context.flow = flow.match(request)
+        match = http.flow = flow.match(request)
         length = 0
         if http.body_exists:
             length = BODY_LIMIT if http.content_length is None else http.content_length
@@ -269,14 +246,14 @@ class HttpFace:
         request.waited += self._desk.clock.monotonic() - began
         return visit
 
-    async def _enter(self, context: _Context, asked: Attributes) -> None:
+    async def _enter(self, http: Exchange, asked: Attributes) -> None:
         """As `_seat`, of what is no request for a resource."""
-        context.flow = self._desk.flow.match_attributes(asked)
-        context.visit = await self._desk.flow.enter(context.flow)
+        http.flow = self._desk.flow.match_attributes(asked)
+        http.visit = await self._desk.flow.enter(http.flow)
 
-    async def _serve(self, http: web.BaseRequest, request: Request, context: _Context) -> web.StreamResponse:
+    async def _serve(self, http: Exchange, request: Request) -> Answer | web.StreamResponse:
         watch = request.verb == "watch"
-        context.form = forms.negotiate(
+        http.form = forms.negotiate(
             http.headers.get("Accept", ""),
             views=request.subresource not in _NO_VIEWS and request.resource.verbs != CREATE_ONLY,
             watching=watch,
@@ -286,20 +263,20 @@ class HttpFace:
             self._desk.authorize(request)
             if "watch" not in request.resource.verbs:
                 raise not_allowed()
-            return await self._watch(http, request, context)
+            return await self._watch(http, request)
         if http.body_exists:
             request.body = await self._body(http, request)
         elif request.verb in _WITH_BODY:
             request.body = b""
-        if context.trail is not None:
-            context.trail.asked(request)
-        reply = await self._desk.answer(request, context.asked)
-        if context.trail is not None:
-            await context.trail.answered(request, reply, context.form)
-        response = await self._respond(http, request, context.form, reply)
-        if context.visit is not None and _size(response) > LARGE_ANSWER:
-            await self._in_time(_send(http, response))  # no more of them in memory than there are seats
-        return response
+        if http.trail is not None:
+            http.trail.asked(request)
+        reply = await self._desk.answer(request, http.asked)
+        if http.trail is not None:
+            await http.trail.answered(request, reply, http.form)
+        answer = await self._respond(http, request, http.form, reply)
+        if http.visit is not None and len(answer.body) > LARGE_ANSWER:
+            await self._in_time(_send(http, answer))  # no more of them in memory than there are seats
+        return answer
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         """What a client takes part in while it has seats."""
@@ -309,32 +286,30 @@ class HttpFace:
         except TimeoutError:
             raise Timeout("the client took too long", code=408, reason="Timeout") from None
 
-    async def _elsewhere(
-        self, http: web.BaseRequest, context: _Context, route: routes.Route, asked: Attributes
-    ) -> web.StreamResponse:
+    async def _elsewhere(self, http: Exchange, route: routes.Route, asked: Attributes) -> web.StreamResponse:
         """The answer of an aggregated API server."""
         if asked.verb != "watch" and asked.subresource not in STREAMS:
-            await self._enter(context, asked)
-        self._desk.check(asked, context.annotations)
+            await self._enter(http, asked)
+        self._desk.check(asked, http.annotations)
         assert self._aggregation is not None  # there would be no routes
         return await self._aggregation.pass_on(http, route, asked.user)
 
-    async def _meet(self, http: web.BaseRequest, context: _Context, asked: Attributes, wanted: User | None) -> Attributes:
+    async def _meet(self, http: Exchange, asked: Attributes, wanted: User | None) -> Attributes:
         """What is asked for, by whom it goes on as; the audit's trail begins here, with who really asks."""
         if (audit := self._desk.audit) is not None:
             headers = http.headers
             audit_id, agent = readable(headers.get(AUDIT_ID, "")), readable(headers.get("User-Agent", ""))
-            trail = context.trail = await audit.begin(asked, readable(http.path_qs), audit_id, _sources(http), agent)
-            if trail is not None and context.request is not None:
-                trail.annotations = context.request.annotations
+            trail = http.trail = await audit.begin(asked, http.target, audit_id, _sources(http), agent)
+            if trail is not None and http.request is not None:
+                trail.annotations = http.request.annotations
         if wanted is None:
             return asked
         user, constraint = self._desk.impersonate(wanted, asked)
-        if context.trail is not None:
-            context.trail.acts_as(user, constraint)
+        if http.trail is not None:
+            http.trail.acts_as(user, constraint)
         return asked._replace(user=user)
 
-    async def _body(self, http: web.BaseRequest, request: Request) -> bytes:
+    async def _body(self, http: Exchange, request: Request) -> bytes:
         small = http.content_length is not None and http.content_length <= SMALL_BODY
         body = await (_read(http) if small else self._in_time(_read(http)))
         if len(body) <= bigyaml.INLINE or not bodies.is_yaml(request, body):
@@ -342,23 +317,21 @@ class HttpFace:
         self._desk.authorize(request)  # nobody else has work done
         return await self._yaml.outside(body)
 
-    async def _respond(self, http: web.BaseRequest, request: Request, form: Form, reply: Reply) -> web.Response:
+    async def _respond(self, http: Exchange, request: Request, form: Form, reply: Reply) -> Answer:
         resource = reply.resource or request.resource
         clock, include = self._desk.clock, request.query.get("includeObject", "")
         if isinstance(reply.answer, Page):
             body = await forms.encode_page(reply.answer, resource, form, clock, include)
         else:
             body = forms.encode_object(reply.answer, resource, form, clock.now(), include)
-        headers = {"Content-Type": form.media}
+        headers = [*warned(request.warnings)] if request.warnings else []
         if len(body) >= GZIP_FROM and "gzip" in http.headers.get("Accept-Encoding", ""):
             body = await asyncio.get_running_loop().run_in_executor(None, gzip.compress, body, 1)
-            headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-        response = web.Response(body=body, status=reply.code, headers=headers)
-        _add_warnings(response, request)
-        return response
+            headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+        return Answer(body, form.media, reply.code, headers)
 
-    async def _watch(self, http: web.BaseRequest, request: Request, context: _Context) -> web.StreamResponse:
-        form = context.form
+    async def _watch(self, http: Exchange, request: Request) -> web.StreamResponse:
+        form = http.form
         if http.method == "HEAD":  # the head of what would follow, and nothing of it
             return web.Response(headers={"Content-Type": forms.stream_media(form)})
         began, socket = self._desk.clock.monotonic(), messages.is_wanted(http)
@@ -368,8 +341,8 @@ class HttpFace:
             if error.status_code not in (410, 504):
                 raise
             return await (messages.refuse if socket else streams.refuse)(http, form, error)
-        if context.visit is not None:
-            context.visit.leave()  # what follows is paced by its client
+        if http.visit is not None:
+            http.visit.leave()  # what follows is paced by its client
         if is_true(request.query.get("sendInitialEvents", "")):
             self._metrics.listed(request, self._desk.clock.monotonic() - began)
         sent = self._metrics.sent(request.resource)
@@ -379,16 +352,16 @@ class HttpFace:
                 return await messages.events(http, watch, form, frame, self._desk.clock, sent)
             return await streams.answer(http, watch, form, frame, self._desk.clock, self._fanout, sent)
 
-    async def _page(self, http: web.BaseRequest, attributes: Attributes, context: _Context) -> web.StreamResponse:
+    async def _page(self, http: Exchange, attributes: Attributes) -> web.StreamResponse:
         path, user = attributes.path, attributes.user
         if path not in paths.AGENTS:  # those stay, and judge for themselves
-            await self._enter(context, attributes)
-            self._desk.check(attributes, context.annotations)
+            await self._enter(http, attributes)
+            self._desk.check(attributes, http.annotations)
         handler = self._pages.get(path) or (None if path.startswith(_EXACT) else self._pages.get(path.rstrip("/")))
         handler = handler or self._prefixed(path)
         if handler is None and path not in ("/", ""):
             return _plain(404, "404 page not found\n")
-        context.page = path if path in self._pages else ""
+        http.page = path if path in self._pages else ""
         content = await (handler or self._pages["/"])(http, user)
         if isinstance(content, web.StreamResponse):
             return content
@@ -410,22 +383,7 @@ _WITH_BODY = {"create", "update", "patch"}
 _NO_VIEWS = {"eviction", "binding", "token"}
 
 
-class _HttpRequest(web.BaseRequest):
-    """Knows when the head of its answer goes out, whatever kind of answer it is: it holds the audit's id."""
-
-    rng: Random
-    context: _Context
-
-    async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        flow, trail = self.context.flow, self.context.trail
-        if flow is not None:
-            response.headers.update(flow.headers)
-        if trail is not None:
-            trail.started(response.status)
-        response.headers[AUDIT_ID] = trail.id if trail else self.headers.get(AUDIT_ID) or new_uid(self.rng)
-
-
-def _sources(http: web.BaseRequest) -> tuple[str, ...]:
+def _sources(http: Exchange) -> tuple[str, ...]:
     """Where a request says that it comes from, and where it really does (audit.k8s.io Event.sourceIPs)."""
     headers, peer = http.headers, http.remote or ""
     if "X-Forwarded-For" not in headers and "X-Real-Ip" not in headers:
@@ -448,18 +406,12 @@ def _address(text: str) -> str:
         return ""
 
 
-def _size(response: web.StreamResponse) -> int:
-    """Bytes of a body; 0 of a stream. As `content_length`, which looks at what else a body may be: 2 % of a GET."""
-    body = response.body if isinstance(response, web.Response) else None
-    return len(body) if isinstance(body, bytes) else response.content_length or 0
+async def _send(http: Exchange, answer: Answer) -> None:
+    await answer.prepare(http)
+    await answer.write_eof()
 
 
-async def _send(http: web.BaseRequest, response: web.Response) -> None:
-    await response.prepare(http)
-    await response.write_eof()
-
-
-async def _read(http: web.BaseRequest) -> bytes:
+async def _read(http: Exchange) -> bytes:
     try:
         return await http.read()
     except web.HTTPRequestEntityTooLarge:
@@ -468,7 +420,7 @@ async def _read(http: web.BaseRequest) -> bytes:
         raise BadRequest("the body could not be decompressed, or broke off") from None
 
 
-def _cut_if_begun(http: web.BaseRequest, error: Exception) -> None:
+def _cut_if_begun(http: Exchange, error: Exception) -> None:
     """An answer that has begun can't be followed by the one of its error: its client sees it break off."""
     if getattr(http.writer, "output_size", 0):
         if http.transport is not None:
@@ -476,48 +428,30 @@ def _cut_if_begun(http: web.BaseRequest, error: Exception) -> None:
         raise ConnectionResetError("the answer broke off") from error
 
 
-def _parameters(path_qs: str) -> list[tuple[str, str]]:
-    return parse_qsl(path_qs.partition("?")[2], keep_blank_values=True)
+def _parameters(target: str) -> list[tuple[str, str]]:
+    return parse_qsl(target.partition("?")[2], keep_blank_values=True)
 
 
-def _split(path_qs: str) -> tuple[str, Mapping[str, str]]:
-    path = path_qs.partition("?")[0]
+def _split(target: str) -> tuple[str, Mapping[str, str]]:
+    path = target.partition("?")[0]
     if "%" in path:
         path = unquote(path)
     parameters: dict[str, str] = {}
-    if len(path) < len(path_qs):
-        for name, value in _parameters(path_qs):
+    if "?" in target:
+        for name, value in _parameters(target):
             parameters.setdefault(name, value)
     return path, parameters
 
 
-def _error(error: ApiError, context: _Context) -> web.Response:
+def _error(http: Exchange, error: ApiError) -> Answer:
     status = error.to_status()
-    headers = {"Content-Type": context.form.media}
+    headers = [*warned(http.request.warnings if http.request else ())]
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = 'Bearer realm="minik8s"'
+        headers.append(("WWW-Authenticate", 'Bearer realm="minik8s"'))
     if seconds := (status.get("details") or {}).get("retryAfterSeconds"):
-        headers["Retry-After"] = str(seconds)
-    response = web.Response(body=forms.dump(status, Form(context.form.media)), status=error.status_code, headers=headers)
-    _add_warnings(response, context.request)
-    return response
-
-
-def _add_warnings(response: web.Response, request: Request | None) -> None:
-    """As upstream: none with control characters, and not more in all than a client's header may be long."""
-    left = WARNINGS_LIMIT
-    for warning in dict.fromkeys(request.warnings if request else ()):
-        text = warning if len(warning) <= left else warning[:WARNING_CUT]
-        if len(text) > left:
-            return
-        if text.isprintable():
-            left -= len(text)
-            response.headers.add("Warning", f'299 - "{_quoted(text)}"')
+        headers.append(("Retry-After", str(seconds)))
+    return Answer(forms.dump(status, Form(http.form.media)), http.form.media, error.status_code, headers)
 
 
 def _plain(code: int, text: str) -> web.Response:
     return web.Response(text=text, status=code, headers={"X-Content-Type-Options": "nosniff"})
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -170,7 +170,7 @@ def container(found: Any, sandbox_id: str) -> Container:
         sandbox_id=sandbox_id,
         name=found.metadata.name,
         attempt=found.metadata.attempt,
-        state=state(found.state),
+        state=State.CREATED if _is_broken_off(found) else state(found.state),
         image=found.image.user_specified_image or found.image.image,
         image_id=found.image_ref,
         created_at=found.created_at / 1e9,
@@ -184,6 +184,11 @@ def container(found: Any, sandbox_id: str) -> Container:
         annotations=dict(found.annotations),
         user=_user(found.user.linux) if found.user.HasField("linux") else None,
     )
+
+
+def _is_broken_off(found: Any) -> bool:
+    """Whether it never ran because the agent ended while the runtime was starting it: no failure of its pod's."""
+    return found.started_at == 0 and found.reason == "StartError" and "context canceled" in found.message
 
 
 def features(found: Any) -> Features:

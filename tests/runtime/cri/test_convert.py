@@ -178,6 +178,21 @@ def test_statuses() -> None:
     assert convert.state(17) is State.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({"reason": "StartError", "message": "failed to start shim: context canceled: unknown"}, State.CREATED),
+        ({"reason": "StartError", "message": 'exec: "x": executable file not found in $PATH'}, State.EXITED),
+        ({"reason": "StartError", "message": "context canceled", "started_at": 1}, State.EXITED),
+        ({"reason": "Error", "message": "context canceled"}, State.EXITED),
+    ],
+)
+def test_a_start_that_its_agents_end_broke_off_was_none(fields: dict[str, Any], state: State) -> None:
+    metadata = CRI["ContainerMetadata"](name="c")
+    status = CRI["ContainerStatus"](id="x", metadata=metadata, state=2, exit_code=128, finished_at=2, **fields)
+    assert convert.container(status, "s").state is state
+
+
 def test_addresses() -> None:
     network = CRI["PodSandboxNetworkStatus"](ip="10.0.0.1", additional_ips=[CRI["PodIP"](ip="fd00::1")])
     assert convert.sandbox(CRI["PodSandboxStatus"](id="s", network=network)).ips == ["10.0.0.1", "fd00::1"]

@@ -37,6 +37,7 @@ from minik8s.client.informer import Informers
 from minik8s.client.kubeconfig import Access, ssl_context
 from minik8s.dns.server import ClusterDns
 from minik8s.kubelet import rootdir
+from minik8s.kubelet.cgroups import has_hugetlb
 from minik8s.kubelet.evictor import Evictor
 from minik8s.kubelet.imagegc import ImageCollector
 from minik8s.kubelet.imagegc import Policy as ImagePolicy
@@ -177,6 +178,7 @@ async def start(options: SimpleNamespace, clock: Clock, rng: Random, stack: Asyn
         unsafe_sysctls=settings.unsafe_sysctls,
         seccomp_default=settings.seccomp_default,
         apparmor=has_apparmor(),
+        hugetlb=has_hugetlb(),
         root=root,
     )
     manifests = settings.manifests or directory / "pod-manifests"

@@ -39,6 +39,12 @@ class Usage:
     processes: int
 
 
+def has_hugetlb(mount: Path = MOUNT) -> bool:
+    """Whether the kernel can limit huge pages."""
+    controllers = mount / "cgroup.controllers"
+    return "hugetlb" in controllers.read_text().split() if controllers.exists() else (mount / "hugetlb").is_dir()
+
+
 class Cgroups:
     """Of one machine; `mount` is where cgroups are mounted."""
 

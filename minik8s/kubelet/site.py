@@ -28,6 +28,7 @@ class Site:
     unsafe_sysctls: Sequence[str] = ()  # that pods may set besides the safe ones
     seccomp_default: bool = False  # containers that name no profile run under the runtime's
     apparmor: bool = False  # the kernel has it
+    hugetlb: bool = False  # its controller is there, so that huge pages can be limited
     root: bool = False  # may mount, change owners and write cgroups
 
     @property
@@ -38,5 +39,5 @@ class Site:
 
     @property
     def page_sizes(self) -> list[str]:
-        """The resources that are huge pages of the machine."""
-        return [name for name in self.capacity if name.startswith("hugepages-")]
+        """The resources that are huge pages of the machine, where their limits hold: a runtime may refuse those that don't (CRI-O)."""
+        return [name for name in self.capacity if name.startswith("hugepages-")] if self.hugetlb else []

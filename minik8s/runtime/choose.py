@@ -79,8 +79,8 @@ def cni_directory(wanted: str, own: Path) -> Path | None:
     """
     if wanted == EMBEDDED:
         return None
-    used = any(_is_there(socket) for socket in SOCKETS.values())
-    if not used:
+    sockets = SOCKETS.values() if wanted == AUTO else [SOCKETS.get(wanted, wanted.removeprefix("unix://"))]
+    if not any(_is_there(socket) for socket in sockets):
         return own
     others = [file for file in CNI_DIRECTORY.glob("*.conf*") if "minik8s" not in file.name]
     return None if others else CNI_DIRECTORY

@@ -10,8 +10,10 @@ import pytest
 
 from minik8s.api import quantity
 from minik8s.base.clock import RealClock
-from minik8s.kubelet.cgroups import Cgroups, gone
+from minik8s.kubelet.cgroups import Cgroups, gone, has_hugetlb
+from minik8s.kubelet.layout import Layout
 from minik8s.kubelet.resources import pod_cgroup, pods_cgroup
+from minik8s.kubelet.site import Site
 from minik8s.runtime.base import Resources
 
 from .pods import container, pod
@@ -26,6 +28,26 @@ def made(mount: Path, *names: str) -> None:
         path = mount / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({}, False),
+        ({"hugetlb/tasks": ""}, True),
+        ({"cgroup.controllers": "cpu memory hugetlb pids"}, True),
+        ({"cgroup.controllers": "cpu"}, False),
+    ],
+)
+def test_whether_huge_pages_can_be_limited(tmp_path: Path, files: dict[str, str], found: bool) -> None:
+    """A kernel may have the controller and nobody have mounted it; then runc refuses even the limit of none (seen with CRI-O)."""
+    for name, text in files.items():
+        made(tmp_path, name)
+        (tmp_path / name).write_text(text)
+    assert has_hugetlb(tmp_path) is found
+    capacity = {"hugepages-2Mi": quantity.of(0), "cpu": quantity.of(1)}
+    layout = Layout(tmp_path, tmp_path, tmp_path)
+    assert Site("n", layout, (), capacity=capacity, hugetlb=found).page_sizes == ["hugepages-2Mi"] * found
 
 
 def test_v1(tmp_path: Path) -> None:

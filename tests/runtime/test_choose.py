@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,36 @@ async def test_what_a_containerd_of_our_own_lacks(tmp_path: Path, monkeypatch: p
         (tmp_path / name).touch(mode=0o755)
     assert supervise.missing() == "the CNI plugin ptp"
     assert "/opt/cni/bin" in CNI_BIN_DIRECTORIES
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "others", "written"),
+    [
+        ("embedded", ["crio"], [], None),
+        ("containerd", [], [], "own"),
+        ("containerd", ["crio"], [], "own"),
+        ("containerd", ["containerd"], [], "etc"),
+        ("crio", ["crio"], [], "etc"),
+        ("crio", ["crio"], ["11-crio-ipv4-bridge.conflist"], None),
+        ("crio", ["crio"], ["10-minik8s.conflist"], "etc"),
+        ("auto", ["crio"], [], "etc"),
+        ("auto", [], [], "own"),
+        ("unix://{}/mine.sock", ["mine"], [], "etc"),
+        ("{}/mine.sock", [], [], "own"),
+    ],
+)
+def test_where_a_runtime_finds_its_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, there: list[str], others: list[str], written: str | None
+) -> None:
+    places = {"own": tmp_path / "own", "etc": tmp_path / "etc"}
+    monkeypatch.setattr(choose, "CNI_DIRECTORY", places["etc"])
+    places["etc"].mkdir()
+    for name in others:
+        (places["etc"] / name).touch()
+    listeners = [socket.socket(socket.AF_UNIX) for _ in there]
+    for name, listener in zip(there, listeners, strict=True):
+        listener.bind(str(tmp_path / f"{name}.sock"))
+    found = choose.cni_directory(wanted.format(tmp_path), places["own"])
+    assert found == (places[written] if written else None)
+    for listener in listeners:
+        listener.close()

@@ -165,7 +165,11 @@ class CriRuntime:
             sandbox_config=convert.sandbox_config(sandbox, host_ports=self._host_ports),
         )
         try:
+            if config.log_path:  # CRI-O wants its directory to be there
+                Path(sandbox.log_directory, config.log_path).parent.mkdir(parents=True, exist_ok=True)
             return str((await self._client.call("CreateContainer", request)).container_id)
+        except OSError as error:
+            raise RuntimeFailed(str(error)) from error
         except RuntimeFailed as error:
             if _NO_IMAGE_MOUNTS in str(error) and any(mount.image for mount in config.mounts):
                 raise RuntimeFailed(f"{self.name} mounts no images: image volumes need containerd 2.1 or CRI-O 1.31") from error

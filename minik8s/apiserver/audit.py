@@ -215,17 +215,15 @@ _STATUS = ("metadata", "status", "message", "reason", "details", "code")
 
 
 def _reference(asked: Attributes) -> dict[str, str]:
-    _, _, group, version, resource, subresource, namespace, name, *_ = asked
-    known = {"resource": resource, "apiVersion": version}
-    if namespace:
-        known["namespace"] = namespace
-    if name:
-        known["name"] = name
-    if group:
-        known["apiGroup"] = group
-    if subresource:
-        known["subresource"] = subresource
-    return known
+    known = {
+        "resource": asked.resource,
+        "namespace": asked.namespace,
+        "name": asked.name,
+        "apiGroup": asked.group,
+        "apiVersion": asked.version,
+        "subresource": asked.subresource,
+    }
+    return {field: value for field, value in known.items() if value}
 
 
 def _object(request: Request) -> Any:

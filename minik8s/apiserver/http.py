@@ -273,7 +273,7 @@ class HttpFace:
         reply = await self._desk.answer(request, http.asked)
         if http.trail is not None:
             await http.trail.answered(request, reply, http.form)
-        answer = await self._respond(http, request, http.form, reply)
+        answer = await self._respond(http, request, reply)
         if http.visit is not None and len(answer.body) > LARGE_ANSWER:
             await self._in_time(_send(http, answer))  # no more of them in memory than there are seats
         return answer
@@ -317,8 +317,8 @@ class HttpFace:
         self._desk.authorize(request)  # nobody else has work done
         return await self._yaml.outside(body)
 
-    async def _respond(self, http: Exchange, request: Request, form: Form, reply: Reply) -> Answer:
-        resource = reply.resource or request.resource
+    async def _respond(self, http: Exchange, request: Request, reply: Reply) -> Answer:
+        form, resource = http.form, reply.resource or request.resource
         clock, include = self._desk.clock, request.query.get("includeObject", "")
         if isinstance(reply.answer, Page):
             body = await forms.encode_page(reply.answer, resource, form, clock, include)

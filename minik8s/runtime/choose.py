@@ -62,7 +62,7 @@ async def choose(options: Options, clock: Clock, stack: AsyncExitStack) -> tuple
                 except RuntimeFailed:
                     continue  # something else listens there, or CRI is switched off in it
         return await _embedded(options, clock, stack, f"no CRI socket answers{_could_start()}")
-    socket = SOCKETS.get(wanted, wanted.removeprefix("unix://"))
+    socket = _socket(wanted)
     if not _is_there(socket) and wanted == CONTAINERD:
         from minik8s.runtime.cri import pause
 
@@ -79,7 +79,7 @@ def cni_directory(wanted: str, own: Path) -> Path | None:
     """
     if wanted == EMBEDDED:
         return None
-    sockets = SOCKETS.values() if wanted == AUTO else [SOCKETS.get(wanted, wanted.removeprefix("unix://"))]
+    sockets = SOCKETS.values() if wanted == AUTO else [_socket(wanted)]
     if not any(_is_there(socket) for socket in sockets):
         return own
     others = [file for file in CNI_DIRECTORY.glob("*.conf*") if "minik8s" not in file.name]
@@ -96,6 +96,11 @@ def remember_socket(directory: Path, socket: str) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     (directory / _USED).unlink(missing_ok=True)
     (directory / _USED).symlink_to(socket)
+
+
+def _socket(wanted: str) -> str:
+    """Of a runtime by its name or by its socket's path."""
+    return SOCKETS.get(wanted, wanted.removeprefix("unix://"))
 
 
 def _is_there(socket: str) -> bool:

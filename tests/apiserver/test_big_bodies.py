@@ -5,9 +5,6 @@ Rules: design.md "What makes it fast" 8 (YAML over 64 kB is read in a worker pro
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +13,7 @@ import aiohttp
 import pytest
 
 from minik8s.api import yaml
-from minik8s.api.user import ANONYMOUS
-from minik8s.apiserver.frontdesk import FrontDesk
-from minik8s.apiserver.http import HttpFace
-from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.base.clock import RealClock
-from minik8s.base.metrics import Metrics
-from minik8s.base.tasks import Owner
-from minik8s.store.memory import MemoryStore
+from tests.helpers.desks import desk_at
 
 CONFIGMAPS = "http://minik8s/api/v1/namespaces/a/configmaps"
 KEYS = "".join(f"  k{i}: v\n" for i in range(40_000))
@@ -32,19 +22,9 @@ HEAD = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: big}\ndata:\n"
 
 @pytest.fixture
 async def session(tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    async def connect(*_: Any) -> Any:
-        raise AssertionError
-
-    owner, path = Owner("test"), tmp_path / "api.sock"
-    desk = FrontDesk(MemoryStore(), RealClock(), random.Random(1), [ipaddress.ip_network("10.43.0.0/24")])
-    await desk.start(owner)
-    protocol = HttpFace(desk, lambda _: ANONYMOUS, {}, connect, RequestMetrics(Metrics())).server()
-    listener = await asyncio.get_running_loop().create_unix_server(protocol, str(path))
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path), limit=0)) as session:
+    path = tmp_path / "api.sock"
+    async with desk_at(path), aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path), limit=0)) as session:
         yield session
-    listener.close()
-    await protocol.shutdown(timeout=0.05)
-    await owner.stop()
 
 
 @pytest.mark.parametrize(

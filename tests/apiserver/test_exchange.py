@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from time import time
-from typing import Any
 
 import pytest
 
-from minik8s.api.user import ANONYMOUS
 from minik8s.apiserver.exchange import WARNING_CUT, Answer, warned
-from minik8s.apiserver.frontdesk import FrontDesk
-from minik8s.apiserver.http import HttpFace
-from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.base.clock import RealClock
-from minik8s.base.metrics import Metrics
-from minik8s.base.tasks import Owner
-from minik8s.store.memory import MemoryStore
+from tests.helpers.desks import desk_at
 
 PATH = "/api/v1/namespaces/a/configmaps"
 Ask = Callable[[bytes], Awaitable[tuple[str, dict[str, str], bytes, bool]]]
@@ -31,14 +21,7 @@ Ask = Callable[[bytes], Awaitable[tuple[str, dict[str, str], bytes, bool]]]
 async def ask(tmp_path: Path) -> AsyncIterator[Ask]:
     """Sends bytes, and reads (first line, headers, body, whether the server ended the connection)."""
 
-    async def connect(*_: Any) -> Any:
-        raise AssertionError
-
-    owner, path = Owner("test"), str(tmp_path / "api.sock")
-    desk = FrontDesk(MemoryStore(), RealClock(), random.Random(1), [ipaddress.ip_network("10.43.0.0/24")])
-    await desk.start(owner)
-    protocol = HttpFace(desk, lambda _: ANONYMOUS, {}, connect, RequestMetrics(Metrics())).server()
-    listener = await asyncio.get_running_loop().create_unix_server(protocol, path)
+    path = tmp_path / "api.sock"
 
     async def asked(sent: bytes) -> tuple[str, dict[str, str], bytes, bool]:
         reader, writer = await asyncio.open_unix_connection(path)
@@ -56,10 +39,8 @@ async def ask(tmp_path: Path) -> AsyncIterator[Ask]:
         assert not more
         return line, headers, body, True
 
-    yield asked
-    listener.close()
-    await protocol.shutdown(timeout=0.05)
-    await owner.stop()
+    async with desk_at(path):
+        yield asked
 
 
 async def test_an_answer_of_http_1_1_leaves_the_connection_open(ask: Ask) -> None:
@@ -115,10 +96,9 @@ class Written:
         self.sent += data
 
 
-@pytest.mark.parametrize(
-    ("status", "line"), [(201, b"HTTP/1.1 201 Created\r\n"), (499, b"HTTP/1.1 499 \r\n")]
-)  # a webhook's code
+@pytest.mark.parametrize(("status", "line"), [(201, b"HTTP/1.1 201 Created\r\n"), (499, b"HTTP/1.1 499 \r\n")])
 async def test_the_first_line_and_once_only(status: int, line: bytes) -> None:
+    """A webhook's refusal may have a code without a name."""
     http, answer = Written(), Answer(b"{}", "application/json", status, [("A", "b")])
     for _ in range(2):
         await answer.prepare(http)  # type: ignore[arg-type]  # as much as it needs of one

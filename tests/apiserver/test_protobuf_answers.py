@@ -6,10 +6,7 @@ Rules: API concepts "Kubernetes Protobuf encoding", "Efficient detection of chan
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 import json
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,19 +18,13 @@ from minik8s.api import protobuf
 from minik8s.api.errors import NotAcceptable
 from minik8s.api.kind import Object
 from minik8s.api.resources import CONFIGMAPS
-from minik8s.api.user import ANONYMOUS
 from minik8s.apiserver import bodies, forms
 from minik8s.apiserver.catalogue import Catalogue
 from minik8s.apiserver.forms import JSON, PROTOBUF, Form, negotiate
-from minik8s.apiserver.frontdesk import FrontDesk
-from minik8s.apiserver.http import HttpFace
-from minik8s.apiserver.metrics import RequestMetrics
 from minik8s.apiserver.pages import pages
 from minik8s.apiserver.request import Request
-from minik8s.base.clock import RealClock
 from minik8s.base.metrics import Metrics
-from minik8s.base.tasks import Owner
-from minik8s.store.memory import MemoryStore
+from tests.helpers.desks import desk_at
 
 MAPS = "http://minik8s/api/v1/namespaces/a/configmaps"
 AS = ";g=meta.k8s.io;v=v1;as="
@@ -43,21 +34,11 @@ Ask = Callable[..., Awaitable[tuple[int, str, bytes]]]
 
 @pytest.fixture
 async def session(tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    async def connect(*_: Any) -> Any:
-        raise AssertionError
-
-    owner, clock, path = Owner("test"), RealClock(), tmp_path / "api.sock"
-    desk = FrontDesk(MemoryStore(), clock, random.Random(1), [ipaddress.ip_network("10.43.0.0/24")])
-    await desk.start(owner)
+    path = tmp_path / "api.sock"
     tokens: Any = type("Tokens", (), {"discovery": dict, "key_set": dict})
     served = pages({}, Metrics(), tokens, Catalogue(), "127.0.0.1:6443")
-    protocol = HttpFace(desk, lambda _: ANONYMOUS, served, connect, RequestMetrics(Metrics())).server()
-    listener = await asyncio.get_running_loop().create_unix_server(protocol, str(path))
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
+    async with desk_at(path, pages=served), aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
         yield session
-    listener.close()
-    await protocol.shutdown(timeout=0.05)
-    await owner.stop()
 
 
 @pytest.fixture

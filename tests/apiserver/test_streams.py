@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import json
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -23,12 +20,7 @@ from minik8s.api.resources import CONFIGMAPS
 from minik8s.api.user import ANONYMOUS, User
 from minik8s.apiserver import streams
 from minik8s.apiserver.frontdesk import FrontDesk
-from minik8s.apiserver.http import HttpFace
-from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.base.clock import RealClock
-from minik8s.base.metrics import Metrics
-from minik8s.base.tasks import Owner
-from minik8s.store.memory import MemoryStore
+from tests.helpers.desks import desk_at
 
 WATCH = "http://minik8s/api/v1/namespaces/a/configmaps?watch=1"
 
@@ -49,25 +41,16 @@ class Server:
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    async def connect(*_: Any) -> Any:
-        raise AssertionError
-
-    owner, clock, path = Owner("test"), RealClock(), tmp_path / "api.sock"
-    desk = FrontDesk(MemoryStore(), clock, random.Random(1), [ipaddress.ip_network("10.43.0.0/24")])
-    await desk.start(owner)
+    path = tmp_path / "api.sock"
     shown: list[str | None] = []
 
     def authenticate(http: web.BaseRequest) -> User:
         shown.append(http.headers.get("Authorization"))
         return ANONYMOUS
 
-    protocol = HttpFace(desk, authenticate, {}, connect, RequestMetrics(Metrics())).server()
-    listener = await asyncio.get_running_loop().create_unix_server(protocol, str(path))
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path), limit=0)) as session:
+    connector = aiohttp.UnixConnector(str(path), limit=0)
+    async with desk_at(path, authenticate) as desk, aiohttp.ClientSession(connector=connector) as session:
         yield Server(desk, session, path, shown)
-    listener.close()
-    await protocol.shutdown(timeout=0.05)
-    await owner.stop()
 
 
 async def events(answer: aiohttp.ClientResponse, count: int) -> list[str]:

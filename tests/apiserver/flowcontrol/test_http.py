@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from minik8s.api.user import ANONYMOUS
 from minik8s.apiserver.flowcontrol import Gate
-from minik8s.apiserver.frontdesk import FrontDesk
-from minik8s.apiserver.http import LARGE_ANSWER, SMALL_BODY, HttpFace
-from minik8s.apiserver.metrics import RequestMetrics
-from minik8s.base.clock import RealClock
-from minik8s.base.metrics import Metrics
-from minik8s.base.tasks import Owner
-from minik8s.store.memory import MemoryStore
+from minik8s.apiserver.http import LARGE_ANSWER, SMALL_BODY
+from tests.helpers.desks import desk_at
 
 PATH = "/api/v1/namespaces/a/configmaps"
 URL = f"http://minik8s{PATH}"
@@ -51,20 +43,9 @@ class Server:
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    async def connect(*_: Any) -> Any:
-        raise AssertionError
-
-    owner, path = Owner("test"), tmp_path / "api.sock"
-    desk = FrontDesk(MemoryStore(), RealClock(), random.Random(1), [ipaddress.ip_network("10.43.0.0/24")])
-    desk.flow.seats = 1
-    await desk.start(owner)
-    protocol = HttpFace(desk, lambda _: ANONYMOUS, {}, connect, RequestMetrics(Metrics())).server()
-    listener = await asyncio.get_running_loop().create_unix_server(protocol, str(path))
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path), limit=0)) as session:
+    path, connector = tmp_path / "api.sock", aiohttp.UnixConnector(str(tmp_path / "api.sock"), limit=0)
+    async with desk_at(path, seats=1) as desk, aiohttp.ClientSession(connector=connector) as session:
         yield Server(session, path, desk.flow)
-    listener.close()
-    await protocol.shutdown(timeout=0.05)
-    await owner.stop()
 
 
 async def test_answers_say_which_flow_they_were_of(server: Server) -> None:
